@@ -1,0 +1,1 @@
+//! Benches of Clearcoat: micro benches and the load driver.

@@ -1,0 +1,1 @@
+//! The configuration file of Clearcoat: text as written, checked values, schema.

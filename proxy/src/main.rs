@@ -1,0 +1,2 @@
+//! The edge tier of a PHP cluster.
+fn main() {}

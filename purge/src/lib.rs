@@ -1,0 +1,1 @@
+//! What a purge request means, who may send it, and carrying it out.
