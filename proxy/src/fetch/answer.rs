@@ -1,0 +1,162 @@
+//! A node's answer, made ready for clients and for the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clearcoat_cache::{FillStamp, Tag, VariantKey, VarySpec};
+use http::header::{self, HeaderName};
+use http::{HeaderMap, StatusCode};
+
+use super::FetchError;
+
+/// What a fill makes known to its readers first.
+#[derive(Debug)]
+pub(crate) enum Published {
+    /// There is an answer, and its body follows.
+    Answer(Box<Answer>),
+    /// There will be none.
+    Failed(FetchError),
+}
+
+/// The head of a node's answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Status line and header lines for HTTP/1, each with its line end; without Age and everything that frames the
+    /// body or concerns the connection.
+    pub(crate) block: Bytes,
+    /// What the node said of the body's length.
+    pub(crate) length: Option<u64>,
+    /// The Age that the node's answer had already.
+    pub(crate) age: Option<u64>,
+    /// The same answer may be given to others who ask for the same variant.
+    pub(crate) shared: bool,
+    /// Why not, in a word.
+    pub(crate) detail: Option<&'static str>,
+    /// The variant that the answer is, by its own Vary.
+    pub(crate) variant: VariantKey,
+    pub(crate) vary: Option<Arc<VarySpec>>,
+    pub(crate) tags: Box<[Tag]>,
+    /// When the request for it went out, in purges. Shared, so that purges since then are remembered for as long as a
+    /// reader may want to know.
+    pub(crate) stamp: Arc<FillStamp>,
+}
+
+impl Answer {
+    /// Whether a body follows the head, whatever the method was (RFC 9110 section 6.4.1).
+    pub(crate) fn may_have_body(&self) -> bool {
+        !(self.status.is_informational()
+            || self.status == StatusCode::NO_CONTENT
+            || self.status == StatusCode::NOT_MODIFIED)
+    }
+}
+
+/// Names of lines that concern one connection only (RFC 9110 section 7.6.1), or that frame the body.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        &header::CONNECTION,
+        &header::TRANSFER_ENCODING,
+        &header::UPGRADE,
+        &header::TE,
+        &header::TRAILER,
+        &header::PROXY_AUTHENTICATE,
+        &header::PROXY_AUTHORIZATION,
+    ]
+    .contains(&name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// The names that `Connection` lines list.
+pub(crate) fn listed_in_connection(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| std::str::from_utf8(name.trim_ascii()).ok())
+        .filter(|name| !name.is_empty())
+        .map(str::to_ascii_lowercase)
+        .collect()
+}
+
+/// Serialises status line and header lines for clients; `unwanted` are the tag headers that visitors do not see.
+///
+/// A Date is added when the node sent none (RFC 9110 section 6.6.1).
+pub(crate) fn header_block(
+    status: StatusCode,
+    reason: Option<&str>,
+    headers: &HeaderMap,
+    unwanted: &[HeaderName],
+    date: &str,
+) -> Bytes {
+    let listed = listed_in_connection(headers);
+    let mut block = Vec::with_capacity(64 + headers.len() * 48);
+    block.extend_from_slice(b"HTTP/1.1 ");
+    block.extend_from_slice(status.as_str().as_bytes());
+    block.push(b' ');
+    block.extend_from_slice(reason.or(status.canonical_reason()).unwrap_or_default().as_bytes());
+    block.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        let dropped = is_hop_by_hop(name)
+            || name == header::CONTENT_LENGTH
+            || name == header::AGE
+            || unwanted.contains(name)
+            || listed.iter().any(|listed| listed == name.as_str());
+        if !dropped {
+            push_line(&mut block, name.as_str(), value.as_bytes());
+        }
+    }
+    if !headers.contains_key(header::DATE) {
+        push_line(&mut block, "date", date.as_bytes());
+    }
+    block.into()
+}
+
+fn push_line(block: &mut Vec<u8>, name: &str, value: &[u8]) {
+    // Names go out as browsers' tools show them: Content-Type, not content-type.
+    let start = block.len();
+    block.extend_from_slice(name.as_bytes());
+    let mut first = true;
+    for byte in &mut block[start..] {
+        if first {
+            byte.make_ascii_uppercase();
+        }
+        first = *byte == b'-';
+    }
+    block.extend_from_slice(b": ");
+    // A value came through a parser that lets no line end in; what still looks like one would split the answer.
+    block.extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
+    block.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_block_has_what_is_for_the_client_and_nothing_else() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", "text/html"),
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("age", "3"),
+            ("xkey", "a b"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("keep-alive", "timeout=5"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let tags = [HeaderName::from_static("xkey")];
+        let block = header_block(StatusCode::OK, Some("Fine"), &headers, &tags, "DATE");
+        assert_eq!(
+            String::from_utf8(block.to_vec()).unwrap(),
+            "HTTP/1.1 200 Fine\r\nContent-Type: text/html\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: DATE\r\n"
+        );
+    }
+}

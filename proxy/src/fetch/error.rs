@@ -1,0 +1,23 @@
+//! Why a fetch brought no answer.
+
+use crate::pool::Unavailable;
+
+/// Why no node answered. Tells the client little and the operator, through the log, all.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// No node could be had.
+    #[error("no node can be had")]
+    Unavailable(Unavailable),
+    /// The last node that was tried could not be reached.
+    #[error("the connection to the node failed")]
+    ConnectFailed,
+    /// The last node that was tried did not answer in time.
+    #[error("the node did not answer in time")]
+    TimedOut,
+    /// The last node that was tried broke off, or did not speak HTTP.
+    #[error("the node's answer was broken off or not readable")]
+    Broken,
+    /// The fetch ended without a word: a defect, or the process is ending.
+    #[error("the fetch was given up")]
+    GivenUp,
+}

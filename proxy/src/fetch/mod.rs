@@ -1,0 +1,270 @@
+//! From a node into the cache: one task a fetch, which belongs to what it fetches and not to who asked first.
+//!
+//! [`Fetcher::start`] spawns the task; it asks the nodes (`exchange`), publishes the head to everybody who waits,
+//! pours the body as it comes, and stores what may be stored. Clients only read along, so one that is slow or gone
+//! neither slows nor ends a fill. The one exception is a body that is not kept: it is paced by its slowest reader and
+//! ends with the last, or a slow client could make this process hold any amount of it.
+
+mod answer;
+mod error;
+mod exchange;
+mod plan;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
+use clearcoat_cache::{
+    CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, RequestFacts, Store, TagsTooLong, VariantKey, VarySpec,
+    Verdict, assess, collect_tags,
+};
+use http::header::{self, HeaderName};
+use http::{HeaderMap, Method};
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::v1::Connector;
+use tracing::warn;
+
+pub(crate) use answer::{Answer, Published, is_hop_by_hop, listed_in_connection};
+pub(crate) use error::FetchError;
+pub(crate) use plan::{Caching, Plan};
+
+use crate::admin::{Counters, Limit};
+use crate::clock::Clock;
+use exchange::{Exchange, exchange};
+
+/// What fills are joined by: the URL, and the variant as far as it is known.
+pub(crate) type FillKey = (CacheKey, VariantKey);
+pub(crate) type Writer = FillWriter<FillKey, Published>;
+pub(crate) type Reader = FillReader<Published>;
+
+/// How far a body that is not kept may run ahead of its slowest reader.
+const WINDOW_BYTES: usize = 256 * 1024;
+
+/// What a fetcher needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct FetchSettings {
+    /// A body larger than this is not stored.
+    pub(crate) max_entry_bytes: u64,
+    /// Response headers that carry tags.
+    pub(crate) tag_headers: Vec<HeaderName>,
+    /// Bytes of tags that one answer may carry and be stored.
+    pub(crate) max_tag_bytes: usize,
+    /// Visitors see the tags too.
+    pub(crate) keep_tag_headers: bool,
+    /// Kept-alive connections to all nodes together.
+    pub(crate) idle_connections: usize,
+}
+
+pub(crate) struct Fetcher {
+    pub(crate) store: Arc<Store>,
+    pub(crate) fills: Arc<Fills<FillKey, Published>>,
+    connector: Connector,
+    counters: Arc<Counters>,
+    clock: Clock,
+    settings: FetchSettings,
+}
+
+impl Fetcher {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        counters: Arc<Counters>,
+        clock: Clock,
+        settings: FetchSettings,
+    ) -> Arc<Self> {
+        let options = ConnectorOptions::new(settings.idle_connections);
+        Arc::new(Self {
+            store,
+            fills: Arc::default(),
+            connector: Connector::new(Some(options)),
+            counters,
+            clock,
+            settings,
+        })
+    }
+
+    /// Spawns the task that fetches `plan` into `writer`.
+    pub(crate) fn start(self: &Arc<Self>, plan: Arc<Plan>, writer: Writer) {
+        let fetcher = self.clone();
+        tokio::spawn(async move { fetcher.run(&plan, writer).await });
+    }
+
+    async fn run(&self, plan: &Plan, mut writer: Writer) {
+        // Taken before the request goes out: a purge from now on names what this fetch will bring.
+        let stamp = Arc::new(self.store.begin_fill());
+        let Exchange { head, held, mut rest } = match exchange(plan, &self.connector, &self.counters).await {
+            Ok(exchange) => exchange,
+            Err(error) => {
+                writer.publish(Published::Failed(error), Retention::Whole);
+                writer.fail();
+                return;
+            }
+        };
+        let verdict = self.judge(plan, head.status, &head.headers);
+        let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp);
+        let mut keeps = answer.shared && answer.length.is_none_or(|length| length <= self.settings.max_entry_bytes);
+        if answer.shared && !keeps {
+            self.counters.limit(Limit::EntrySize);
+        }
+        let storing = Storing {
+            status: head.status,
+            block: answer.block.clone(),
+            tags: answer.tags.clone(),
+            variant: answer.variant,
+            vary: answer.vary.clone(),
+        };
+        if let Some(vary) = answer.vary.as_ref().filter(|_| answer.shared) {
+            self.store.learn_vary(plan.key, VarySpec::clone(vary));
+        }
+        writer.publish(
+            Published::Answer(Box::new(answer)),
+            if keeps { Retention::Whole } else { Retention::Window(WINDOW_BYTES) },
+        );
+
+        let mut waiting = held.into_iter();
+        loop {
+            let chunk = match waiting.next() {
+                Some(chunk) => chunk,
+                None => match &mut rest {
+                    None => break,
+                    Some(source) => match source.next().await {
+                        Ok(Some(chunk)) => chunk,
+                        Ok(None) => break,
+                        // Whoever reads along sees the body break off; a part of a body is never stored.
+                        Err(_) => return writer.fail(),
+                    },
+                },
+            };
+            if keeps && (writer.kept_bytes() + chunk.len()) as u64 > self.settings.max_entry_bytes {
+                keeps = false;
+                self.counters.limit(Limit::EntrySize);
+                self.note_uncacheable(plan);
+                writer.let_through(WINDOW_BYTES);
+            }
+            if writer.pour(chunk).await.is_err() {
+                // Nobody reads what is not kept: the connection to the node ends with `rest`.
+                return;
+            }
+        }
+        if keeps {
+            if let Some(lifetime) = lifetime {
+                self.commit(plan, &stamp, storing, lifetime, writer.body());
+            }
+        }
+        writer.complete();
+        if let Some(rest) = rest {
+            rest.finish(&self.connector).await;
+        }
+    }
+
+    /// Whether the answer may be stored, and for how long.
+    fn judge(&self, plan: &Plan, status: http::StatusCode, headers: &HeaderMap) -> Verdict {
+        let facts = RequestFacts {
+            method: &Method::GET,
+            authorization: plan.headers.contains_key(header::AUTHORIZATION),
+        };
+        assess(&facts, status, headers, &plan.freshness, SystemTime::now())
+    }
+
+    fn answer(
+        &self,
+        plan: &Plan,
+        head: &pingora_http::ResponseHeader,
+        verdict: Verdict,
+        stamp: &Arc<FillStamp>,
+    ) -> (Answer, Option<Lifetime>) {
+        let tags = collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes);
+        let (shared, detail, lifetime) = match (plan.caching, verdict, &tags) {
+            (Caching::Bypass, _, _) => (false, None, None),
+            (Caching::Shared | Caching::Apart, Verdict::Uncacheable(reason), _) => {
+                // A failure says nothing of the next answer: no mark, so that requests go on sharing.
+                if !head.status.is_server_error() {
+                    self.note_uncacheable(plan);
+                }
+                (false, Some(reason.as_str()), None)
+            }
+            (Caching::Shared | Caching::Apart, Verdict::Store(_), Err(TagsTooLong { .. })) => {
+                self.counters.limit(Limit::Tags);
+                warn!(
+                    url = plan.url(),
+                    limit_bytes = self.settings.max_tag_bytes,
+                    "an answer has more tags than allowed and is not stored"
+                );
+                self.note_uncacheable(plan);
+                (false, Some("too many tags"), None)
+            }
+            (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) => (true, None, Some(lifetime)),
+        };
+        let vary = VarySpec::parse(&head.headers).map(Arc::new);
+        let variant = match &vary {
+            Some(vary) => vary.variant(self.store.secret(), &plan.headers),
+            None => VariantKey::NONE,
+        };
+        let unwanted: &[HeaderName] =
+            if self.settings.keep_tag_headers { &[] } else { &self.settings.tag_headers };
+        let number = |name: HeaderName| {
+            head.headers.get(name).and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok())
+        };
+        let answer = Answer {
+            status: head.status,
+            block: answer::header_block(
+                head.status,
+                head.get_reason_phrase(),
+                &head.headers,
+                unwanted,
+                &self.clock.http_date(),
+            ),
+            length: number(header::CONTENT_LENGTH),
+            age: number(header::AGE),
+            shared,
+            detail,
+            variant,
+            vary,
+            tags: tags.unwrap_or_default(),
+            stamp: stamp.clone(),
+        };
+        (answer, lifetime)
+    }
+
+    fn note_uncacheable(&self, plan: &Plan) {
+        if !plan.uncacheable_for.is_zero() {
+            self.store.mark_uncacheable(plan.key, self.clock.now().saturating_add(plan.uncacheable_for));
+        }
+    }
+
+    fn commit(&self, plan: &Plan, stamp: &FillStamp, storing: Storing, lifetime: Lifetime, body: Bytes) {
+        let now = self.clock.now();
+        let mut head = Vec::with_capacity(storing.block.len() + 32);
+        head.extend_from_slice(&storing.block);
+        head.extend_from_slice(b"Content-Length: ");
+        head.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+        head.extend_from_slice(b"\r\n");
+        let entry = Entry::new(EntryParts {
+            key: plan.key,
+            variant: storing.variant,
+            url: plan.url().into_boxed_str(),
+            status: storing.status.as_u16(),
+            head: head.into(),
+            body,
+            tags: storing.tags,
+            stored: now,
+            lifetime,
+        });
+        let vary = storing.vary.map(|vary| VarySpec::clone(&vary));
+        match self.store.commit(stamp, entry, vary, now) {
+            Commit::Stored(_) | Commit::StoredSoft(_) => {}
+            // A purge that came while this was on its way names it; whoever asked before may still read it.
+            Commit::Refused => {}
+            Commit::TooLarge => self.counters.limit(Limit::EntrySize),
+        }
+    }
+}
+
+/// What is needed of an answer to store it.
+struct Storing {
+    status: http::StatusCode,
+    block: Bytes,
+    tags: Box<[clearcoat_cache::Tag]>,
+    variant: VariantKey,
+    vary: Option<Arc<VarySpec>>,
+}

@@ -1,0 +1,140 @@
+//! The course of one request, whatever it came by: route, look up, and which way it goes.
+//!
+//! [`Front::decide`] is the short way: it looks and never waits. [`Front::obtain`] is the long one. The pass road is
+//! pingora-proxy's, told what to do by [`pass::PassRoad`].
+
+pub(crate) mod forward;
+mod obtain;
+pub(crate) mod pass;
+mod purge;
+pub(crate) mod route;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use clearcoat_cache::{Entry, Lookup, Moment, Scheme, Store, VariantKey};
+use clearcoat_purge::Guard;
+
+pub(crate) use obtain::{FrontSettings, Obtained};
+
+use crate::admin::{Counters, RequestResult};
+use crate::clock::Clock;
+use crate::fetch::{Caching, Fetcher, Plan};
+use crate::listen::head::{Framing, Head, Method};
+use crate::respond::Local;
+use route::{RouteTable, Treatment};
+
+/// What answers requests.
+pub(crate) struct Front {
+    pub(crate) routes: Arc<ArcSwap<RouteTable>>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) fetcher: Arc<Fetcher>,
+    pub(crate) guard: Guard,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) clock: Clock,
+    pub(crate) settings: FrontSettings,
+}
+
+/// Which way a request goes.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Answered from memory.
+    Hit { entry: Arc<Entry>, result: RequestResult, now: Moment },
+    /// Answered by ourselves.
+    Local(Local, RequestResult),
+    /// Through the cache.
+    Fetch(Box<Plan>),
+    /// To a node, as it is.
+    Pass,
+}
+
+impl Front {
+    /// Decides without waiting for anything.
+    pub(crate) fn decide(&self, head: &Head<'_, '_>, client: Option<IpAddr>) -> Step {
+        let head_only = match head.method {
+            Method::Get => false,
+            Method::Head => true,
+            Method::Other(method) if clearcoat_purge::is_purge_method(method) => {
+                return Step::Local(self.purge(method, head, client), RequestResult::Purge);
+            }
+            Method::Other(_) => return self.pass(head),
+        };
+        if head.framing != Framing::None || head.upgrade {
+            return self.pass(head);
+        }
+        let routes = self.routes.load();
+        let Some(treatment) = routes.find(head.host, head.target) else {
+            return Step::Local(Local::no_site(), RequestResult::Refused);
+        };
+        let key = self.store.secret().key(Scheme::Http, head.host, head.target);
+        if treatment.pass {
+            return self.fetch(head, head_only, key, Caching::Bypass, treatment, client);
+        }
+        let now = self.clock.now();
+        match self.store.lookup(key, head, now) {
+            Lookup::Fresh(entry) => Step::Hit { entry, result: RequestResult::Hit, now },
+            Lookup::Grace(entry) => {
+                self.refresh(self.plan(head, false, key, Caching::Shared, treatment, client));
+                Step::Hit { entry, result: RequestResult::Grace, now }
+            }
+            // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
+            Lookup::Stale(entry) if !treatment.pool.any_up() => {
+                Step::Hit { entry, result: RequestResult::Grace, now }
+            }
+            Lookup::Stale(_) | Lookup::Missing => {
+                self.fetch(head, head_only, key, Caching::Shared, treatment, client)
+            }
+            Lookup::Uncacheable => self.fetch(head, head_only, key, Caching::Apart, treatment, client),
+        }
+    }
+
+    fn pass(&self, head: &Head<'_, '_>) -> Step {
+        match self.routes.load().find(head.host, head.target) {
+            Some(_) => Step::Pass,
+            None => Step::Local(Local::no_site(), RequestResult::Refused),
+        }
+    }
+
+    fn fetch(
+        &self,
+        head: &Head<'_, '_>,
+        head_only: bool,
+        key: clearcoat_cache::CacheKey,
+        caching: Caching,
+        treatment: &Treatment,
+        client: Option<IpAddr>,
+    ) -> Step {
+        Step::Fetch(Box::new(self.plan(head, head_only, key, caching, treatment, client)))
+    }
+
+    fn plan(
+        &self,
+        head: &Head<'_, '_>,
+        head_only: bool,
+        key: clearcoat_cache::CacheKey,
+        caching: Caching,
+        treatment: &Treatment,
+        client: Option<IpAddr>,
+    ) -> Plan {
+        let headers = forward::end_to_end(head);
+        let variant = match self.store.vary_of(key) {
+            Some(vary) => vary.variant(self.store.secret(), &headers),
+            None => VariantKey::NONE,
+        };
+        Plan {
+            key,
+            variant,
+            caching,
+            head_only,
+            host: String::from_utf8_lossy(head.host).into(),
+            target: String::from_utf8_lossy(head.target).into(),
+            client,
+            hash: treatment.hash_on.as_ref().map(|hash_on| hash_on.number(head.target, head, client)),
+            headers,
+            pool: treatment.pool.clone(),
+            freshness: treatment.freshness,
+            uncacheable_for: treatment.uncacheable_for,
+        }
+    }
+}

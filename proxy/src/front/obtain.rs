@@ -1,0 +1,146 @@
+//! The long way of a request for the cache: join or start the fetch, wait for its head, and make sure that what was
+//! joined is really for this request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clearcoat_cache::collapse::{FillFailed, Joined};
+use clearcoat_cache::{Entry, Lookup};
+use tokio::time::timeout;
+
+use super::Front;
+use crate::admin::Limit;
+use crate::fetch::{Answer, Caching, FetchError, Plan, Published, Reader};
+
+/// Rounds of joining something that turns out to be for others. Each round has a reason that cannot repeat itself for
+/// long (a purge in between, a Vary just learned); past them the request goes alone.
+const ROUNDS: usize = 4;
+
+/// How a request got what it got.
+#[derive(Debug)]
+pub(crate) enum Obtained {
+    /// It is in the store by now.
+    Entry(Arc<Entry>),
+    /// It is on its way: the published answer (never a failure) and the body.
+    Stream { head: Arc<Published>, reader: Reader, collapsed: bool },
+}
+
+impl Front {
+    /// Gets an answer for `plan`, together with others where that is allowed.
+    pub(crate) async fn obtain(&self, mut plan: Plan) -> Result<Obtained, FetchError> {
+        let mut rounds = 0;
+        while plan.caching == Caching::Shared && rounds < ROUNDS {
+            rounds += 1;
+            let asked_at = self.store.generation();
+            let key = (plan.key, plan.variant);
+            let (reader, collapsed) = match self.fetcher.fills.join(key) {
+                Joined::Leader(writer, reader) => {
+                    // A fill may have ended between our look-up and our joining: then the store has it.
+                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now()) {
+                        writer.withdraw();
+                        return Ok(Obtained::Entry(entry));
+                    }
+                    self.fetcher.start(Arc::new(plan.clone()), writer);
+                    (reader, false)
+                }
+                Joined::Follower(reader) => (reader, true),
+            };
+            let head = if collapsed {
+                match timeout(self.settings.collapse_timeout, reader.head()).await {
+                    Ok(head) => head,
+                    Err(_) => {
+                        // As nginx does at the end of its lock timeout: ask for oneself, and do not store.
+                        self.counters.limit(Limit::CollapseTimeout);
+                        break;
+                    }
+                }
+            } else {
+                reader.head().await
+            };
+            let head = match head {
+                Ok(head) => head,
+                // The one who was to fetch found that it need not: look again.
+                Err(FillFailed::Withdrawn) => {
+                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now()) {
+                        return Ok(Obtained::Entry(entry));
+                    }
+                    continue;
+                }
+                Err(FillFailed::Failed) => return Err(FetchError::GivenUp),
+            };
+            let answer = match &*head {
+                Published::Failed(error) => return Err(*error),
+                Published::Answer(answer) => answer,
+            };
+            if !collapsed {
+                return Ok(Obtained::Stream { head, reader, collapsed });
+            }
+            match self.fitness(&plan, answer, asked_at) {
+                Fitness::Ours => return Ok(Obtained::Stream { head, reader, collapsed }),
+                // All who waited go on at the same time, each for itself.
+                Fitness::NotForSharing => plan.caching = Caching::Apart,
+                Fitness::Purged => self.fetcher.fills.close(&key, &reader),
+                Fitness::OtherVariant => {
+                    plan.variant = match &answer.vary {
+                        Some(vary) => vary.variant(self.store.secret(), &plan.headers),
+                        None => answer.variant,
+                    };
+                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now()) {
+                        return Ok(Obtained::Entry(entry));
+                    }
+                }
+            }
+        }
+        if plan.caching == Caching::Shared {
+            plan.caching = Caching::Apart;
+        }
+        let (writer, reader) = self.fetcher.fills.alone();
+        self.fetcher.start(Arc::new(plan), writer);
+        match reader.head().await {
+            Ok(head) => match &*head {
+                Published::Failed(error) => Err(*error),
+                Published::Answer(_) => Ok(Obtained::Stream { head, reader, collapsed: false }),
+            },
+            Err(FillFailed::Failed | FillFailed::Withdrawn) => Err(FetchError::GivenUp),
+        }
+    }
+
+    /// Fetches `plan` anew while the old copy is served, unless somebody already does.
+    pub(crate) fn refresh(&self, plan: Plan) {
+        if let Joined::Leader(writer, _reader) = self.fetcher.fills.join((plan.key, plan.variant)) {
+            self.fetcher.start(Arc::new(plan), writer);
+        }
+    }
+
+    /// Whether what somebody else asked for is an answer to this request too.
+    fn fitness(&self, plan: &Plan, answer: &Answer, asked_at: clearcoat_cache::Generation) -> Fitness {
+        if !answer.shared {
+            return Fitness::NotForSharing;
+        }
+        // A purge that had been answered when this request came must not be undone by an older fetch. One that came
+        // later does not matter: this request could as well have been served before it.
+        let purged = self.store.named_since(&answer.stamp, plan.key, &answer.tags);
+        if purged.is_some_and(|generation| generation <= asked_at) {
+            return Fitness::Purged;
+        }
+        let variant = match &answer.vary {
+            Some(vary) => vary.variant(self.store.secret(), &plan.headers),
+            None => answer.variant,
+        };
+        if variant == answer.variant { Fitness::Ours } else { Fitness::OtherVariant }
+    }
+}
+
+enum Fitness {
+    Ours,
+    NotForSharing,
+    Purged,
+    OtherVariant,
+}
+
+/// What [`Front::obtain`] needs of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrontSettings {
+    /// The longest wait for somebody else's fetch.
+    pub(crate) collapse_timeout: Duration,
+}

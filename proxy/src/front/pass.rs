@@ -1,0 +1,352 @@
+//! The pass road: requests that are none of the cache's business and carry a body, upgrade, or change something.
+//!
+//! pingora-proxy streams them both ways. Here it is told which node, what the node and the client see, and above all
+//! what may be sent twice: nothing that has reached a node, unless the method allows it (RFC 9110 section 9.2.2).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{Method, Version};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use tracing::warn;
+
+use super::forward;
+use super::route::RouteTable;
+use crate::admin::{Counters, FetchResult, Limit, RequestResult};
+use crate::clock::Clock;
+use crate::fetch::{Caching, FetchError};
+use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
+use crate::respond::Local;
+
+pub(crate) struct PassRoad {
+    pub(crate) routes: Arc<arc_swap::ArcSwap<RouteTable>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) clock: Clock,
+    /// Headers that visitors do not see.
+    pub(crate) unwanted: Vec<HeaderName>,
+    /// Sets requests apart that must not meet a kept-alive connection.
+    pub(crate) fresh_connections: AtomicU64,
+    /// Bytes that a request body may have; `None`: any number.
+    pub(crate) max_body: Option<u64>,
+}
+
+/// What is known of one request on this road.
+pub(crate) struct Passing {
+    started: Instant,
+    pool: Option<Arc<Pool>>,
+    hash: Option<u64>,
+    tried: Vec<NodeId>,
+    lease: Option<Lease>,
+    sent_at: Option<Instant>,
+    failure: Option<FetchError>,
+    body_bytes: u64,
+}
+
+impl PassRoad {
+    fn host(header: &RequestHeader) -> String {
+        let named = header.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let line = header.headers.get(header::HOST).map(header::HeaderValue::as_bytes);
+        String::from_utf8_lossy(named.or(line).unwrap_or_default()).into_owned()
+    }
+
+    fn target(header: &RequestHeader) -> &str {
+        header.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
+    fn client(session: &Session) -> Option<std::net::IpAddr> {
+        session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip())
+    }
+
+    fn check_body(&self, bytes: u64) -> Result<()> {
+        if self.max_body.is_some_and(|most| bytes > most) {
+            self.counters.limit(Limit::BodyBytes);
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "the request body is too large").into_down());
+        }
+        Ok(())
+    }
+
+    fn settle_lease(ctx: &mut Passing, outcome: Outcome) {
+        if let Some(lease) = ctx.lease.take() {
+            lease.report(outcome);
+        }
+    }
+}
+
+/// Turns why there is no node into pingora's kind of error; what the client hears stands in `ctx.failure`.
+fn give_up(ctx: &mut Passing, failure: FetchError) -> Box<Error> {
+    ctx.failure = Some(failure);
+    Error::explain(ErrorType::ConnectNoRoute, failure.to_string()).into_up()
+}
+
+#[async_trait]
+impl ProxyHttp for PassRoad {
+    type CTX = Passing;
+
+    fn new_ctx(&self) -> Passing {
+        Passing {
+            started: Instant::now(),
+            pool: None,
+            hash: None,
+            tried: Vec::new(),
+            lease: None,
+            sent_at: None,
+            failure: None,
+            body_bytes: 0,
+        }
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {
+        // None: pingora's compression is not wanted.
+    }
+
+    async fn request_filter(&self, session: &mut Session, _ctx: &mut Passing) -> Result<bool> {
+        // Told in advance, so that a body that is too large is not begun.
+        let length = session.req_header().headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
+        self.check_body(length.unwrap_or(0))?;
+        Ok(false)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Passing,
+    ) -> Result<()> {
+        ctx.body_bytes += body.as_ref().map_or(0, Bytes::len) as u64;
+        self.check_body(ctx.body_bytes)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Passing) -> Result<Box<HttpPeer>> {
+        let request = session.req_header();
+        if ctx.pool.is_none() {
+            let routes = self.routes.load();
+            let host = Self::host(request);
+            let target = Self::target(request);
+            let Some(treatment) = routes.find(host.as_bytes(), target.as_bytes()) else {
+                return Err(give_up(ctx, FetchError::Unavailable(Unavailable::NoNode)));
+            };
+            let client = Self::client(session);
+            ctx.hash = treatment
+                .hash_on
+                .as_ref()
+                .map(|hash_on| hash_on.number(target.as_bytes(), &request.headers, client));
+            ctx.pool = Some(treatment.pool.clone());
+            treatment.pool.note_request();
+        }
+        let Some(pool) = ctx.pool.clone() else {
+            return Err(give_up(ctx, FetchError::GivenUp));
+        };
+        let idempotent = forward::is_idempotent(&request.method);
+        let want = Want { hash: ctx.hash, tried: &ctx.tried, idempotent };
+        let lease = match pool.acquire(&want).await {
+            Ok(lease) => lease,
+            Err(unavailable) => {
+                let failure = ctx.failure.unwrap_or(FetchError::Unavailable(unavailable));
+                return Err(give_up(ctx, failure));
+            }
+        };
+        let mut peer = match lease.peer() {
+            Ok(peer) => peer,
+            Err(error) => {
+                warn!(node = %lease.node(), %error, "a node has no address");
+                return Err(give_up(ctx, FetchError::ConnectFailed));
+            }
+        };
+        if !idempotent {
+            // A kept-alive connection may be closed by the node at the very moment when the request is sent on it,
+            // and nobody could tell whether it was heard. On a new connection that cannot be, so it is never asked.
+            peer.group_key = self.fresh_connections.fetch_add(1, Ordering::Relaxed) | 1 << 63;
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
+        ctx.tried.push(lease.node().id());
+        ctx.lease = Some(lease);
+        ctx.sent_at = Some(Instant::now());
+        Ok(Box::new(peer))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Passing,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Not a byte has gone out, so any method may try the next node.
+        let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        let failure = if timed_out { FetchError::TimedOut } else { FetchError::ConnectFailed };
+        self.counters.fetch(if timed_out { FetchResult::TimedOut } else { FetchResult::ConnectFailed });
+        Self::settle_lease(ctx, if timed_out { Outcome::TimedOut } else { Outcome::ConnectFailed });
+        ctx.failure = Some(failure);
+        let again = ctx.pool.as_ref().is_some_and(|pool| {
+            ctx.tried.len() < pool.attempts() as usize && pool.may_retry()
+        });
+        if again {
+            self.counters.fetch(FetchResult::Retried);
+        }
+        error.set_retry(again);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Passing,
+        client_reused: bool,
+    ) -> Box<Error> {
+        if *error.esource() != ErrorSource::Upstream {
+            // The visitor left or broke off; the node has nothing to do with it.
+            ctx.lease = None;
+            error.set_retry(false);
+            return error;
+        }
+        let stale_connection = client_reused && session.response_written().is_none();
+        let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+        ctx.failure = Some(if timed_out { FetchError::TimedOut } else { FetchError::Broken });
+        if stale_connection && !timed_out {
+            ctx.lease = None;
+        } else {
+            Self::settle_lease(ctx, if timed_out { Outcome::TimedOut } else { Outcome::Broken });
+            self.counters.fetch(if timed_out { FetchResult::TimedOut } else { FetchResult::Broken });
+        }
+        let repeatable = forward::is_idempotent(&session.req_header().method)
+            && session.response_written().is_none()
+            && !session.as_ref().retry_buffer_truncated();
+        let again = repeatable
+            && ctx.pool.as_ref().is_some_and(|pool| {
+                ctx.tried.len() < pool.attempts() as usize && pool.may_retry()
+            });
+        if again {
+            self.counters.fetch(FetchResult::Retried);
+        }
+        error.set_retry(again);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        _ctx: &mut Passing,
+    ) -> Result<()> {
+        let host = Self::host(session.req_header());
+        let target = Self::target(session.req_header()).to_owned();
+        let upgrade = request.headers.contains_key(header::UPGRADE);
+        let keep = |name: &HeaderName| {
+            // pingora frames the body anew from these two, and an upgrade is between client and node.
+            name == header::CONTENT_LENGTH
+                || name == header::TRANSFER_ENCODING
+                || (upgrade && (name == header::UPGRADE || name == header::CONNECTION))
+        };
+        let dropped: Vec<HeaderName> = request
+            .headers
+            .keys()
+            .filter(|name| forward::is_not_for_nodes(name) && !keep(name))
+            .cloned()
+            .collect();
+        for name in dropped {
+            request.remove_header(&name);
+        }
+        // An absolute-form target was for us; nodes get the origin-form (RFC 9112 section 3.2.1).
+        if request.uri.authority().is_some() {
+            request.set_raw_path(target.as_bytes())?;
+        }
+        request.set_version(Version::HTTP_11);
+        forward::complete(request, &host, Self::client(session), Caching::Bypass)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Passing,
+    ) -> Result<()> {
+        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        let first_byte = ctx.sent_at.map_or(Duration::ZERO, |sent_at| sent_at.elapsed());
+        if let Some(lease) = &ctx.lease {
+            lease.report(Outcome::Answered { status: response.status.as_u16(), first_byte });
+        }
+        self.counters.fetch(FetchResult::Ok);
+        for name in &self.unwanted {
+            response.remove_header(name);
+        }
+        let method = &session.req_header().method;
+        let reason = if *method == Method::GET || *method == Method::HEAD { "bypass" } else { "method" };
+        response.insert_header("Cache-Status", format!("clearcoat; fwd={reason}"))?;
+        if !response.headers.contains_key(header::DATE) {
+            response.insert_header(header::DATE, &*self.clock.http_date())?;
+        }
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Passing) -> FailToProxy {
+        let local = match (ctx.failure, error.esource(), error.etype()) {
+            (Some(failure), _, _) => Local::failure(failure),
+            (None, ErrorSource::Downstream, ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed) => {
+                // Nobody is there to hear it.
+                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            }
+            (None, _, ErrorType::HTTPStatus(413)) => {
+                Local::plain(413, None, "the request body is too large".into())
+            }
+            (None, ErrorSource::Downstream, _) => {
+                Local::plain(400, None, "the request could not be read to its end".into())
+            }
+            (None, _, _) => Local::failure(FetchError::Broken),
+        };
+        if session.response_written().is_none() {
+            session.set_keepalive(None);
+            let status = local.status;
+            if let Err(error) = write(session, &local, &self.clock.http_date()).await {
+                tracing::debug!(%error, status, "an error answer could not be delivered");
+            }
+        }
+        FailToProxy { error_code: local.status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Passing) {
+        if let Some(error) = error.filter(|error| *error.esource() == ErrorSource::Upstream) {
+            warn!(
+                method = %session.req_header().method,
+                url = %format!("{}{}", Self::host(session.req_header()), Self::target(session.req_header())),
+                tries = ctx.tried.len(),
+                cause = %error,
+                "a request that is passed got no answer from a node"
+            );
+        }
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let result = match ctx.failure {
+            Some(_) if error.is_some() => RequestResult::Unavailable,
+            Some(_) | None => RequestResult::Pass,
+        };
+        self.counters.request(result, status, session.body_bytes_sent() as u64, ctx.started.elapsed());
+        ctx.lease = None;
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Passing, _error: &Error) -> bool {
+        // Logged once, in `logging`, with the node's side of it.
+        true
+    }
+}
+
+/// Writes one of our own answers through pingora's session.
+async fn write(session: &mut Session, local: &Local, date: &str) -> Result<()> {
+    let mut response = ResponseHeader::build(local.status, Some(6))?;
+    for (name, value) in local.header_lines(date) {
+        response.insert_header(name, value)?;
+    }
+    session.write_response_header(Box::new(response), false).await?;
+    session.write_response_body(Some(Bytes::from(local.body())), true).await
+}

@@ -1,0 +1,52 @@
+//! A purge request that came to a listener: read, checked, carried out, answered.
+
+use std::net::IpAddr;
+
+use clearcoat_cache::Scheme;
+use clearcoat_purge::{PurgeError, apply, read};
+use tracing::{info, warn};
+
+use super::Front;
+use super::forward;
+use crate::admin::PurgeKind;
+use crate::listen::head::Head;
+use crate::respond::Local;
+
+impl Front {
+    /// Carries out a purge. The answer is made only after nothing that it named can be served any more.
+    pub(super) fn purge(&self, method: &str, head: &Head<'_, '_>, sender: Option<IpAddr>) -> Local {
+        let started = std::time::Instant::now();
+        let now = self.clock.now();
+        let key = self.store.secret().key(Scheme::Http, head.host, head.target);
+        let headers = forward::end_to_end(head);
+        let token = head.values("x-invalidate-token").next();
+        let outcome = self.guard.check(sender, token).and_then(|pass| {
+            let request = read(method, &headers, key)?;
+            Ok(apply(self.guard.admit(pass, request), &self.store, now))
+        });
+        match outcome {
+            Ok(done) => {
+                let kind = if method == "PURGE" { PurgeKind::Url } else { PurgeKind::Tags };
+                self.counters.purge(kind, done.purged, done.softened);
+                info!(
+                    method,
+                    sender = sender.map(|address| address.to_string()),
+                    target = %String::from_utf8_lossy(head.target),
+                    purged = done.purged,
+                    softened = done.softened,
+                    micros = started.elapsed().as_micros() as u64,
+                    "purged"
+                );
+                Local::plain(200, Some(done.reason.clone()), done.reason)
+            }
+            Err(error) => {
+                let status = match error {
+                    PurgeError::Denied => 405,
+                    _ => 400,
+                };
+                warn!(method, sender = sender.map(|address| address.to_string()), %error, "a purge was refused");
+                Local::plain(status, None, error.to_string())
+            }
+        }
+    }
+}

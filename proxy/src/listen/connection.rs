@@ -1,0 +1,238 @@
+//! One connection to a client: its buffers, its deadlines, and the end of it.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pingora_core::protocols::Stream;
+use pingora_core::server::ShutdownWatch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+
+use super::deadline::Deadline;
+
+/// What is asked of the buffer before each read; a browser's head fits.
+const READ_ROOM: usize = 4096;
+
+/// Bodies up to this many bytes are copied behind their head, so that one plain write carries both; larger ones are
+/// written from where they are.
+pub(crate) const COPY_UP_TO: usize = 4096;
+
+/// Written output is flushed to the client at this size even if more pipelined answers would follow.
+const OUTPUT_MARK: usize = 64 * 1024;
+
+/// How a connection's clock is set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    /// From the first byte of a head to its last, in all.
+    pub(crate) header: Duration,
+    /// Between requests.
+    pub(crate) idle: Duration,
+    /// A write that makes no progress for so long ends the connection.
+    pub(crate) write: Duration,
+}
+
+/// What came of waiting for more bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Received {
+    /// There are more bytes in `input`.
+    More,
+    /// The client sends nothing more, or the connection broke.
+    End,
+    /// A deadline passed.
+    Late,
+    /// The server is shutting down and the client is between requests.
+    Draining,
+}
+
+pub(crate) struct Connection {
+    pub(crate) stream: Stream,
+    /// Read and not yet consumed.
+    pub(crate) input: BytesMut,
+    /// Answered and not yet written.
+    pub(crate) output: Vec<u8>,
+    pub(crate) client: Option<IpAddr>,
+    deadline: Deadline,
+    /// When the first byte of the head now being received came.
+    head_since: Option<Instant>,
+    waits: Waits,
+    shutdown: ShutdownWatch,
+    /// Registered with the shutdown once; polled again only to be told. A task's waker stays the same, so one
+    /// registration is enough for the life of the connection.
+    draining: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    drains: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Stream, waits: Waits, shutdown: &ShutdownWatch) -> Self {
+        let client = stream
+            .get_socket_digest()
+            .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip())));
+        let mut watch = shutdown.clone();
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: Vec::with_capacity(2048),
+            client,
+            deadline: Deadline::after(waits.idle.min(waits.header)),
+            head_since: None,
+            waits,
+            shutdown: shutdown.clone(),
+            draining: Box::pin(async move {
+                // An error means that the server is gone, which is a shutdown too.
+                let _ = watch.wait_for(|draining| *draining).await;
+            }),
+            drains: false,
+        }
+    }
+
+    /// Whether the server is shutting down: this answer is the last on the connection.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.shutdown.borrow()
+    }
+
+    /// Waits for more bytes of a head. `partial` says that part of one is in `input` already: then its total deadline
+    /// counts, however slowly its bytes come; otherwise the idle time.
+    pub(crate) async fn receive(&mut self, partial: bool, first: bool) -> Received {
+        let due = if partial || first {
+            // The first request of a connection has no more time than its head: nobody connects to wait.
+            let since = *self.head_since.get_or_insert_with(Instant::now);
+            since + self.waits.header
+        } else {
+            self.head_since = None;
+            Instant::now() + self.waits.idle
+        };
+        self.deadline.set(due);
+        self.input.reserve(READ_ROOM);
+        let Self { stream, input, deadline, draining, drains, .. } = self;
+        poll_fn(|context| {
+            if !*drains && draining.as_mut().poll(context).is_ready() {
+                *drains = true;
+            }
+            match poll_read(stream, input, context) {
+                Poll::Ready(Ok(count)) if count > 0 => return Poll::Ready(Received::More),
+                Poll::Ready(_) => return Poll::Ready(Received::End),
+                Poll::Pending => {}
+            }
+            if *drains && !partial {
+                return Poll::Ready(Received::Draining);
+            }
+            deadline.poll_passed(context).map(|()| Received::Late)
+        })
+        .await
+    }
+
+    /// A head was read whole; the next one gets a deadline of its own.
+    pub(crate) fn head_is_complete(&mut self) {
+        self.head_since = None;
+    }
+
+    /// Waits for `work`, unless the client leaves meanwhile. Up to `limit` bytes of further requests are taken in.
+    pub(crate) async fn unless_gone<T>(&mut self, limit: usize, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let Self { stream, input, .. } = self;
+        poll_fn(|context| {
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(Some(done));
+            }
+            while input.len() < limit {
+                input.reserve(READ_ROOM);
+                match poll_read(stream, input, context) {
+                    Poll::Ready(Ok(count)) if count > 0 => {}
+                    Poll::Ready(_) => return Poll::Ready(None),
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Whether so much output has gathered that it should be written before more is added.
+    pub(crate) fn output_is_full(&self) -> bool {
+        self.output.len() >= OUTPUT_MARK
+    }
+
+    /// Writes all output.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let mut done = 0;
+        while done < self.output.len() {
+            done += progress(self.waits.write, self.stream.write(&self.output[done..])).await?;
+        }
+        self.output.clear();
+        Ok(())
+    }
+
+    /// Writes all output and the parts of a body behind it, each from where it is.
+    pub(crate) async fn flush_with(&mut self, parts: &[Bytes]) -> io::Result<()> {
+        // Positions: `part` counts the output as part zero.
+        let (mut part, mut offset) = (0, 0);
+        let total = parts.len() + 1;
+        loop {
+            let length = |part: usize| if part == 0 { self.output.len() } else { parts[part - 1].len() };
+            while part < total && offset >= length(part) {
+                offset -= length(part);
+                part += 1;
+            }
+            if part >= total {
+                break;
+            }
+            let mut slices = [IoSlice::new(&[]); 16];
+            let mut count = 0;
+            for (index, slice) in (part..total).zip(&mut slices) {
+                let bytes: &[u8] = if index == 0 { &self.output } else { &parts[index - 1] };
+                *slice = IoSlice::new(if index == part { &bytes[offset..] } else { bytes });
+                count += 1;
+            }
+            offset += progress(self.waits.write, self.stream.write_vectored(&slices[..count])).await?;
+        }
+        self.output.clear();
+        Ok(())
+    }
+
+    /// Ends the connection so that the client can still read the last answer: what it sent meanwhile is taken in for
+    /// a moment, because closing with unread bytes resets the connection and may take the answer with it (RFC 9112
+    /// section 9.6).
+    pub(crate) async fn close(mut self) {
+        const LINGER: Duration = Duration::from_secs(1);
+        const LINGER_BYTES: usize = 256 * 1024;
+        if self.flush().await.is_err() || self.stream.shutdown().await.is_err() {
+            return;
+        }
+        self.input.clear();
+        let _ = timeout(LINGER, async {
+            let mut taken = 0;
+            while taken < LINGER_BYTES {
+                self.input.clear();
+                self.input.reserve(READ_ROOM);
+                match poll_fn(|context| poll_read(&mut self.stream, &mut self.input, context)).await {
+                    Ok(count) if count > 0 => taken += count,
+                    Ok(_) | Err(_) => break,
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// One write under the deadline for progress.
+async fn progress(wait: Duration, write: impl Future<Output = io::Result<usize>>) -> io::Result<usize> {
+    match timeout(wait, write).await {
+        Ok(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Reads what is there into the room that the caller has reserved.
+fn poll_read(stream: &mut Stream, input: &mut BytesMut, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    // The future holds nothing between polls, so making it anew each time loses nothing.
+    std::pin::pin!(stream.read_buf(input)).poll(context)
+}

@@ -1,0 +1,306 @@
+//! The loop of one HTTP/1 connection: read heads, answer what can be answered at once, send the rest the long way.
+//!
+//! Pipelined requests are answered in order; hits among them are gathered and written together. Everything a client
+//! can make us wait for has a deadline, and everything it can make us keep has a bound.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Buf;
+use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use tokio::sync::Semaphore;
+
+use super::answer::{self, Terms};
+use super::connection::{Connection, Received, Waits};
+use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
+use super::rewound::{Rewound, Window};
+use crate::admin::{Limit, RequestResult};
+use crate::fetch::{Caching, Plan, Published};
+use crate::front::pass::PassRoad;
+use crate::front::{Front, Obtained, Step};
+use crate::respond::Local;
+
+/// What the lane needs to know of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneSettings {
+    pub(crate) head: HeadLimits,
+    pub(crate) waits: Waits,
+    /// Requests that one connection may carry; zero: no limit.
+    pub(crate) requests_per_connection: u32,
+}
+
+/// The application behind a listener.
+pub(crate) struct Lane {
+    pub(crate) front: Arc<Front>,
+    pub(crate) pass: Arc<HttpProxy<PassRoad>>,
+    pub(crate) settings: LaneSettings,
+    /// One permit a connection, over all listeners.
+    pub(crate) connections: Arc<Semaphore>,
+}
+
+/// What to do with the connection after a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    Continue,
+    /// All is answered; end it in good order.
+    Close,
+    /// It is no good any more.
+    Drop,
+}
+
+/// What the buffer holds at the present position.
+enum Turn {
+    /// Not a whole head.
+    Wait,
+    Refuse(Refusal),
+    /// A request, with what has to be known of it when its head is gone.
+    Take { step: Step, length: usize, window: Window, terms: Terms },
+}
+
+#[async_trait]
+impl ServerApp for Lane {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let front = &self.front;
+        let Ok(_permit) = self.connections.clone().try_acquire_owned() else {
+            front.counters.limit(Limit::Connections);
+            return None;
+        };
+        front.counters.connection_opened();
+        let connection = Connection::new(stream, self.settings.waits, shutdown);
+        self.run(connection, shutdown).await;
+        front.counters.connection_closed();
+        None
+    }
+
+    async fn cleanup(&self) {
+        self.pass.http_cleanup().await;
+    }
+}
+
+impl Lane {
+    async fn run(&self, mut connection: Connection, shutdown: &ShutdownWatch) {
+        let mut served = 0;
+        loop {
+            match self.turn(&connection, served) {
+                Turn::Wait => {
+                    if connection.flush().await.is_err() {
+                        return;
+                    }
+                    let partial = !connection.input.is_empty();
+                    match connection.receive(partial, served == 0).await {
+                        Received::More => {}
+                        Received::End => return,
+                        Received::Draining => return connection.close().await,
+                        Received::Late => {
+                            let limit = if partial || served == 0 { Limit::HeaderTimeout } else { Limit::Idle };
+                            self.front.counters.limit(limit);
+                            if partial {
+                                self.refuse(&mut connection, &Local::too_slow());
+                            }
+                            return connection.close().await;
+                        }
+                    }
+                }
+                Turn::Refuse(refusal) => {
+                    match refusal {
+                        Refusal::HeadTooLarge => self.front.counters.limit(Limit::HeaderBytes),
+                        Refusal::TooManyLines => self.front.counters.limit(Limit::HeaderCount),
+                        Refusal::UrlTooLong => self.front.counters.limit(Limit::UrlBytes),
+                        Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version => {}
+                    }
+                    tracing::debug!(client = ?connection.client, %refusal, "a request was refused");
+                    self.refuse(&mut connection, &Local::refusal(refusal));
+                    return connection.close().await;
+                }
+                Turn::Take { step, length, window, terms } => {
+                    connection.head_is_complete();
+                    served += 1;
+                    let next = if let Step::Pass = step {
+                        if connection.flush().await.is_err() {
+                            return;
+                        }
+                        match self.hand_over(connection, window, terms.close, shutdown).await {
+                            Some(back) => {
+                                connection = back;
+                                Next::Continue
+                            }
+                            None => return,
+                        }
+                    } else {
+                        connection.input.advance(length);
+                        self.answer(&mut connection, step, terms).await
+                    };
+                    match next {
+                        // The body of a request that we answered ourselves was not read, and what follows cannot be
+                        // told from it.
+                        Next::Continue if terms.close => return connection.close().await,
+                        Next::Continue => {}
+                        Next::Close => return connection.close().await,
+                        Next::Drop => return,
+                    }
+                    if connection.output_is_full() && connection.flush().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at what is in the buffer and decides; waits for nothing.
+    fn turn(&self, connection: &Connection, served: u32) -> Turn {
+        if connection.input.is_empty() {
+            return Turn::Wait;
+        }
+        let arrived = Instant::now();
+        let mut lines = head::lines();
+        let head = match head::parse(&connection.input, &mut lines, &self.settings.head) {
+            Parsed::Partial => return Turn::Wait,
+            Parsed::Refused(refusal) => return Turn::Refuse(refusal),
+            Parsed::Complete(head) => head,
+        };
+        let step = self.front.decide(&head, connection.client);
+        let last = self.settings.requests_per_connection;
+        let unread_body = !matches!(step, Step::Pass) && head.framing != Framing::None;
+        let terms = Terms {
+            head_only: head.method == Method::Head,
+            version_11: head.version_11,
+            arrived,
+            close: head.close
+                || unread_body
+                || (last > 0 && served + 1 >= last)
+                || connection.is_draining(),
+        };
+        Turn::Take { step, length: head.length, window: window(&head), terms }
+    }
+
+    fn refuse(&self, connection: &mut Connection, local: &Local) {
+        local.write_http1(&mut connection.output, &self.front.clock.http_date(), false, true);
+        self.front.counters.request(RequestResult::Refused, local.status, 0, std::time::Duration::ZERO);
+    }
+
+    async fn answer(&self, connection: &mut Connection, step: Step, terms: Terms) -> Next {
+        let started = terms.arrived;
+        let counters = &self.front.counters;
+        match step {
+            Step::Hit { entry, result, now } => {
+                let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
+                let Ok(bytes) = written else { return self.client_gone() };
+                counters.request(result, entry.status(), bytes, started.elapsed());
+                Next::Continue
+            }
+            Step::Local(local, result) => {
+                let date = self.front.clock.http_date();
+                local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
+                counters.request(result, local.status, local.body().len() as u64, started.elapsed());
+                Next::Continue
+            }
+            Step::Fetch(plan) => self.fetch(connection, *plan, terms, started).await,
+            // Handled by the caller, which owns the connection.
+            Step::Pass => Next::Drop,
+        }
+    }
+
+    async fn fetch(&self, connection: &mut Connection, plan: Plan, terms: Terms, started: Instant) -> Next {
+        let counters = &self.front.counters;
+        // Answers to earlier requests do not wait for this one.
+        if connection.flush().await.is_err() {
+            return self.client_gone();
+        }
+        let caching = plan.caching;
+        let read_ahead = self.settings.head.bytes;
+        let obtained = connection.unless_gone(read_ahead, self.front.obtain(plan)).await;
+        match obtained {
+            None => {
+                counters.request(RequestResult::ClientGone, 0, 0, started.elapsed());
+                Next::Drop
+            }
+            Some(Err(error)) => {
+                let local = Local::failure(error);
+                let date = self.front.clock.http_date();
+                local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
+                let bytes = local.body().len() as u64;
+                counters.request(RequestResult::Unavailable, local.status, bytes, started.elapsed());
+                Next::Continue
+            }
+            Some(Ok(Obtained::Entry(entry))) => {
+                let now = self.front.clock.now();
+                let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
+                let Ok(bytes) = written else { return self.client_gone() };
+                counters.request(RequestResult::Hit, entry.status(), bytes, started.elapsed());
+                Next::Continue
+            }
+            Some(Ok(Obtained::Stream { head, reader, collapsed })) => {
+                let Published::Answer(answer) = &*head else { return Next::Drop };
+                let (result, status) = match (caching, answer.shared, collapsed) {
+                    (Caching::Bypass, _, _) => (RequestResult::Pass, "fwd=bypass".into()),
+                    (_, true, true) => (RequestResult::Collapsed, "fwd=miss; collapsed".into()),
+                    (_, true, false) => (RequestResult::Miss, "fwd=miss; stored".into()),
+                    (_, false, _) => (RequestResult::Uncacheable, not_stored(answer.detail)),
+                };
+                match answer::stream(connection, answer, reader, &status, terms).await {
+                    Ok(delivered) => {
+                        let code = answer.status.as_u16();
+                        counters.request(result, code, delivered.body_bytes, started.elapsed());
+                        match (delivered.broken, delivered.close) {
+                            (true, _) => Next::Drop,
+                            (false, true) => Next::Close,
+                            (false, false) => Next::Continue,
+                        }
+                    }
+                    Err(_) => self.client_gone(),
+                }
+            }
+        }
+    }
+
+    fn client_gone(&self) -> Next {
+        self.front.counters.client_gone();
+        Next::Drop
+    }
+
+    /// Gives the connection to pingora-proxy for one request. It comes back unless it has to end with it.
+    async fn hand_over(
+        &self,
+        mut connection: Connection,
+        window: Window,
+        close: bool,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Connection> {
+        let input = std::mem::take(&mut connection.input);
+        let rewound = Rewound::new(connection.stream, input, window);
+        let mut session = ServerSession::new_http1(Box::new(rewound));
+        let keep = window != Window::Open && !close;
+        session.set_keepalive(keep.then_some(self.settings.waits.idle.as_secs().max(1)));
+        let reusable = self.pass.process_new_http(session, shutdown).await?;
+        let (stream, _) = reusable.consume();
+        let rewound = stream.into_any().downcast::<Rewound>().ok()?;
+        let (stream, input) = rewound.into_rest()?;
+        let mut connection = Connection::new(stream, self.settings.waits, shutdown);
+        connection.input = input;
+        Some(connection)
+    }
+}
+
+/// How much of the connection belongs to a request.
+fn window(head: &Head<'_, '_>) -> Window {
+    match head.framing {
+        Framing::None if !head.upgrade => Window::Bytes(head.length as u64),
+        Framing::Length(body) if !head.upgrade => Window::Bytes((head.length as u64).saturating_add(body)),
+        // Where a chunked body ends is known only when it has been read, and pingora may have read past it by then;
+        // after an upgrade the connection is another protocol's.
+        Framing::None | Framing::Length(_) | Framing::Chunked => Window::Open,
+    }
+}
+
+fn not_stored(detail: Option<&'static str>) -> String {
+    match detail {
+        // A token or a string (RFC 9211 section 2.8).
+        Some(detail) => format!("fwd=miss; detail=\"{detail}\""),
+        None => "fwd=miss".to_owned(),
+    }
+}

@@ -1,0 +1,11 @@
+//! From the listening socket to requests: connections, framing, deadlines.
+//!
+//! Only this room, the fetch and the pass road know pingora. Its listeners accept; each connection is then run by our
+//! own loop ([`lane::Lane`]), because hits are answered from prepared bytes and need none of pingora's HTTP session.
+
+mod answer;
+mod connection;
+mod deadline;
+pub(crate) mod head;
+pub(crate) mod lane;
+mod rewound;

@@ -1,0 +1,225 @@
+//! A connection handed to pingora with the bytes put back that were read from it already, and taken back afterwards.
+//!
+//! Pingora reads ahead and would swallow a pipelined request behind the one it is given. So it sees no more than a
+//! *window*: the head and the Content-Length body of that request. Bytes behind it are kept for the lane. A chunked
+//! body or an upgrade has no length to be told in advance; it gets an open window, and the connection ends with it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of requests behind the current one that are kept while it is served; past it the client has to wait.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// How much of what follows belongs to the request that is handed over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Window {
+    /// So many bytes, the head included.
+    Bytes(u64),
+    /// Everything until the connection ends.
+    Open,
+}
+
+#[derive(Debug)]
+pub(crate) struct Rewound {
+    inner: Stream,
+    /// Read from the connection and not yet given out.
+    before: BytesMut,
+    window: Window,
+    /// The client has sent its last byte.
+    ended: bool,
+}
+
+impl Rewound {
+    pub(crate) fn new(inner: Stream, before: BytesMut, window: Window) -> Self {
+        Self { inner, before, window, ended: false }
+    }
+
+    /// The connection and the bytes behind the request; `None` when the request was not read to its end, so that
+    /// nobody knows where the next one starts.
+    pub(crate) fn into_rest(self) -> Option<(Stream, BytesMut)> {
+        (self.window == Window::Bytes(0) && !self.ended).then_some((self.inner, self.before))
+    }
+
+    /// The request is read. Only the end of the connection is of interest now; what comes is kept.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while self.before.len() < READ_AHEAD {
+            let mut room = [0; 2048];
+            let mut buffer = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                self.ended = true;
+                return Poll::Ready(Ok(()));
+            }
+            self.before.extend_from_slice(buffer.filled());
+        }
+        // Not woken from here; the other branches of whoever polls this go on.
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = &mut *self;
+        let limit = match this.window {
+            Window::Bytes(0) => return this.poll_end(context),
+            Window::Bytes(bytes) => buffer.remaining().min(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            Window::Open => buffer.remaining(),
+        };
+        let count = if this.before.is_empty() {
+            let mut part = buffer.take(limit);
+            ready!(Pin::new(&mut this.inner).poll_read(context, &mut part))?;
+            let count = part.filled().len();
+            buffer.advance(count);
+            this.ended |= count == 0;
+            count
+        } else {
+            let count = limit.min(this.before.len());
+            buffer.put_slice(&this.before[..count]);
+            this.before.advance(count);
+            count
+        };
+        if let Window::Bytes(left) = &mut this.window {
+            *left -= count as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Rewound {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl UniqueID for Rewound {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Rewound {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Rewound {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Rewound {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Rewound {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
+
+impl Peek for Rewound {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn rewound(before: &[u8], window: Window) -> (Rewound, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        (Rewound::new(Box::new(ours), BytesMut::from(before), window), theirs)
+    }
+
+    #[tokio::test]
+    async fn a_window_ends_where_the_request_does() {
+        let (mut stream, mut client) = rewound(b"head+bo", Window::Bytes(9));
+        client.write_all(b"dyGET /next").await.unwrap();
+        let mut request = [0; 9];
+        stream.read_exact(&mut request).await.unwrap();
+        assert_eq!(&request, b"head+body");
+        // Watching for the end keeps what comes behind.
+        let watch = tokio::time::timeout(std::time::Duration::from_millis(50), stream.read(&mut request)).await;
+        assert!(watch.is_err(), "the next request is not given out");
+        let (_, rest) = stream.into_rest().unwrap();
+        assert_eq!(&rest[..], b"GET /next");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_not_read_to_its_end_leaves_no_connection() {
+        let (mut stream, _client) = rewound(b"head+bo", Window::Bytes(9));
+        let mut request = [0; 7];
+        stream.read_exact(&mut request).await.unwrap();
+        assert!(stream.into_rest().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_connection_is_told() {
+        let (mut stream, client) = rewound(b"", Window::Bytes(0));
+        drop(client);
+        assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0);
+        assert!(stream.into_rest().is_none());
+    }
+}

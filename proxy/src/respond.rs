@@ -1,0 +1,123 @@
+//! Answers of our own, and the one place where it is decided which status an error becomes.
+
+use std::fmt::Write as _;
+
+use crate::fetch::FetchError;
+use crate::listen::head::Refusal;
+use crate::pool::Unavailable;
+
+/// A small answer that no node gave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Local {
+    pub(crate) status: u16,
+    reason: Option<String>,
+    text: String,
+    /// Seconds after which asking again makes sense.
+    retry_after: Option<u32>,
+    allow: Option<&'static str>,
+    /// The member of Cache-Status (RFC 9211) behind our name.
+    cache_status: Option<&'static str>,
+}
+
+impl Local {
+    /// Plain text under the given status; `reason` replaces the phrase of the status line.
+    pub(crate) fn plain(status: u16, reason: Option<String>, text: String) -> Self {
+        Self { status, reason, text, retry_after: None, allow: None, cache_status: None }
+    }
+
+    /// What a client hears that sent something we do not listen to.
+    pub(crate) fn refusal(refusal: Refusal) -> Self {
+        let status = match refusal {
+            Refusal::Malformed(_) => 400,
+            Refusal::HeadTooLarge | Refusal::TooManyLines => 431,
+            Refusal::UrlTooLong => 414,
+            Refusal::MethodNotAllowed => 405,
+            Refusal::Version => 505,
+        };
+        let mut local = Self::plain(status, None, refusal.to_string());
+        if status == 405 {
+            local.allow = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        }
+        local
+    }
+
+    /// What a client hears when a request did not come to its end in time (RFC 9110 section 15.5.9).
+    pub(crate) fn too_slow() -> Self {
+        Self::plain(408, None, "the request did not come in time".into())
+    }
+
+    /// What a client hears when no site of ours is for the host.
+    pub(crate) fn no_site() -> Self {
+        Self::plain(421, None, "no site here is for this host".into())
+    }
+
+    /// What a visitor hears when no node answered.
+    pub(crate) fn failure(error: FetchError) -> Self {
+        let status = match error {
+            FetchError::Unavailable(
+                Unavailable::QueueFull | Unavailable::QueueTimeout | Unavailable::NoNode,
+            ) => 503,
+            FetchError::ConnectFailed | FetchError::Broken | FetchError::GivenUp => 502,
+            FetchError::TimedOut => 504,
+        };
+        let mut local = Self::plain(status, None, error.to_string());
+        if status == 503 {
+            local.retry_after = Some(5);
+        }
+        local.cache_status = Some("fwd=miss");
+        local
+    }
+
+    /// The header lines, without what frames the connection.
+    pub(crate) fn header_lines(&self, date: &str) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            ("Content-Type", "text/plain; charset=utf-8".to_owned()),
+            ("Content-Length", (self.text.len() + 1).to_string()),
+            ("Date", date.to_owned()),
+            ("Cache-Status", format!("clearcoat; {}", self.cache_status.unwrap_or("detail=generated"))),
+        ];
+        lines.extend(self.retry_after.map(|seconds| ("Retry-After", seconds.to_string())));
+        lines.extend(self.allow.map(|methods| ("Allow", methods.to_owned())));
+        lines
+    }
+
+    pub(crate) fn body(&self) -> String {
+        format!("{}\n", self.text)
+    }
+
+    /// Appends the answer in HTTP/1; `head_only` leaves the body out.
+    pub(crate) fn write_http1(&self, output: &mut Vec<u8>, date: &str, head_only: bool, close: bool) {
+        let status = http::StatusCode::from_u16(self.status).ok();
+        let reason = self.reason.as_deref().or(status.and_then(|status| status.canonical_reason()));
+        let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, reason.unwrap_or_default());
+        for (name, value) in self.header_lines(date) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        if close {
+            text.push_str("Connection: close\r\n");
+        }
+        text.push_str("\r\n");
+        if !head_only {
+            text.push_str(&self.body());
+        }
+        output.extend_from_slice(text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_ours_is_framed() {
+        let mut output = Vec::new();
+        Local::failure(FetchError::Unavailable(Unavailable::NoNode)).write_http1(&mut output, "DATE", false, true);
+        assert_eq!(
+            String::from_utf8_lossy(&output),
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 22\r\n\
+             Date: DATE\r\nCache-Status: clearcoat; fwd=miss\r\nRetry-After: 5\r\nConnection: close\r\n\r\n\
+             no node can be had now\n"
+        );
+    }
+}
