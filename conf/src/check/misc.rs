@@ -1,0 +1,197 @@
+//! The parts without pools and sites: `[cache]`, `[purge]`, `[limits]`, `[log]`, and secrets wherever they stand.
+
+use std::fs::File;
+use std::io::Read;
+
+use super::{Check, count, number, optional_count};
+use crate::config::{Cache, HeaderName, Limits, Log, LogFormat, LogLevel, Purge, Secret, default, parse_net};
+use crate::error::Invalid;
+use crate::file::{At, CacheTable, FormatWord, LevelWord, LimitsTable, LogTable, PurgeTable, SecretEntry};
+use crate::units;
+
+/// The largest file that is read for a secret, in bytes.
+const MAX_SECRET_BYTES: u64 = 64 << 10;
+
+pub(super) fn cache(check: &mut Check<'_>, table: Option<At<CacheTable>>) -> Cache {
+    let table = table.map(|at| at.value).unwrap_or_default();
+    let memory =
+        check.size(table.memory.as_ref(), default::CACHE_MEMORY_MIN..=u64::MAX, default::CACHE_MEMORY);
+    let mut within_memory = |at: &Option<_>, default: u64| {
+        let bytes = check.size(at.as_ref(), 1..=u64::MAX, default);
+        if let (true, Some(at)) = (bytes > memory, at) {
+            let (bytes, memory) = (units::show_size(bytes), units::show_size(memory));
+            check.report(&at.span, format!("{bytes} is more than cache.memory, {memory}"), "make it smaller");
+        }
+        bytes
+    };
+    let max_entry = within_memory(&table.max_entry, default::max_entry(memory));
+    let max_tag_bytes = within_memory(&table.max_tag_bytes, default::CACHE_MAX_TAG_BYTES);
+    Cache {
+        memory,
+        max_entry,
+        default_ttl: check.duration(table.default_ttl, default::CACHE_DEFAULT_TTL),
+        grace: check.duration(table.grace, default::CACHE_GRACE),
+        keep: check.duration(table.keep, default::CACHE_KEEP),
+        uncacheable_ttl: check.duration(table.uncacheable_ttl, default::CACHE_UNCACHEABLE_TTL),
+        max_variants: count(table.max_variants, default::CACHE_MAX_VARIANTS),
+        max_tag_bytes,
+    }
+}
+
+pub(super) fn purge(check: &mut Check<'_>, table: Option<At<PurgeTable>>) -> Purge {
+    let table = table.map(|at| at.value).unwrap_or_default();
+    let mut purge = Purge::default();
+    if let Some(list) = table.allow {
+        purge.allow = distinct(check, list, "network", parse_net);
+    }
+    if let Some(list) = table.tag_headers {
+        purge.tag_headers = distinct(check, list, "header", |text| text.parse::<HeaderName>());
+    }
+    purge.token = table.token.and_then(|token| secret(check, token));
+    purge.keep_tag_headers = table.keep_tag_headers.is_some_and(|keep| keep.value);
+    purge
+}
+
+/// Reads a list whose items may stand in it once.
+fn distinct<T: PartialEq + ToString>(
+    check: &mut Check<'_>,
+    list: At<Vec<At<String>>>,
+    what: &str,
+    parse: impl Fn(&str) -> Result<T, Invalid>,
+) -> Vec<T> {
+    let mut items: Vec<T> = Vec::with_capacity(list.value.len());
+    for at in list.value {
+        let Some(item) = check.read(&at.span, parse(&at.value)) else { continue };
+        if items.contains(&item) {
+            let message = format!("the {what} {} stands in this list already", item.to_string());
+            check.report(&at.span, message, "take it out");
+            continue;
+        }
+        items.push(item);
+    }
+    items
+}
+
+pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> Limits {
+    /// Beyond this a header is an upload.
+    const MAX_HEADER_BYTES: u64 = 1 << 20;
+
+    let table = table.map(|at| at.value).unwrap_or_default();
+    let header_bytes =
+        check.size(table.header_bytes.as_ref(), 1024..=MAX_HEADER_BYTES, default::HEADER_BYTES.into());
+    let url_bytes = check.size(table.url_bytes.as_ref(), 256..=MAX_HEADER_BYTES, default::URL_BYTES.into());
+    // The key that is written is the one to change; with both, the URL's.
+    let url_span = table.url_bytes.as_ref().or(table.header_bytes.as_ref()).map(|at| at.span.clone());
+    if let (true, Some(span)) = (url_bytes > header_bytes, url_span) {
+        check.report(
+            &span,
+            format!(
+                "a URL of {} does not fit into a header of {}",
+                units::show_size(url_bytes),
+                units::show_size(header_bytes)
+            ),
+            "make url_bytes at most header_bytes",
+        );
+    }
+    const LONG: &str = "write a long time, such as 1h, if it should hardly ever end";
+    Limits {
+        header_bytes: u32::try_from(header_bytes).unwrap_or(default::HEADER_BYTES),
+        header_count: count(table.header_count, default::HEADER_COUNT),
+        header_timeout: check.positive_duration(table.header_timeout, default::HEADER_TIMEOUT, LONG),
+        idle_timeout: check.positive_duration(
+            table.idle_timeout,
+            default::KEEP_ALIVE_TIMEOUT,
+            "write requests_per_connection = 1 to close connections at once",
+        ),
+        write_timeout: check.positive_duration(table.write_timeout, default::WRITE_TIMEOUT, LONG),
+        url_bytes: u32::try_from(url_bytes).unwrap_or(default::URL_BYTES),
+        max_connections: optional_count(table.max_connections).unwrap_or(default::MAX_CONNECTIONS),
+        requests_per_connection: number(table.requests_per_connection, default::REQUESTS_PER_CONNECTION),
+        collapse_timeout: check.duration(table.collapse_timeout, default::COLLAPSE_TIMEOUT),
+        max_body: table.max_body.and_then(|at| match check.read(&at.span, units::size(&at.value.0))? {
+            0 => {
+                check.report(&at.span, "zero is not possible here", "leave the key out to have no limit");
+                None
+            }
+            bytes => Some(bytes),
+        }),
+    }
+}
+
+pub(super) fn log(table: Option<At<LogTable>>) -> Log {
+    let table = table.map(|at| at.value).unwrap_or_default();
+    let level = table.level.map_or(LogLevel::default(), |at| match at.value {
+        LevelWord::Error => LogLevel::Error,
+        LevelWord::Warn => LogLevel::Warn,
+        LevelWord::Info => LogLevel::Info,
+        LevelWord::Debug => LogLevel::Debug,
+        LevelWord::Trace => LogLevel::Trace,
+    });
+    let format = table.format.map_or(LogFormat::default(), |at| match at.value {
+        FormatWord::Pretty => LogFormat::Pretty,
+        FormatWord::Json => LogFormat::Json,
+    });
+    Log { level, format }
+}
+
+/// A secret, from wherever it stands.
+pub(super) fn secret(check: &mut Check<'_>, entry: At<SecretEntry>) -> Option<Secret> {
+    let At { span, value } = entry;
+    let source = match value {
+        SecretEntry::Text(text) => return check.read(&span, text.parse()),
+        SecretEntry::Source(source) => source,
+    };
+    match (source.env, source.file) {
+        (Some(variable), None) => match (check.env)(&variable.value) {
+            Some(text) if !text.is_empty() => check.read(&variable.span, text.parse()),
+            found => {
+                let state = if found.is_some() { "empty" } else { "not set" };
+                let message = format!("the environment variable {:?} is {state}", variable.value);
+                check.report(&variable.span, message, "set it where clearcoat is started");
+                None
+            }
+        },
+        (None, Some(file)) => {
+            let read = read_secret(&check.path(&file.value));
+            let text = check.read(&file.span, read)?;
+            check.read(&file.span, text.parse())
+        }
+        (Some(_), Some(file)) => {
+            check.report(&file.span, "a secret has one source", "keep env or file");
+            None
+        }
+        (None, None) => {
+            if !check.damaged.contains(&span) {
+                check.report(
+                    &span,
+                    "the source of the secret is missing",
+                    "write { env = \"NAME\" } or { file = \"PATH\" }",
+                );
+            }
+            None
+        }
+    }
+}
+
+/// Reads a secret's file, without the line breaks at its end.
+fn read_secret(path: &std::path::Path) -> Result<String, Invalid> {
+    const HINT: &str = "name a small text file that clearcoat may read";
+    let unreadable = |error: std::io::Error| {
+        Invalid::new(format!("{:?} cannot be read: {error}", path.display().to_string()), HINT)
+    };
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text))
+        .map_err(unreadable)?;
+    if text.len() as u64 > MAX_SECRET_BYTES {
+        return Err(Invalid::new(
+            format!("{:?} is too large for a secret", path.display().to_string()),
+            HINT,
+        ));
+    }
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(Invalid::new(format!("{:?} is empty", path.display().to_string()), HINT));
+    }
+    Ok(text.to_owned())
+}

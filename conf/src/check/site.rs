@@ -1,0 +1,122 @@
+//! `[[site]]`: hosts, pools that exist, routes that are reached.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use super::{Check, listed, nearest};
+use crate::config::{CachePolicy, HostPattern, PathPattern, Pool, Route, Site};
+use crate::file::{At, CacheWord, RouteTable, SiteTable};
+use crate::units;
+
+/// Checks all sites.
+pub(super) fn check(
+    check: &mut Check<'_>,
+    list: Option<At<Vec<At<SiteTable>>>>,
+    pools: &BTreeMap<String, Option<Pool>>,
+) -> Vec<Site> {
+    // A missing `site` has been reported by its shape.
+    let Some(list) = list else { return Vec::new() };
+    if list.value.is_empty() && !check.damaged.contains(&list.span) {
+        check.report(&list.span, "there is no site", "add [[site]] with hosts = [\"*\"] and pool = \"web\"");
+    }
+    let mut seen: HashMap<HostPattern, Range<usize>> = HashMap::new();
+    let mut sites = Vec::with_capacity(list.value.len());
+    for At { value: table, .. } in list.value {
+        let hosts = table.hosts.map(|hosts| check_hosts(check, hosts, &mut seen)).unwrap_or_default();
+        let pool = table.pool.and_then(|pool| check_pool_name(check, pool, pools)).unwrap_or_default();
+        let cache = table.cache.map_or(CachePolicy::default(), |at| policy(at.value));
+        let routes = table.route.map(|routes| routes.value).unwrap_or_default();
+        let routes = check_routes(check, routes, cache, pools);
+        sites.push(Site { hosts, pool, routes, cache });
+    }
+    sites
+}
+
+fn check_hosts(
+    check: &mut Check<'_>,
+    list: At<Vec<At<String>>>,
+    seen: &mut HashMap<HostPattern, Range<usize>>,
+) -> Vec<HostPattern> {
+    if list.value.is_empty() && !check.damaged.contains(&list.span) {
+        check.report(&list.span, "a site needs at least one host", "write \"*\" for every host");
+    }
+    let mut hosts = Vec::with_capacity(list.value.len());
+    for at in list.value {
+        let Some(host) = check.value::<HostPattern>(&at) else { continue };
+        if let Some(first) = seen.get(&host) {
+            let line = check.line(first);
+            check.report(
+                &at.span,
+                format!("the host {host} stands in line {line} already"),
+                "keep one of the two",
+            );
+            continue;
+        }
+        seen.insert(host.clone(), at.span);
+        hosts.push(host);
+    }
+    hosts
+}
+
+/// The name of a pool that exists.
+fn check_pool_name(
+    check: &mut Check<'_>,
+    at: At<String>,
+    pools: &BTreeMap<String, Option<Pool>>,
+) -> Option<String> {
+    if pools.contains_key(&at.value) || check.lost_pool(&at.value) {
+        return Some(at.value);
+    }
+    let names = || pools.keys().map(String::as_str);
+    let hint = match nearest(&at.value, names()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None if pools.is_empty() => "define one: [pools.web] with nodes = [\"10.0.0.11:80\"]".to_owned(),
+        None => format!("the pools are {}", listed(names())),
+    };
+    check.report(&at.span, format!("there is no pool {:?}", at.value), hint);
+    None
+}
+
+fn check_routes(
+    check: &mut Check<'_>,
+    tables: Vec<At<RouteTable>>,
+    site_cache: CachePolicy,
+    pools: &BTreeMap<String, Option<Pool>>,
+) -> Vec<Route> {
+    let mut routes: Vec<(Route, Range<usize>)> = Vec::with_capacity(tables.len());
+    for At { value: table, .. } in tables {
+        let cache = table.cache.map_or(site_cache, |at| policy(at.value));
+        let pool = table.pool.and_then(|pool| check_pool_name(check, pool, pools));
+        let default_ttl = table.default_ttl.and_then(|at| {
+            let ttl = check.read(&at.span, units::duration(&at.value.0))?;
+            if cache == CachePolicy::Pass {
+                check.report(
+                    &at.span,
+                    "nothing is stored on this route, so nothing can be fresh",
+                    "write cache = \"cache\" or take default_ttl out",
+                );
+            }
+            Some(ttl)
+        });
+        let Some(at) = table.path else { continue };
+        let Some(path) = check.value::<PathPattern>(&at) else { continue };
+        if let Some((earlier, first)) = routes.iter().find(|(earlier, _)| earlier.path.covers(&path)) {
+            let line = check.line(first);
+            check.report(
+                &at.span,
+                format!("this route is never reached: {} in line {line} takes its paths", earlier.path),
+                "put it before that one, or take it out",
+            );
+            continue;
+        }
+        routes.push((Route { path, cache, pool, default_ttl }, at.span));
+    }
+    routes.into_iter().map(|(route, _)| route).collect()
+}
+
+fn policy(word: CacheWord) -> CachePolicy {
+    match word {
+        CacheWord::Cache => CachePolicy::Cache,
+        CacheWord::Pass => CachePolicy::Pass,
+    }
+}

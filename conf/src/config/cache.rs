@@ -1,0 +1,48 @@
+//! What is stored and for how long.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::default;
+
+/// What is stored and for how long, unless a response says otherwise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cache {
+    /// A hard budget in bytes for bodies, headers, index and tags. Default 256 MiB; at least 4 MiB.
+    pub memory: u64,
+    /// The largest response that is stored, in bytes with its headers; larger ones pass through. Default a sixteenth of
+    /// `memory`, at most 64 MiB; never zero, never more than `memory`.
+    pub max_entry: u64,
+    /// How long a response without any word about freshness is fresh (Varnish's `default_ttl`). Default zero: it is not
+    /// stored.
+    pub default_ttl: Duration,
+    /// How long a stale response may still be served while a fresh one is fetched, if it does not say itself
+    /// (Varnish's `default_grace`; RFC 5861 §3). Default zero: not at all.
+    pub grace: Duration,
+    /// How long after that an entry stays for conditional requests and for the case that every node is down (Varnish's
+    /// `default_keep`; RFC 5861 §4). Default 10 min; zero keeps nothing.
+    pub keep: Duration,
+    /// How long an uncacheable URL is remembered so that its visitors do not wait for each other (Varnish's
+    /// hit-for-miss). Default 2 min; zero remembers none.
+    pub uncacheable_ttl: Duration,
+    /// The most `Vary` forms of one URL; the oldest makes room. Default 64, 1 to 65536.
+    pub max_variants: NonZeroU32,
+    /// The most bytes of tags on one response; one with more is not stored, as it could not be purged by all of
+    /// them. Default 1 MiB; never zero, never more than `memory`.
+    pub max_tag_bytes: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            memory: default::CACHE_MEMORY,
+            max_entry: default::max_entry(default::CACHE_MEMORY),
+            default_ttl: default::CACHE_DEFAULT_TTL,
+            grace: default::CACHE_GRACE,
+            keep: default::CACHE_KEEP,
+            uncacheable_ttl: default::CACHE_UNCACHEABLE_TTL,
+            max_variants: default::CACHE_MAX_VARIANTS,
+            max_tag_bytes: default::CACHE_MAX_TAG_BYTES,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Every default, with its reason. `examples/every-key.toml` shows the same values to operators, and a test keeps the
+//! two equal.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// A number that is plainly not zero.
+const fn nonzero(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// Long enough for a slow PHP page, short enough for a rolling restart.
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Loopback only: the API can purge everything.
+pub(crate) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6082);
+
+/// Varnish's usual `malloc,256m`: useful on a small machine, harmless on a large one.
+pub(crate) const CACHE_MEMORY: u64 = 256 * MIB;
+/// Below this the index and a single page already crowd each other out.
+pub(crate) const CACHE_MEMORY_MIN: u64 = 4 * MIB;
+/// One response may take a sixteenth of the memory, so that a few large files cannot empty the cache…
+pub(crate) const CACHE_MAX_ENTRY_SHARE: u64 = 16;
+/// …and never more than this unless asked for: larger files are better off on a file server.
+pub(crate) const CACHE_MAX_ENTRY_CAP: u64 = 64 * MIB;
+/// Without a word from the node nothing is stored; a stored personal page is worse than a slow one.
+pub(crate) const CACHE_DEFAULT_TTL: Duration = Duration::ZERO;
+/// Stale pages are served only where somebody decided so, here or by `stale-while-revalidate`.
+pub(crate) const CACHE_GRACE: Duration = Duration::ZERO;
+/// Keeps what a conditional request can still revive, and what can be served while every node is down.
+pub(crate) const CACHE_KEEP: Duration = Duration::from_secs(10 * 60);
+/// As long as the hit-for-miss mark of Varnish's built-in VCL.
+pub(crate) const CACHE_UNCACHEABLE_TTL: Duration = Duration::from_secs(120);
+/// Enough for languages times encodings times user-context hashes of one page.
+pub(crate) const CACHE_MAX_VARIANTS: NonZeroU32 = nonzero(64);
+/// A landing page with ten thousand tags still fits.
+pub(crate) const CACHE_MAX_TAG_BYTES: u64 = MIB;
+
+/// As HAProxy's advice for `slowstart` on PHP nodes: opcode caches fill within seconds.
+pub(crate) const SLOW_START: Duration = Duration::from_secs(10);
+/// Every node weighs the same.
+pub(crate) const WEIGHT: NonZeroU32 = NonZeroU32::MIN;
+/// As HAProxy and Envoy recommend for hashing with bounded loads: a quarter above the average.
+pub(crate) const HASH_BALANCE_FACTOR: u16 = 125;
+/// HAProxy's `inter`.
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+/// A healthy node answers a probe well within a second.
+pub(crate) const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+/// HAProxy's `fall`.
+pub(crate) const HEALTH_FALL: NonZeroU32 = nonzero(3);
+/// HAProxy's `rise`.
+pub(crate) const HEALTH_RISE: NonZeroU32 = nonzero(2);
+/// The page that every web node has.
+pub(crate) const HEALTH_PATH: &str = "/";
+/// HAProxy's `httpchk`: 2xx and 3xx are good.
+pub(crate) const HEALTH_EXPECT: &[(u16, u16)] = &[(200, 399)];
+/// Envoy's `consecutive_5xx`.
+pub(crate) const PASSIVE_ERRORS: u32 = 5;
+/// Short: the first ejection may be a hiccup, repeated ones grow.
+pub(crate) const PASSIVE_EJECT: Duration = Duration::from_secs(10);
+/// Envoy's `max_ejection_time`.
+pub(crate) const PASSIVE_EJECT_MAX: Duration = Duration::from_secs(5 * 60);
+/// At least half of the pool keeps working whatever the errors say: they may come from a broken page.
+pub(crate) const PASSIVE_MAX_EJECTED_PERCENT: u8 = 50;
+/// A queue that long is drained within the time-out by any pool worth queueing for.
+pub(crate) const QUEUE_LENGTH: u32 = 1024;
+/// A visitor waits five seconds for a page, hardly longer.
+pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first try and two more nodes.
+pub(crate) const RETRY_ATTEMPTS: NonZeroU32 = nonzero(3);
+/// The share that Finagle and Envoy budget: retries add at most a fifth to the load of a struggling pool.
+pub(crate) const RETRY_BUDGET_PERCENT: u8 = 20;
+/// Sites with few requests may retry as well.
+pub(crate) const RETRY_MIN_PER_SECOND: u32 = 10;
+/// Nodes are near; one lost SYN is still repeated in time.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Varnish's `first_byte_timeout`.
+pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Half of Varnish's `between_bytes_timeout`: an answer that has begun flows.
+pub(crate) const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
+/// Varnish's `backend_idle_timeout`.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A resolver that answers with TTL 0 is asked once a second.
+pub(crate) const DNS_MIN_TTL: Duration = Duration::from_secs(1);
+/// A node that moved is followed within a minute, whatever the TTL says.
+pub(crate) const DNS_MAX_TTL: Duration = Duration::from_secs(60);
+
+/// The machine itself may purge; everyone else is named.
+pub(crate) const PURGE_ALLOW: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+/// What the Varnish xkey module, FOSHttpCache, Fastly and Cloudflare call them.
+pub(crate) const PURGE_TAG_HEADERS: [&str; 4] = ["xkey", "x-cache-tags", "surrogate-key", "cache-tag"];
+
+/// Twice Varnish's `http_req_size`: large cookies happen.
+pub(crate) const HEADER_BYTES: u32 = 64 * 1024;
+/// Twice Varnish's `http_max_hdr`.
+pub(crate) const HEADER_COUNT: NonZeroU32 = nonzero(128);
+/// HAProxy's advice for `timeout http-request`: a slow-loris client is gone after that.
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Browsers reuse a connection within a minute or not at all.
+pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// nginx's `send_timeout`.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Twice what browsers and search engines produce.
+pub(crate) const URL_BYTES: u32 = 16 * 1024;
+/// Some hundred MiB of sockets and buffers at worst, on a machine with a raised file limit.
+pub(crate) const MAX_CONNECTIONS: NonZeroU32 = nonzero(50_000);
+/// Nothing is gained by closing a well-behaved connection.
+pub(crate) const REQUESTS_PER_CONNECTION: u32 = 0;
+/// Half the first-byte time-out: whoever waits that long behind another visitor's fetch goes on alone.
+pub(crate) const COLLAPSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The largest response that is stored when the file does not say.
+pub(crate) const fn max_entry(memory: u64) -> u64 {
+    let share = memory / CACHE_MAX_ENTRY_SHARE;
+    if share < CACHE_MAX_ENTRY_CAP { share } else { CACHE_MAX_ENTRY_CAP }
+}

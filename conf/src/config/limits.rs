@@ -1,0 +1,50 @@
+//! Bounds on what one client may ask for.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::default;
+
+/// Bounds on what one client may ask for. Each one that fires is counted and logged.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The most bytes of a request line and header block together (431 beyond). Default 64 KiB, 1 KiB to 1 MiB.
+    pub header_bytes: u32,
+    /// The most header fields of a request (431 beyond). Default 128, 1 to 1024.
+    pub header_count: NonZeroU32,
+    /// From the first byte of a request to the end of its headers (408 beyond). Default 10 s; never zero.
+    pub header_timeout: Duration,
+    /// How long a connection may wait for its next request (HAProxy's `timeout http-keep-alive`). Default 60 s; never
+    /// zero.
+    pub idle_timeout: Duration,
+    /// How long a write may go without progress (nginx's `send_timeout`). Default 60 s; never zero.
+    pub write_timeout: Duration,
+    /// The most bytes of a URL (414 beyond). Default 16 KiB, at least 256 B, at most `header_bytes`.
+    pub url_bytes: u32,
+    /// The most connections of visitors at once, all listeners together. Default 50 000; never zero.
+    pub max_connections: NonZeroU32,
+    /// After that many requests a connection is closed (nginx's `keepalive_requests`). Default zero: no limit.
+    pub requests_per_connection: u32,
+    /// The longest wait for another visitor's fetch of the same page; then the request goes to a node alone. Default
+    /// 30 s; zero never waits.
+    pub collapse_timeout: Duration,
+    /// The most bytes of a request body (413 beyond). `None`, the default: no limit here, the nodes decide.
+    pub max_body: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: default::HEADER_BYTES,
+            header_count: default::HEADER_COUNT,
+            header_timeout: default::HEADER_TIMEOUT,
+            idle_timeout: default::KEEP_ALIVE_TIMEOUT,
+            write_timeout: default::WRITE_TIMEOUT,
+            url_bytes: default::URL_BYTES,
+            max_connections: default::MAX_CONNECTIONS,
+            requests_per_connection: default::REQUESTS_PER_CONNECTION,
+            collapse_timeout: default::COLLAPSE_TIMEOUT,
+            max_body: None,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The checked values: what the rest of Clearcoat works with.
+//!
+//! A [`Config`] that came out of [`crate::parse`] or [`Config::everyday`] is good as a whole: every pool has nodes, every
+//! site's pool exists, no two listeners clash. Nothing here knows TOML or serde. A configuration never changes; a reload
+//! makes a new one.
+
+mod address;
+mod cache;
+pub(crate) mod default;
+mod limits;
+mod pattern;
+mod pool;
+mod purge;
+mod secret;
+mod site;
+mod status;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+pub use self::address::{ListenAddress, NodeAddress, NodeName};
+pub use self::cache::Cache;
+pub use self::limits::Limits;
+pub use self::pattern::{BodyPattern, CookiePattern, HeaderName, HostPattern, PathPattern};
+pub use self::pool::{
+    Balance, Dns, HashOn, Health, Node, NodeTls, Passive, Pool, Probe, ProbeMethod, Queue, Retry, Timeouts,
+};
+pub use self::purge::{Purge, parse_net};
+pub use self::secret::Secret;
+pub use self::site::{CachePolicy, Route, Site};
+pub use self::status::StatusList;
+pub(crate) use self::status::parse_range;
+use crate::error::Invalid;
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where visitors come in; at least one, and no two on the same address.
+    pub listen: Vec<Listen>,
+    /// API, dashboard, metrics and health answers. Default: on, at 127.0.0.1:6082; `None` if `admin.enabled = false`.
+    pub admin: Option<Admin>,
+    /// What is stored and for how long.
+    pub cache: Cache,
+    /// The web nodes, in pools by name. At least one pool.
+    pub pools: BTreeMap<String, Pool>,
+    /// Which host goes to which pool, in the order of the file; at least one.
+    pub sites: Vec<Site>,
+    /// Who may purge, and which headers carry tags.
+    pub purge: Purge,
+    /// Bounds on what one client may ask for.
+    pub limits: Limits,
+    /// Clearcoat's own log.
+    pub log: Log,
+    /// How long a shutdown waits for running requests. Default 30 s; zero cuts them off at once.
+    pub shutdown_timeout: Duration,
+    /// Worker threads. `None`, the default: one per core.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl Config {
+    /// The configuration for running without a file: one listener, one pool `web` with these nodes, one site for every
+    /// host, and the default for everything else. A node named twice counts once.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] if `to` is empty or `listen` takes the address of the admin API.
+    pub fn everyday(listen: ListenAddress, to: Vec<NodeAddress>) -> Result<Self, Invalid> {
+        let mut nodes: Vec<Node> = Vec::with_capacity(to.len());
+        for address in to {
+            if !nodes.iter().any(|node| node.address == address) {
+                nodes.push(Node::new(address));
+            }
+        }
+        if nodes.is_empty() {
+            return Err(Invalid::new(
+                "there is no node to send requests to",
+                "name at least one, such as 10.0.0.11:80",
+            ));
+        }
+        let admin = Admin::default();
+        if listen.clashes_with(&admin.address) {
+            return Err(Invalid::new(
+                format!("{listen} is the address of the admin API"),
+                "listen on another port, such as 0.0.0.0:80",
+            ));
+        }
+        Ok(Self {
+            listen: vec![Listen { address: listen }],
+            admin: Some(admin),
+            cache: Cache::default(),
+            pools: BTreeMap::from([("web".to_owned(), Pool::new(nodes))]),
+            sites: vec![Site::everywhere("web")],
+            purge: Purge::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+            shutdown_timeout: default::SHUTDOWN_TIMEOUT,
+            threads: None,
+        })
+    }
+}
+
+/// One address where visitors come in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listen {
+    /// TCP address or Unix socket. TCP port 0 lets the kernel choose.
+    pub address: ListenAddress,
+}
+
+/// The admin API.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Where it listens. Default 127.0.0.1:6082 (the port of Varnish's own management interface). A TCP address that is
+    /// not loopback always comes with a token.
+    pub address: ListenAddress,
+    /// What a caller must show. `None`, the default: whoever can connect may use it.
+    pub token: Option<Secret>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: ListenAddress::Tcp(default::ADMIN_ADDRESS), token: None }
+    }
+}
+
+/// Clearcoat's own log.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Log {
+    /// The least important level that is written. Default `info`.
+    pub level: LogLevel,
+    /// How a line looks. Default `pretty`.
+    pub format: LogFormat,
+}
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// A limit fired, a node went down.
+    Warn,
+    /// Start, reload, shutdown and what an operator wants to know.
+    #[default]
+    Info,
+    /// One or more lines per request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LogFormat {
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pretty => "pretty",
+            Self::Json => "json",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn everyday_is_what_the_smallest_file_means() {
+        let text = "listen = [{ address = \"0.0.0.0:80\" }]\n\
+                    pools.web.nodes = [\"10.0.0.11:80\"]\n\
+                    site = [{ hosts = [\"*\"], pool = \"web\" }]\n";
+        let node: NodeAddress = "10.0.0.11:80".parse().unwrap();
+        let everyday = Config::everyday("0.0.0.0:80".parse().unwrap(), vec![node.clone(), node]).unwrap();
+        assert_eq!(crate::parse(text, "smallest.toml", &|_| None).unwrap(), everyday);
+    }
+
+    #[test]
+    fn everyday_refuses_what_cannot_work() {
+        assert!(Config::everyday("0.0.0.0:80".parse().unwrap(), Vec::new()).is_err());
+        let node: NodeAddress = "10.0.0.11:80".parse().unwrap();
+        assert!(Config::everyday("0.0.0.0:6082".parse().unwrap(), vec![node]).is_err());
+    }
+}

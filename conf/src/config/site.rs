@@ -1,0 +1,68 @@
+//! Sites: which host goes to which pool, and what is cached there.
+
+use std::time::Duration;
+
+use super::pattern::{HostPattern, PathPattern};
+
+/// A group of hosts with the same rules.
+///
+/// For a request the most exact host pattern of all sites wins: a name before `*.example.com`, a longer suffix before a
+/// shorter one, `*` last.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Site {
+    /// At least one; no pattern stands in two places of the file.
+    pub hosts: Vec<HostPattern>,
+    /// The name of a pool that exists.
+    pub pool: String,
+    /// Rules for some paths, in the order of the file; the first that matches counts.
+    pub routes: Vec<Route>,
+    /// What happens where no route matches or the route does not say. Default [`CachePolicy::Cache`].
+    pub cache: CachePolicy,
+}
+
+impl Site {
+    /// The site for every host, without routes.
+    pub(crate) fn everywhere(pool: &str) -> Self {
+        Self {
+            hosts: vec![HostPattern::Any],
+            pool: pool.to_owned(),
+            routes: Vec::new(),
+            cache: CachePolicy::default(),
+        }
+    }
+}
+
+/// A rule for some paths of a site.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Route {
+    /// Which paths.
+    pub path: PathPattern,
+    /// Whether they are cached. Default: as the site says; filled in here.
+    pub cache: CachePolicy,
+    /// Another pool than the site's; one that exists. `None`, the default: the site's.
+    pub pool: Option<String>,
+    /// Instead of `cache.default_ttl` for responses without any word about freshness. `None`, the default: that one; zero
+    /// stores none of them.
+    pub default_ttl: Option<Duration>,
+}
+
+/// Whether responses may be stored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CachePolicy {
+    /// What HTTP allows to be stored is stored (RFC 9111).
+    #[default]
+    Cache,
+    /// Nothing is stored or served from memory (Varnish's `return (pass)`).
+    Pass,
+}
+
+impl CachePolicy {
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Pass => "pass",
+        }
+    }
+}

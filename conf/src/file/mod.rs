@@ -1,0 +1,218 @@
+//! The file as it is written: types that mirror the TOML, one field per key.
+//!
+//! These types are the only list of keys. The JSON Schema is generated from them, and `check` finds unknown keys, wrong
+//! types and numbers out of range by that schema. The doc comments here become the descriptions that editors show, so
+//! they speak to operators.
+//!
+//! Every field is optional here, also a required one (`schemars(required)`): a missing key must not hide the other
+//! mistakes. Values keep their place in the text ([`At`]). Nothing is checked here.
+
+mod pool;
+mod value;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) use self::pool::{BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
+pub(crate) use self::value::{At, DurationText, SecretEntry, SizeText, StatusText};
+
+/// Configuration of Clearcoat.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    /// Where visitors come in; at least one.
+    #[schemars(required, extend("examples" = [[{ "address": "0.0.0.0:80" }]]))]
+    pub(crate) listen: Option<At<Vec<At<ListenTable>>>>,
+    /// The admin API: purge, dashboard, metrics, health answers.
+    pub(crate) admin: Option<At<AdminTable>>,
+    /// What is stored and for how long.
+    pub(crate) cache: Option<At<CacheTable>>,
+    /// Pools of web nodes, by name.
+    pub(crate) pools: Option<BTreeMap<At<String>, At<PoolTable>>>,
+    /// Which host goes to which pool; at least one.
+    #[schemars(required, extend("examples" = [[{ "hosts": ["*"], "pool": "web" }]]))]
+    pub(crate) site: Option<At<Vec<At<SiteTable>>>>,
+    /// Who may purge, and which headers carry tags.
+    pub(crate) purge: Option<At<PurgeTable>>,
+    /// Bounds on what one client may ask for.
+    pub(crate) limits: Option<At<LimitsTable>>,
+    /// Clearcoat's own log.
+    pub(crate) log: Option<At<LogTable>>,
+    /// How long a shutdown waits for running requests; 0 cuts them off. Default 30s.
+    pub(crate) shutdown_timeout: Option<At<DurationText>>,
+    /// Worker threads. Default: one per core.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(crate) threads: Option<At<u64>>,
+}
+
+/// An address where visitors come in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenTable {
+    /// IP address and port, or unix:/path. [::] means IPv6 only.
+    #[schemars(required, extend("examples" = ["0.0.0.0:80", "[::]:80", "unix:/run/clearcoat/http.sock"]))]
+    pub(crate) address: Option<At<String>>,
+}
+
+/// The admin API.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdminTable {
+    /// false turns the admin API off. Default true.
+    pub(crate) enabled: Option<At<bool>>,
+    /// IP address and port, or unix:/path. Anything but loopback needs a token. Default 127.0.0.1:6082.
+    #[schemars(extend("examples" = ["127.0.0.1:6082", "unix:/run/clearcoat/admin.sock"]))]
+    pub(crate) address: Option<At<String>>,
+    /// What a caller must show. Default: none.
+    pub(crate) token: Option<At<SecretEntry>>,
+}
+
+/// What is stored and for how long.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CacheTable {
+    /// A hard budget for bodies, headers, index and tags; at least 4MiB. Default 256MiB.
+    pub(crate) memory: Option<At<SizeText>>,
+    /// The largest response that is stored. Default a sixteenth of memory, at most 64MiB.
+    pub(crate) max_entry: Option<At<SizeText>>,
+    /// How long a response without any word about freshness is fresh; 0 does not store it. Default 0s.
+    pub(crate) default_ttl: Option<At<DurationText>>,
+    /// How long a stale response is served while a fresh one is fetched; 0 not at all. Default 0s.
+    pub(crate) grace: Option<At<DurationText>>,
+    /// How long after that an entry stays for conditional requests and for the case that every node is down. Default 10m.
+    pub(crate) keep: Option<At<DurationText>>,
+    /// How long an uncacheable URL is remembered; 0 remembers none. Default 2m.
+    pub(crate) uncacheable_ttl: Option<At<DurationText>>,
+    /// The most Vary forms of one URL. Default 64.
+    #[schemars(range(min = 1, max = 65536))]
+    pub(crate) max_variants: Option<At<u64>>,
+    /// The most bytes of tags on one response. Default 1MiB.
+    pub(crate) max_tag_bytes: Option<At<SizeText>>,
+}
+
+/// A group of hosts with the same rules.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteTable {
+    /// Names, *.example.com for all names below it, or * for every host; without port.
+    #[schemars(required, extend("examples" = [["*"], ["www.example.com", "*.example.com"]]))]
+    pub(crate) hosts: Option<At<Vec<At<String>>>>,
+    /// The name of a pool.
+    #[schemars(required, extend("examples" = ["web"]))]
+    pub(crate) pool: Option<At<String>>,
+    /// Whether responses may be stored. Default cache.
+    pub(crate) cache: Option<At<CacheWord>>,
+    /// Rules for some paths; the first that matches counts.
+    pub(crate) route: Option<At<Vec<At<RouteTable>>>>,
+}
+
+/// A rule for some paths of a site.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouteTable {
+    /// /x exactly, /api/* by its beginning, *.css by its end.
+    #[schemars(required, extend("examples" = ["/api/*", "/login", "*.css"]))]
+    pub(crate) path: Option<At<String>>,
+    /// Whether responses may be stored. Default: as the site says.
+    pub(crate) cache: Option<At<CacheWord>>,
+    /// Another pool than the site's. Default: the site's.
+    pub(crate) pool: Option<At<String>>,
+    /// Instead of cache.default_ttl for these paths. Default: that one.
+    pub(crate) default_ttl: Option<At<DurationText>>,
+}
+
+/// Whether responses may be stored.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum CacheWord {
+    /// What HTTP allows to be stored is stored.
+    Cache,
+    /// Nothing is stored or served from memory.
+    Pass,
+}
+
+/// Who may purge, and which headers carry tags.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PurgeTable {
+    /// Addresses and networks that may purge. Default 127.0.0.0/8 and ::1.
+    #[schemars(extend("examples" = [["127.0.0.1", "192.168.0.0/16"]]))]
+    pub(crate) allow: Option<At<Vec<At<String>>>>,
+    /// Response headers that carry tags. Default xkey, X-Cache-Tags, Surrogate-Key, Cache-Tag.
+    #[schemars(extend("examples" = [["xkey", "X-Cache-Tags"]]))]
+    pub(crate) tag_headers: Option<At<Vec<At<String>>>>,
+    /// Whoever shows it may purge from anywhere. Default: none.
+    pub(crate) token: Option<At<SecretEntry>>,
+    /// true lets visitors see the tag headers. Default false.
+    pub(crate) keep_tag_headers: Option<At<bool>>,
+}
+
+/// Bounds on what one client may ask for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitsTable {
+    /// The most bytes of a request line and its headers, 1KiB to 1MiB. Default 64KiB.
+    pub(crate) header_bytes: Option<At<SizeText>>,
+    /// The most header fields of a request. Default 128.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(crate) header_count: Option<At<u64>>,
+    /// From the first byte of a request to the end of its headers. Default 10s.
+    pub(crate) header_timeout: Option<At<DurationText>>,
+    /// How long a connection may wait for its next request. Default 60s.
+    pub(crate) idle_timeout: Option<At<DurationText>>,
+    /// How long a write may go without progress. Default 60s.
+    pub(crate) write_timeout: Option<At<DurationText>>,
+    /// The most bytes of a URL, 256B to header_bytes. Default 16KiB.
+    pub(crate) url_bytes: Option<At<SizeText>>,
+    /// The most connections of visitors at once. Default 50000.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) max_connections: Option<At<u64>>,
+    /// After that many requests a connection is closed; 0 never. Default 0.
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub(crate) requests_per_connection: Option<At<u64>>,
+    /// The longest wait for another visitor's fetch of the same page; 0 never waits. Default 30s.
+    pub(crate) collapse_timeout: Option<At<DurationText>>,
+    /// The most bytes of a request body. Default: no limit.
+    pub(crate) max_body: Option<At<SizeText>>,
+}
+
+/// Clearcoat's own log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogTable {
+    /// The least important level that is written. Default info.
+    pub(crate) level: Option<At<LevelWord>>,
+    /// How a line looks. Default pretty.
+    pub(crate) format: Option<At<FormatWord>>,
+}
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum LevelWord {
+    /// Something failed.
+    Error,
+    /// A limit fired, a node went down.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// One or more lines per request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum FormatWord {
+    /// For people.
+    Pretty,
+    /// One JSON object per line.
+    Json,
+}

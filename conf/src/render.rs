@@ -1,0 +1,238 @@
+//! A configuration written out in full: every key with the value that counts, defaults filled in.
+//!
+//! What is written reads back as the same configuration, but for secrets: they are only mentioned.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use crate::config::{Admin, Balance, Cache, Config, HashOn, Limits, Node, Pool, Probe, Purge, Secret, Site};
+use crate::units::{show_duration, show_size};
+
+impl Config {
+    /// The whole configuration as TOML, every default filled in; for `check --explain`. Secrets are left out.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut page = Page::default();
+        page.duration("shutdown_timeout", self.shutdown_timeout);
+        page.optional("threads", self.threads);
+        for listen in &self.listen {
+            page.header("[[listen]]");
+            page.text("address", &listen.address);
+        }
+        admin(&mut page, self.admin.as_ref());
+        cache(&mut page, &self.cache);
+        for (name, pool_settings) in &self.pools {
+            // A dot in a name would open another table.
+            page.header(&format!("[pools.{}]", quoted(name)));
+            pool(&mut page, pool_settings);
+        }
+        for site_settings in &self.sites {
+            site(&mut page, site_settings);
+        }
+        purge(&mut page, &self.purge);
+        limits(&mut page, &self.limits);
+        page.header("[log]");
+        page.text("level", self.log.level.as_str());
+        page.text("format", self.log.format.as_str());
+        page.0
+    }
+}
+
+fn admin(page: &mut Page, admin: Option<&Admin>) {
+    page.header("[admin]");
+    page.raw("enabled", admin.is_some());
+    if let Some(admin) = admin {
+        page.text("address", &admin.address);
+        page.secret("token", admin.token.as_ref());
+    }
+}
+
+fn cache(page: &mut Page, cache: &Cache) {
+    page.header("[cache]");
+    page.size("memory", cache.memory);
+    page.size("max_entry", cache.max_entry);
+    page.duration("default_ttl", cache.default_ttl);
+    page.duration("grace", cache.grace);
+    page.duration("keep", cache.keep);
+    page.duration("uncacheable_ttl", cache.uncacheable_ttl);
+    page.raw("max_variants", cache.max_variants);
+    page.size("max_tag_bytes", cache.max_tag_bytes);
+}
+
+fn pool(page: &mut Page, pool: &Pool) {
+    page.list("nodes", pool.nodes.iter().map(node));
+    match &pool.balance {
+        Balance::RoundRobin => page.text("balance", "round-robin"),
+        Balance::LeastRequests => page.text("balance", "least-requests"),
+        Balance::RandomTwo => page.text("balance", "random-two"),
+        Balance::Hash { on, balance_factor } => {
+            page.text("balance", "hash");
+            match on {
+                HashOn::Path => page.text("hash_on", "path"),
+                HashOn::Header(name) => page.text("hash_on", format_args!("header:{name}")),
+                HashOn::Cookie(pattern) => page.text("hash_on", format_args!("cookie:{pattern}")),
+                HashOn::Client => page.text("hash_on", "client"),
+            }
+            page.raw("hash_balance_factor", balance_factor);
+        }
+    }
+    page.duration("slow_start", pool.slow_start);
+
+    let health = &pool.health;
+    match &health.probe {
+        None => page.text("health.type", "off"),
+        Some(Probe::Tcp) => page.text("health.type", "tcp"),
+        Some(Probe::Http { method, path, host, expect, body }) => {
+            page.text("health.type", "http");
+            page.text("health.method", method.as_str());
+            page.text("health.path", path);
+            if let Some(host) = host {
+                page.text("health.host", host);
+            }
+            let ranges = expect.ranges().iter();
+            page.list(
+                "health.expect",
+                ranges.map(|(first, last)| match first == last {
+                    true => first.to_string(),
+                    false => format!("\"{first}-{last}\""),
+                }),
+            );
+            if let Some(body) = body {
+                page.text("health.body", body.as_str());
+            }
+        }
+    }
+    page.duration("health.interval", health.interval);
+    page.duration("health.timeout", health.timeout);
+    page.raw("health.fall", health.fall);
+    page.raw("health.rise", health.rise);
+
+    page.raw("passive.errors", pool.passive.errors);
+    page.duration("passive.eject", pool.passive.eject);
+    page.duration("passive.eject_max", pool.passive.eject_max);
+    page.raw("passive.max_ejected_percent", pool.passive.max_ejected_percent);
+    page.raw("queue.length", pool.queue.length);
+    page.duration("queue.timeout", pool.queue.timeout);
+    page.raw("retry.attempts", pool.retry.attempts);
+    page.raw("retry.budget_percent", pool.retry.budget_percent);
+    page.raw("retry.min_per_second", pool.retry.min_per_second);
+    page.duration("timeouts.connect", pool.timeouts.connect);
+    page.duration("timeouts.first_byte", pool.timeouts.first_byte);
+    page.duration("timeouts.between_bytes", pool.timeouts.between_bytes);
+    page.duration("timeouts.idle", pool.timeouts.idle);
+    if let Some(tls) = &pool.tls {
+        page.raw("tls.verify", tls.verify);
+        if let Some(sni) = &tls.sni {
+            page.text("tls.sni", sni);
+        }
+        if let Some(ca) = &tls.ca {
+            page.text("tls.ca", ca.display());
+        }
+    }
+    page.duration("dns.min_ttl", pool.dns.min_ttl);
+    page.duration("dns.max_ttl", pool.dns.max_ttl);
+}
+
+fn node(node: &Node) -> String {
+    let mut text =
+        format!("{{ address = {}, weight = {}, backup = {}", quoted(&node.address), node.weight, node.backup);
+    if let Some(most) = node.max_connections {
+        text.push_str(&format!(", max_connections = {most}"));
+    }
+    text.push_str(" }");
+    text
+}
+
+fn site(page: &mut Page, site: &Site) {
+    page.header("[[site]]");
+    page.list("hosts", site.hosts.iter().map(quoted));
+    page.text("pool", &site.pool);
+    page.text("cache", site.cache.as_str());
+    for route in &site.routes {
+        page.header("[[site.route]]");
+        page.text("path", &route.path);
+        page.text("cache", route.cache.as_str());
+        if let Some(pool) = &route.pool {
+            page.text("pool", pool);
+        }
+        if let Some(ttl) = route.default_ttl {
+            page.duration("default_ttl", ttl);
+        }
+    }
+}
+
+fn purge(page: &mut Page, purge: &Purge) {
+    page.header("[purge]");
+    page.list("allow", purge.allow.iter().map(quoted));
+    page.list("tag_headers", purge.tag_headers.iter().map(quoted));
+    page.secret("token", purge.token.as_ref());
+    page.raw("keep_tag_headers", purge.keep_tag_headers);
+}
+
+fn limits(page: &mut Page, limits: &Limits) {
+    page.header("[limits]");
+    page.size("header_bytes", limits.header_bytes.into());
+    page.raw("header_count", limits.header_count);
+    page.duration("header_timeout", limits.header_timeout);
+    page.duration("idle_timeout", limits.idle_timeout);
+    page.duration("write_timeout", limits.write_timeout);
+    page.size("url_bytes", limits.url_bytes.into());
+    page.raw("max_connections", limits.max_connections);
+    page.raw("requests_per_connection", limits.requests_per_connection);
+    page.duration("collapse_timeout", limits.collapse_timeout);
+    if let Some(bytes) = limits.max_body {
+        page.size("max_body", bytes);
+    }
+}
+
+/// The text so far. One method per kind of value; each writes one line.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn header(&mut self, header: &str) {
+        self.line(format_args!("\n{header}"));
+    }
+
+    fn raw(&mut self, key: &str, value: impl Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    fn optional(&mut self, key: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.raw(key, value);
+        }
+    }
+
+    fn text(&mut self, key: &str, value: impl Display) {
+        self.raw(key, quoted(value));
+    }
+
+    fn duration(&mut self, key: &str, value: Duration) {
+        self.text(key, show_duration(value));
+    }
+
+    fn size(&mut self, key: &str, bytes: u64) {
+        self.text(key, show_size(bytes));
+    }
+
+    fn list(&mut self, key: &str, items: impl Iterator<Item = String>) {
+        self.raw(key, format_args!("[{}]", items.collect::<Vec<_>>().join(", ")));
+    }
+
+    fn secret(&mut self, key: &str, secret: Option<&Secret>) {
+        if secret.is_some() {
+            self.line(format_args!("# {key} is set and not shown"));
+        }
+    }
+
+    fn line(&mut self, line: impl Display) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// Text as a TOML string.
+fn quoted(value: impl Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
