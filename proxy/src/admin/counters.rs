@@ -1,0 +1,530 @@
+//! What the data plane counts.
+//!
+//! A hit is answered in a few microseconds, so counting one must not make two cores fight for a cache line. Every
+//! counter therefore exists [`STRIPES`] times; a thread always increments in its own stripe, and a reader adds the
+//! stripes up. All operations are relaxed: counters order nothing, and a sum read while requests run may miss the
+//! ones of that very moment. There is no lock and no allocation after [`Counters::new`].
+
+use std::array;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How often each counter exists. More than the threads of any machine we expect to serve, so that sharing a stripe
+/// is the exception; a stripe takes about two KiB.
+const STRIPES: usize = 64;
+
+/// Upper bounds of the latency buckets in microseconds, 50 µs to 60 s; slower requests fall into one more bucket.
+///
+/// The low end tells hits apart (a hit takes tens of microseconds), the high end the usual time limits of PHP.
+pub(crate) const BUCKET_MICROS: [u64; 19] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+
+/// The buckets of [`BUCKET_MICROS`] and the one for everything slower.
+const BUCKETS: usize = BUCKET_MICROS.len() + 1;
+
+/// Declares an enum whose variants index counters and carry the label that the metrics show.
+macro_rules! counted {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $label:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub(crate) enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// All variants, in the order in which they are shown.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The value of the metric's label.
+            pub(crate) const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+counted! {
+    /// How a request of a client was answered.
+    RequestResult {
+        /// From the cache, fresh.
+        Hit => "hit",
+        /// From the cache, stale within its grace, while a newer copy is fetched (RFC 5861 §3).
+        Grace => "grace",
+        /// Fetched from a node because of this request, and stored.
+        Miss => "miss",
+        /// Waited for the fetch that another request had started.
+        Collapsed => "collapsed",
+        /// Fetched from a node, and the answer may not be stored.
+        Uncacheable => "uncacheable",
+        /// Streamed through without a look into the cache: the method or the route says so.
+        Pass => "pass",
+        /// A purge, whatever its outcome.
+        Purge => "purge",
+        /// Not a request that we serve: malformed, over a limit, no such site.
+        Refused => "refused",
+        /// An error answer of our own: no node is left, or the node failed.
+        Unavailable => "unavailable",
+    }
+}
+
+counted! {
+    /// Classes of response status, as the first digit tells them.
+    StatusClass {
+        /// 100 to 199, such as 101 of an upgrade.
+        Informational => "1xx",
+        /// 200 to 299.
+        Success => "2xx",
+        /// 300 to 399.
+        Redirection => "3xx",
+        /// 400 to 499.
+        ClientError => "4xx",
+        /// 500 to 599.
+        ServerError => "5xx",
+        /// Anything else; also an answer that was never begun because the client had gone (status 0).
+        Other => "other",
+    }
+}
+
+impl StatusClass {
+    /// The class of `status`.
+    pub(crate) const fn of(status: u16) -> Self {
+        match status {
+            100..=199 => Self::Informational,
+            200..=299 => Self::Success,
+            300..=399 => Self::Redirection,
+            400..=499 => Self::ClientError,
+            500..=599 => Self::ServerError,
+            _ => Self::Other,
+        }
+    }
+}
+
+counted! {
+    /// A limit that fired. Each has a counter so that no refusal is a mystery.
+    Limit {
+        /// A request head larger than allowed.
+        HeaderBytes => "header_bytes",
+        /// More header fields than allowed.
+        HeaderCount => "header_count",
+        /// A request head that took too long to arrive.
+        HeaderTimeout => "header_timeout",
+        /// A request body that took too long to arrive.
+        BodyTimeout => "body_timeout",
+        /// A request body larger than allowed.
+        BodyBytes => "body_bytes",
+        /// A connection closed because nothing was asked on it.
+        Idle => "idle",
+        /// A client that took too long to accept our answer.
+        WriteTimeout => "write_timeout",
+        /// A URL longer than allowed.
+        UrlBytes => "url_bytes",
+        /// A connection refused because enough are open.
+        Connections => "connections",
+        /// A connection to the admin listener refused because enough are open.
+        AdminConnections => "admin_connections",
+        /// A response with more tags, or longer ones, than are indexed.
+        Tags => "tags",
+        /// A URL with more variants than are kept.
+        Variants => "variants",
+        /// A request that stopped waiting for the fetch of another.
+        CollapseTimeout => "collapse_timeout",
+        /// A request refused because the queue of its pool is full.
+        QueueFull => "queue_full",
+        /// A request that waited in the queue of its pool for too long.
+        QueueTimeout => "queue_timeout",
+        /// A retry not made because too many were made of late.
+        RetryBudget => "retry_budget",
+        /// A response too large to be stored.
+        EntrySize => "entry_size",
+        /// A response head of a node larger than allowed.
+        NodeHeaderBytes => "node_header_bytes",
+        /// A node that took too long to begin its answer or to go on with it.
+        NodeTimeout => "node_timeout",
+    }
+}
+
+counted! {
+    /// How one exchange with a node ended.
+    FetchResult {
+        /// The node answered in full, whatever the status.
+        Ok => "ok",
+        /// No connection could be made.
+        ConnectFailed => "connect_failed",
+        /// The node was silent for too long.
+        TimedOut => "timed_out",
+        /// The connection broke, or what came was not HTTP, or the body was cut short.
+        Broken => "broken",
+        /// The exchange was tried again on another node; counted beside the failure that caused it.
+        Retried => "retried",
+    }
+}
+
+counted! {
+    /// What a purge named.
+    PurgeKind {
+        /// One URL with all its variants.
+        Url => "url",
+        /// All entries that carry one of some tags.
+        Tags => "tags",
+    }
+}
+
+/// One copy of every counter. The alignment keeps stripes on cache lines of their own; 128 because processors fetch
+/// lines in pairs.
+#[repr(align(128))]
+struct Stripe {
+    took: [[AtomicU64; BUCKETS]; RequestResult::ALL.len()],
+    took_micros: [AtomicU64; RequestResult::ALL.len()],
+    classes: [AtomicU64; StatusClass::ALL.len()],
+    sent_bytes: AtomicU64,
+    connections_opened: AtomicU64,
+    connections_closed: AtomicU64,
+    requests_began: AtomicU64,
+    requests_ended: AtomicU64,
+    limits: [AtomicU64; Limit::ALL.len()],
+    fetches: [AtomicU64; FetchResult::ALL.len()],
+    purges: [AtomicU64; PurgeKind::ALL.len()],
+    purged_entries: AtomicU64,
+    softened_entries: AtomicU64,
+}
+
+impl Stripe {
+    fn new() -> Self {
+        Self {
+            took: array::from_fn(|_| zeros()),
+            took_micros: zeros(),
+            classes: zeros(),
+            sent_bytes: AtomicU64::new(0),
+            connections_opened: AtomicU64::new(0),
+            connections_closed: AtomicU64::new(0),
+            requests_began: AtomicU64::new(0),
+            requests_ended: AtomicU64::new(0),
+            limits: zeros(),
+            fetches: zeros(),
+            purges: zeros(),
+            purged_entries: AtomicU64::new(0),
+            softened_entries: AtomicU64::new(0),
+        }
+    }
+}
+
+fn zeros<const N: usize>() -> [AtomicU64; N] {
+    array::from_fn(|_| AtomicU64::new(0))
+}
+
+/// The stripe that the next new thread takes.
+static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// This thread's stripe; `usize::MAX` until its first increment.
+    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Everything that is counted. Shared by the whole process; it outlives reloads.
+pub(crate) struct Counters {
+    stripes: Box<[Stripe; STRIPES]>,
+}
+
+impl Counters {
+    /// All at zero.
+    pub(crate) fn new() -> Arc<Self> {
+        let stripes: Vec<Stripe> = (0..STRIPES).map(|_| Stripe::new()).collect();
+        let stripes = stripes.try_into().unwrap_or_else(|_| unreachable!("exactly STRIPES were made"));
+        Arc::new(Self { stripes })
+    }
+
+    /// A request of a client is over. `sent_bytes` is what went out for it, head and body; `took` runs from the end
+    /// of the request head to the last byte of the answer.
+    pub(crate) fn request(&self, result: RequestResult, status: u16, sent_bytes: u64, took: Duration) {
+        let stripe = self.stripe();
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKET_MICROS.partition_point(|bound| *bound < micros);
+        stripe.took[result as usize][bucket].fetch_add(1, Relaxed);
+        stripe.took_micros[result as usize].fetch_add(micros, Relaxed);
+        stripe.classes[StatusClass::of(status) as usize].fetch_add(1, Relaxed);
+        stripe.sent_bytes.fetch_add(sent_bytes, Relaxed);
+    }
+
+    /// A client connected. Every call is followed by one of [`Self::connection_closed`].
+    pub(crate) fn connection_opened(&self) {
+        self.stripe().connections_opened.fetch_add(1, Relaxed);
+    }
+
+    /// A client's connection is gone.
+    pub(crate) fn connection_closed(&self) {
+        self.stripe().connections_closed.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a connection as open until the guard is dropped, also when its task is cancelled or panics.
+    pub(crate) fn connection(self: &Arc<Self>) -> OpenConnection {
+        self.connection_opened();
+        OpenConnection(Arc::clone(self))
+    }
+
+    /// Counts a request as in flight until the guard is dropped. For requests that wait for a node; a hit is over
+    /// before it could be seen.
+    pub(crate) fn in_flight(self: &Arc<Self>) -> InFlight {
+        self.stripe().requests_began.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// A limit fired.
+    pub(crate) fn limit(&self, limit: Limit) {
+        self.stripe().limits[limit as usize].fetch_add(1, Relaxed);
+    }
+
+    /// An exchange with a node is over.
+    pub(crate) fn fetch(&self, result: FetchResult) {
+        self.stripe().fetches[result as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A purge was applied: `purged` entries are gone, `softened` are stale from now on.
+    pub(crate) fn purge(&self, kind: PurgeKind, purged: u64, softened: u64) {
+        let stripe = self.stripe();
+        stripe.purges[kind as usize].fetch_add(1, Relaxed);
+        stripe.purged_entries.fetch_add(purged, Relaxed);
+        stripe.softened_entries.fetch_add(softened, Relaxed);
+    }
+
+    /// The sums of this moment.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        // What ends is read before what begins, so that a difference is never negative.
+        let closed = self.sum(|stripe| &stripe.connections_closed);
+        let ended = self.sum(|stripe| &stripe.requests_ended);
+        totals.connections_opened = self.sum(|stripe| &stripe.connections_opened);
+        totals.connections_open = totals.connections_opened.saturating_sub(closed);
+        totals.requests_in_flight = self.sum(|stripe| &stripe.requests_began).saturating_sub(ended);
+        totals.sent_bytes = self.sum(|stripe| &stripe.sent_bytes);
+        totals.purged_entries = self.sum(|stripe| &stripe.purged_entries);
+        totals.softened_entries = self.sum(|stripe| &stripe.softened_entries);
+        for stripe in self.stripes.iter() {
+            for (sums, counters) in totals.took.iter_mut().zip(&stripe.took) {
+                add(sums, counters);
+            }
+            add(&mut totals.took_micros, &stripe.took_micros);
+            add(&mut totals.classes, &stripe.classes);
+            add(&mut totals.limits, &stripe.limits);
+            add(&mut totals.fetches, &stripe.fetches);
+            add(&mut totals.purges, &stripe.purges);
+        }
+        totals
+    }
+
+    fn stripe(&self) -> &Stripe {
+        // A thread that is being torn down has no thread-locals any more; stripe 0 will do.
+        let index = STRIPE.try_with(|own| {
+            if own.get() == usize::MAX {
+                own.set(NEXT_STRIPE.fetch_add(1, Relaxed));
+            }
+            own.get()
+        });
+        &self.stripes[index.unwrap_or(0) % STRIPES]
+    }
+
+    fn sum(&self, counter: impl Fn(&Stripe) -> &AtomicU64) -> u64 {
+        self.stripes.iter().map(|stripe| counter(stripe).load(Relaxed)).fold(0, u64::wrapping_add)
+    }
+}
+
+fn add(sums: &mut [u64], counters: &[AtomicU64]) {
+    for (sum, counter) in sums.iter_mut().zip(counters) {
+        *sum = sum.wrapping_add(counter.load(Relaxed));
+    }
+}
+
+/// A connection that counts as open; see [`Counters::connection`].
+pub(crate) struct OpenConnection(Arc<Counters>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connection_closed();
+    }
+}
+
+/// A request that counts as in flight; see [`Counters::in_flight`].
+pub(crate) struct InFlight(Arc<Counters>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.stripe().requests_ended.fetch_add(1, Relaxed);
+    }
+}
+
+/// The sums of all stripes at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    took: [[u64; BUCKETS]; RequestResult::ALL.len()],
+    took_micros: [u64; RequestResult::ALL.len()],
+    classes: [u64; StatusClass::ALL.len()],
+    limits: [u64; Limit::ALL.len()],
+    fetches: [u64; FetchResult::ALL.len()],
+    purges: [u64; PurgeKind::ALL.len()],
+    /// Bytes sent to clients.
+    pub(crate) sent_bytes: u64,
+    /// Connections ever accepted.
+    pub(crate) connections_opened: u64,
+    /// Connections open now.
+    pub(crate) connections_open: u64,
+    /// Requests that wait for a node or stream from one now.
+    pub(crate) requests_in_flight: u64,
+    /// Entries removed by purges.
+    pub(crate) purged_entries: u64,
+    /// Entries made stale by soft purges.
+    pub(crate) softened_entries: u64,
+}
+
+impl Totals {
+    /// Requests that ended with `result`.
+    pub(crate) fn requests(&self, result: RequestResult) -> u64 {
+        self.took[result as usize].iter().sum()
+    }
+
+    /// Requests with `result` per bucket of [`BUCKET_MICROS`], the last of them for everything slower. Not
+    /// cumulative.
+    pub(crate) fn took(&self, result: RequestResult) -> &[u64] {
+        &self.took[result as usize]
+    }
+
+    /// The time that requests with `result` took together.
+    pub(crate) fn took_in_all(&self, result: RequestResult) -> Duration {
+        Duration::from_micros(self.took_micros[result as usize])
+    }
+
+    /// Answers of this class.
+    pub(crate) fn responses(&self, class: StatusClass) -> u64 {
+        self.classes[class as usize]
+    }
+
+    /// How often `limit` fired.
+    pub(crate) fn limit(&self, limit: Limit) -> u64 {
+        self.limits[limit as usize]
+    }
+
+    /// Exchanges with nodes that ended so.
+    pub(crate) fn fetches(&self, result: FetchResult) -> u64 {
+        self.fetches[result as usize]
+    }
+
+    /// Purges of this kind.
+    pub(crate) fn purges(&self, kind: PurgeKind) -> u64 {
+        self.purges[kind as usize]
+    }
+
+    /// Requests answered from the cache.
+    pub(crate) fn hits(&self) -> u64 {
+        self.requests(RequestResult::Hit) + self.requests(RequestResult::Grace)
+    }
+
+    /// Requests for which the cache was asked: hits, and all that needed a fetch in the end. What is passed by
+    /// method or route, purged or refused never asked it and would only dilute the ratio.
+    pub(crate) fn lookups(&self) -> u64 {
+        let fetched = [RequestResult::Miss, RequestResult::Collapsed, RequestResult::Uncacheable];
+        self.hits() + fetched.iter().map(|result| self.requests(*result)).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn requests_fall_into_the_bucket_that_bounds_them() {
+        check(Duration::ZERO, 0);
+        check(Duration::from_micros(50), 0);
+        check(Duration::from_micros(51), 1);
+        check(Duration::from_millis(1), 4);
+        check(Duration::from_secs(60), 18);
+        check(Duration::from_secs(61), 19);
+        check(Duration::MAX, 19);
+    }
+
+    #[track_caller]
+    fn check(took: Duration, bucket: usize) {
+        let counters = Counters::new();
+        counters.request(RequestResult::Hit, 200, 0, took);
+        let totals = counters.totals();
+        let filled: Vec<usize> = (0..BUCKETS).filter(|b| totals.took(RequestResult::Hit)[*b] == 1).collect();
+        assert_eq!(filled, [bucket], "took {took:?}");
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let counters = Counters::new();
+        thread::scope(|scope| {
+            for _ in 0..STRIPES + 8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        counters.request(RequestResult::Miss, 404, 10, Duration::from_millis(3));
+                        counters.limit(Limit::QueueFull);
+                        counters.purge(PurgeKind::Tags, 2, 1);
+                    }
+                });
+            }
+        });
+        let expected = (STRIPES as u64 + 8) * 100;
+        let totals = counters.totals();
+        assert_eq!(totals.requests(RequestResult::Miss), expected);
+        assert_eq!(totals.responses(StatusClass::ClientError), expected);
+        assert_eq!(totals.sent_bytes, expected * 10);
+        assert_eq!(totals.took_in_all(RequestResult::Miss), Duration::from_millis(3) * expected as u32);
+        assert_eq!(totals.limit(Limit::QueueFull), expected);
+        assert_eq!(totals.purges(PurgeKind::Tags), expected);
+        assert_eq!((totals.purged_entries, totals.softened_entries), (2 * expected, expected));
+    }
+
+    #[test]
+    fn guards_count_down_when_dropped() {
+        let counters = Counters::new();
+        let connection = counters.connection();
+        let request = counters.in_flight();
+        assert_eq!((counters.totals().connections_open, counters.totals().requests_in_flight), (1, 1));
+        // Dropped on another thread, hence in another stripe.
+        thread::spawn(move || drop((connection, request))).join().expect("the thread only drops");
+        assert_eq!((counters.totals().connections_open, counters.totals().requests_in_flight), (0, 0));
+        assert_eq!(counters.totals().connections_opened, 1);
+    }
+
+    #[test]
+    fn a_class_is_the_first_digit() {
+        for (status, class) in [
+            (101, StatusClass::Informational),
+            (200, StatusClass::Success),
+            (304, StatusClass::Redirection),
+            (405, StatusClass::ClientError),
+            (503, StatusClass::ServerError),
+            (0, StatusClass::Other),
+            (600, StatusClass::Other),
+        ] {
+            assert_eq!(StatusClass::of(status), class, "status {status}");
+        }
+    }
+
+    #[test]
+    fn labels_are_distinct() {
+        fn distinct(labels: impl ExactSizeIterator<Item = &'static str>) -> bool {
+            let number = labels.len();
+            labels.collect::<HashSet<_>>().len() == number
+        }
+        assert!(distinct(RequestResult::ALL.iter().map(|r| r.label())));
+        assert!(distinct(StatusClass::ALL.iter().map(|c| c.label())));
+        assert!(distinct(Limit::ALL.iter().map(|l| l.label())));
+        assert!(distinct(FetchResult::ALL.iter().map(|f| f.label())));
+        assert!(distinct(PurgeKind::ALL.iter().map(|k| k.label())));
+    }
+
+    #[test]
+    fn only_requests_that_asked_the_cache_count_for_the_hit_ratio() {
+        let counters = Counters::new();
+        for result in RequestResult::ALL {
+            counters.request(*result, 200, 0, Duration::ZERO);
+        }
+        assert_eq!(counters.totals().hits(), 2, "hit and grace");
+        assert_eq!(counters.totals().lookups(), 5, "and miss, collapsed, uncacheable");
+    }
+}

@@ -1,0 +1,694 @@
+//! The server side of HTTP/1.1 for small services: a whole request in, a whole answer out.
+//!
+//! The admin listener and the demonstration's web nodes use it. It is not the road of clients: bodies are held in
+//! memory, and there is no TLS and no upgrade. Where RFC 9112 leaves a choice it refuses: bare line feeds, two
+//! `Content-Length`, both framings at once, a missing or second `Host`. Every wait has an end and every buffer a size,
+//! see [`Limits`].
+//!
+//! Cancel safety: dropping [`serve`] drops the connection's state; the stream must then be closed.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How much a client may send and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Request line and header fields together, in bytes; also the trailer of a chunked body.
+    pub(crate) head_bytes: usize,
+    /// Number of header fields, at most [`MOST_FIELDS`].
+    pub(crate) fields: usize,
+    /// A request's body in bytes.
+    pub(crate) body_bytes: usize,
+    /// From the first byte of a request to the end of its head, however the bytes arrive.
+    pub(crate) head_time: Duration,
+    /// From the end of the head to the end of the body.
+    pub(crate) body_time: Duration,
+    /// Without a byte of the next request.
+    pub(crate) idle_time: Duration,
+    /// For the whole answer to be taken.
+    pub(crate) write_time: Duration,
+}
+
+/// The most that [`Limits::fields`] may say.
+pub(crate) const MOST_FIELDS: usize = 128;
+
+/// One line of a chunked body, its extensions included, may have so many bytes.
+const CHUNK_LINE_BYTES: usize = 1024;
+
+impl Limits {
+    /// What suits a service for people and scripts.
+    pub(crate) const SMALL: Self = Self {
+        head_bytes: 16 * 1024,
+        fields: 64,
+        body_bytes: 64 * 1024,
+        head_time: Duration::from_secs(10),
+        body_time: Duration::from_secs(10),
+        idle_time: Duration::from_secs(30),
+        write_time: Duration::from_secs(30),
+    };
+}
+
+/// A request with its body.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    /// As sent; methods are case-sensitive.
+    pub(crate) method: String,
+    /// The path as sent, not decoded; begins with `/`, or is `*`.
+    pub(crate) path: String,
+    /// What follows the first `?`.
+    pub(crate) query: Option<String>,
+    /// The authority of an absolute target, else of `Host`; may be empty.
+    pub(crate) host: String,
+    /// Names in lower case, values with bytes beyond UTF-8 replaced.
+    pub(crate) fields: Vec<(String, String)>,
+    /// Empty if there is none.
+    pub(crate) body: Bytes,
+    /// Whether the client is ready to ask again on this connection.
+    pub(crate) keep_alive: bool,
+}
+
+impl Request {
+    /// The first field of this name, which is to be given in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether this parameter stands in the query, with or without a value.
+    pub(crate) fn has_parameter(&self, name: &str) -> bool {
+        let query = self.query.as_deref().unwrap_or_default();
+        query.split('&').any(|pair| pair.split('=').next() == Some(name))
+    }
+}
+
+/// An answer with its body. `Content-Length`, `Date` and `Connection` are added when it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// 200 to 599.
+    pub(crate) status: u16,
+    /// Names as written; a value with a control character is left out.
+    pub(crate) fields: Vec<(&'static str, String)>,
+    /// Not sent in answer to HEAD.
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// An answer of this media type.
+    pub(crate) fn new(status: u16, media_type: &str, body: impl Into<Bytes>) -> Self {
+        Self { status, fields: vec![("Content-Type", media_type.into())], body: body.into() }
+    }
+
+    /// Plain text; a final line feed is added where it lacks one.
+    pub(crate) fn text(status: u16, text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Self::new(status, "text/plain; charset=utf-8", text)
+    }
+
+    /// The answer with one more field.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// 405 that names what is allowed (RFC 9110 §15.5.6).
+    pub(crate) fn method_not_allowed(allow: &str) -> Self {
+        Self::text(405, format!("only {allow} is possible here")).with("Allow", allow)
+    }
+}
+
+/// What answers the requests of a connection, one after the other.
+#[async_trait]
+pub(crate) trait Handler: Send + Sync {
+    /// The answer to `request`.
+    async fn answer(&self, request: Request) -> Answer;
+
+    /// Whether the connection should be closed after the answer that is about to go out.
+    fn closing(&self) -> bool {
+        false
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ending {
+    /// One of the two sides said that it was the last request, or the client left between requests.
+    Done,
+    /// Nothing was asked for [`Limits::idle_time`].
+    Idle,
+    /// The request was refused with this status.
+    Refused(u16),
+    /// The connection broke, or the client did not take the answer in time.
+    Broken,
+}
+
+/// Why there is no request.
+enum Missing {
+    /// The stream ended where a request could have begun.
+    Gone,
+    Idle,
+    Refused(u16, &'static str),
+    Broken,
+}
+
+impl From<io::Error> for Missing {
+    fn from(_: io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+/// Answers requests on `stream` until one side ends it.
+pub(crate) async fn serve<S, H>(stream: &mut S, handler: &H, limits: &Limits) -> Ending
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    H: Handler + ?Sized,
+{
+    let mut buffer = BytesMut::new();
+    loop {
+        let request = match read_request(stream, &mut buffer, limits).await {
+            Ok(request) => request,
+            Err(Missing::Gone) => return Ending::Done,
+            Err(Missing::Idle) => return Ending::Idle,
+            Err(Missing::Broken) => return Ending::Broken,
+            Err(Missing::Refused(status, why)) => {
+                refuse(stream, &Answer::text(status, why), limits).await;
+                return Ending::Refused(status);
+            }
+        };
+        let (keep_alive, head_only) = (request.keep_alive, request.method == "HEAD");
+        let answer = handler.answer(request).await;
+        let keep_alive = keep_alive && !handler.closing();
+        match timeout(limits.write_time, write_answer(stream, &answer, keep_alive, head_only)).await {
+            Ok(Ok(())) if keep_alive => {}
+            Ok(Ok(())) => {
+                // The client may already have gone, and everything it asked for was sent.
+                let _ = stream.shutdown().await;
+                return Ending::Done;
+            }
+            Ok(Err(_)) | Err(_) => return Ending::Broken,
+        }
+    }
+}
+
+/// Writes the answer to a request that was not read to its end. Closing at once would make the kernel reset the
+/// connection, and the client might lose the answer (RFC 9112 §9.6); so what it still sends is taken for a moment.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, answer: &Answer, limits: &Limits) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    if let Ok(Ok(())) = timeout(limits.write_time, write_answer(stream, answer, false, false)).await {
+        let _ = timeout(PATIENCE, async {
+            let mut left = limits.body_bytes + limits.head_bytes;
+            let mut scrap = [0; 4096];
+            stream.shutdown().await?;
+            while left > 0 {
+                match stream.read(&mut scrap).await? {
+                    0 => break,
+                    taken => left = left.saturating_sub(taken),
+                }
+            }
+            io::Result::Ok(())
+        })
+        .await;
+    }
+}
+
+async fn read_request<S>(stream: &mut S, buffer: &mut BytesMut, limits: &Limits) -> Result<Request, Missing>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if buffer.is_empty() {
+        match timeout(limits.idle_time, stream.read_buf(buffer)).await {
+            Ok(Ok(0)) => return Err(Missing::Gone),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(Missing::Idle),
+        }
+    }
+    let head_end = timeout_at(Instant::now() + limits.head_time, head_end(stream, buffer, limits.head_bytes))
+        .await
+        .map_err(|_| Missing::Refused(408, "the request head took too long"))??;
+    let head = buffer.split_to(head_end);
+    let (mut request, framing) = parse_head(&head, limits.fields)?;
+    let body = async {
+        if framing != Framing::Length(0) && request.field("expect").is_some() {
+            expect(stream, &request, framing, limits).await?;
+        }
+        match framing {
+            Framing::Length(length) => read_length(stream, buffer, length, limits).await,
+            Framing::Chunked => read_chunked(stream, buffer, limits).await,
+        }
+    };
+    request.body = timeout_at(Instant::now() + limits.body_time, body)
+        .await
+        .map_err(|_| Missing::Refused(408, "the request body took too long"))??;
+    Ok(request)
+}
+
+/// Reads until the head is complete and tells where it ends.
+async fn head_end<S>(stream: &mut S, buffer: &mut BytesMut, most: usize) -> Result<usize, Missing>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut searched = 0;
+    loop {
+        // Empty lines before a request are to be ignored (RFC 9112 §2.2).
+        while buffer.starts_with(b"\r\n") {
+            buffer.advance(2);
+            searched = 0;
+        }
+        if let Some(place) = memchr::memmem::find(&buffer[searched..], b"\r\n\r\n") {
+            let end = searched + place + 4;
+            return if end > most { Err(TOO_LARGE) } else { Ok(end) };
+        }
+        searched = buffer.len().saturating_sub(3);
+        if buffer.len() > most {
+            return Err(TOO_LARGE);
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(if buffer.is_empty() { Missing::Gone } else { Missing::Broken });
+        }
+    }
+}
+
+const TOO_LARGE: Missing = Missing::Refused(431, "the request head is too large");
+
+/// How long a body is.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Framing {
+    /// So many bytes; none if neither `Content-Length` nor `Transfer-Encoding` stands there.
+    Length(u64),
+    Chunked,
+}
+
+const fn bad(why: &'static str) -> Missing {
+    Missing::Refused(400, why)
+}
+
+fn parse_head(head: &[u8], most_fields: usize) -> Result<(Request, Framing), Missing> {
+    // httparse takes a bare LF for the end of a line; others in the chain may not.
+    if memchr::memchr_iter(b'\n', head).any(|place| place == 0 || head[place - 1] != b'\r') {
+        return Err(bad("a line ends without a carriage return"));
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let room = &mut fields[..most_fields.min(MOST_FIELDS)];
+    let mut parsed = httparse::Request::new(room);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(bad("the request head is incomplete")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Missing::Refused(431, "too many header fields")),
+        Err(httparse::Error::Version) => return Err(Missing::Refused(505, "only HTTP/1.0 and HTTP/1.1")),
+        Err(_) => return Err(bad("the request head is malformed")),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(bad("the request line is incomplete"));
+    };
+    let fields: Vec<(String, String)> = parsed
+        .headers
+        .iter()
+        .map(|field| (field.name.to_ascii_lowercase(), String::from_utf8_lossy(field.value).into_owned()))
+        .collect();
+    let mut request = Request { method: method.to_owned(), fields, ..Request::default() };
+    take_target(&mut request, target, minor)?;
+    let framing = framing(&request, minor)?;
+    let close = request
+        .fields
+        .iter()
+        .filter(|(name, _)| name == "connection")
+        .any(|(_, value)| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")));
+    request.keep_alive = minor == 1 && !close;
+    Ok((request, framing))
+}
+
+/// Fills path, query and host (RFC 9112 §3.2).
+fn take_target(request: &mut Request, target: &str, minor: u8) -> Result<(), Missing> {
+    let mut hosts = request.fields.iter().filter(|(name, _)| name == "host").map(|(_, value)| value);
+    let host = hosts.next().cloned();
+    if hosts.next().is_some() || (minor == 1 && host.is_none()) {
+        return Err(bad("there must be one Host"));
+    }
+    request.host = host.unwrap_or_default();
+    let local = if target.starts_with('/') || (target == "*" && request.method == "OPTIONS") {
+        target
+    } else {
+        // An absolute target wins over Host (§3.2.2).
+        let Some(rest) = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) else {
+            return Err(bad("the target must be a path"));
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        request.host = rest[..end].to_owned();
+        if rest[end..].starts_with('/') { &rest[end..] } else { "/" }
+    };
+    match local.split_once('?') {
+        Some((path, query)) => {
+            request.path = path.to_owned();
+            request.query = Some(query.to_owned());
+        }
+        None => request.path = local.to_owned(),
+    }
+    Ok(())
+}
+
+/// RFC 9112 §6.3, without its leniencies.
+fn framing(request: &Request, minor: u8) -> Result<Framing, Missing> {
+    let values = |wanted: &'static str| {
+        request.fields.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    };
+    let mut codings = values("transfer-encoding");
+    let mut lengths = values("content-length");
+    match (codings.next(), lengths.next()) {
+        (None, None) => Ok(Framing::Length(0)),
+        (Some(_), Some(_)) => Err(bad("a body has a length or is chunked, not both")),
+        (Some(_), None) if minor == 0 => Err(bad("HTTP/1.0 has no transfer codings")),
+        (Some(coding), None) if codings.next().is_none() && coding.eq_ignore_ascii_case("chunked") => {
+            Ok(Framing::Chunked)
+        }
+        (Some(_), None) => Err(Missing::Refused(501, "the only transfer coding here is chunked")),
+        (None, Some(length)) => {
+            let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+            match length.parse() {
+                Ok(length) if digits && lengths.next().is_none() => Ok(Framing::Length(length)),
+                _ => Err(bad("the Content-Length is not one number")),
+            }
+        }
+    }
+}
+
+/// Answers `Expect` before the body comes (RFC 9110 §10.1.1). A body that is known to be too large is not asked for.
+async fn expect<S>(
+    stream: &mut S,
+    request: &Request,
+    framing: Framing,
+    limits: &Limits,
+) -> Result<(), Missing>
+where
+    S: AsyncWrite + Unpin,
+{
+    match request.field("expect") {
+        Some(what) if !what.eq_ignore_ascii_case("100-continue") => {
+            Err(Missing::Refused(417, "only 100-continue can be expected"))
+        }
+        Some(_) if framing_fits(framing, limits) => {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            stream.flush().await?;
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn framing_fits(framing: Framing, limits: &Limits) -> bool {
+    match framing {
+        Framing::Length(length) => length <= limits.body_bytes as u64,
+        Framing::Chunked => true,
+    }
+}
+
+const BODY_TOO_LARGE: Missing = Missing::Refused(413, "the request body is too large");
+
+async fn read_length<S>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    length: u64,
+    limits: &Limits,
+) -> Result<Bytes, Missing>
+where
+    S: AsyncRead + Unpin,
+{
+    let length = usize::try_from(length).map_err(|_| BODY_TOO_LARGE)?;
+    if length > limits.body_bytes {
+        return Err(BODY_TOO_LARGE);
+    }
+    fill(stream, buffer, length).await?;
+    Ok(buffer.split_to(length).freeze())
+}
+
+async fn read_chunked<S>(stream: &mut S, buffer: &mut BytesMut, limits: &Limits) -> Result<Bytes, Missing>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut body = BytesMut::new();
+    loop {
+        let line = line(stream, buffer, CHUNK_LINE_BYTES).await?;
+        let size = match httparse::parse_chunk_size(&line) {
+            Ok(httparse::Status::Complete((_, size))) => usize::try_from(size).map_err(|_| BODY_TOO_LARGE)?,
+            Ok(httparse::Status::Partial) | Err(_) => return Err(bad("a chunk has no readable size")),
+        };
+        if size == 0 {
+            break;
+        }
+        if size > limits.body_bytes - body.len() {
+            return Err(BODY_TOO_LARGE);
+        }
+        fill(stream, buffer, size + 2).await?;
+        body.extend_from_slice(&buffer[..size]);
+        if &buffer[size..size + 2] != b"\r\n" {
+            return Err(bad("a chunk does not end where it should"));
+        }
+        buffer.advance(size + 2);
+    }
+    // Trailer fields mean nothing to a small service; their number of bytes is bounded nevertheless.
+    let mut left = limits.head_bytes;
+    loop {
+        let line = line(stream, buffer, left).await?;
+        if line.len() == 2 {
+            return Ok(body.freeze());
+        }
+        left = left.saturating_sub(line.len());
+    }
+}
+
+/// Takes a line of at most `most` bytes, its CR LF included, from the front of the buffer.
+async fn line<S>(stream: &mut S, buffer: &mut BytesMut, most: usize) -> Result<BytesMut, Missing>
+where
+    S: AsyncRead + Unpin,
+{
+    loop {
+        if let Some(end) = memchr::memchr(b'\n', buffer).map(|place| place + 1) {
+            return match end {
+                end if end > most => Err(TOO_LARGE),
+                end if end >= 2 && buffer[end - 2] == b'\r' => Ok(buffer.split_to(end)),
+                _ => Err(bad("a line ends without a carriage return")),
+            };
+        }
+        if buffer.len() > most {
+            return Err(TOO_LARGE);
+        }
+        fill(stream, buffer, buffer.len() + 1).await?;
+    }
+}
+
+/// Reads until the buffer holds `wanted` bytes.
+async fn fill<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    wanted: usize,
+) -> Result<(), Missing> {
+    while buffer.len() < wanted {
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(Missing::Broken);
+        }
+    }
+    Ok(())
+}
+
+async fn write_answer<S>(stream: &mut S, answer: &Answer, keep_alive: bool, head_only: bool) -> io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    let reason = http::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
+    let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, reason.unwrap_or("Unknown"));
+    for (name, value) in &answer.fields {
+        if !value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+    }
+    // These two have neither a body nor a length (RFC 9110 §8.6).
+    let bodiless = matches!(answer.status, 204 | 304);
+    if !bodiless {
+        let _ = write!(head, "Content-Length: {}\r\n", answer.body.len());
+    }
+    let connection = if keep_alive { "" } else { "Connection: close\r\n" };
+    let _ = write!(head, "Date: {}\r\n{connection}\r\n", httpdate::fmt_http_date(SystemTime::now()));
+    let body: &[u8] = if head_only || bodiless { &[] } else { &answer.body };
+    // One write for both, so that a small answer is one packet.
+    let mut all = Vec::with_capacity(head.len() + body.len());
+    all.extend_from_slice(head.as_bytes());
+    all.extend_from_slice(body);
+    stream.write_all(&all).await?;
+    stream.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Says what it was asked.
+    struct Echo;
+
+    #[async_trait]
+    impl Handler for Echo {
+        async fn answer(&self, request: Request) -> Answer {
+            let Request { method, path, query, host, body, .. } = request;
+            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+            let body = String::from_utf8_lossy(&body).into_owned();
+            Answer::text(200, format!("{method} {host} {path}{query} [{body}]"))
+        }
+    }
+
+    /// Sends `input`, closes the sending side, and gives back all that came and why it ended.
+    async fn exchange(input: &[u8]) -> (String, Ending) {
+        let (mut client, mut server) = tokio::io::duplex(1 << 20);
+        client.write_all(input).await.unwrap();
+        client.shutdown().await.unwrap();
+        let ending = serve(&mut server, &Echo, &Limits { body_bytes: 20, ..Limits::SMALL }).await;
+        drop(server);
+        let mut output = String::new();
+        client.read_to_string(&mut output).await.unwrap();
+        (output, ending)
+    }
+
+    #[tokio::test]
+    async fn requests_are_read() {
+        for (input, expected) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET a / []"),
+            ("\r\n\r\nGET /b?c=d?e HTTP/1.1\r\nHost: a:80\r\n\r\n", "GET a:80 /b?c=d?e []"),
+            ("GET http://x/y HTTP/1.1\r\nHost: a\r\n\r\n", "GET x /y []"),
+            ("GET http://x HTTP/1.1\r\nHost: a\r\n\r\n", "GET x / []"),
+            ("GET / HTTP/1.0\r\n\r\n", "GET  / []"),
+            ("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "POST a /p [hello]"),
+            (
+                "POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nT: v\r\n\r\n",
+                "POST a /p [hello]",
+            ),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS a * []"),
+        ] {
+            let (output, ending) = exchange(input.as_bytes()).await;
+            assert!(output.starts_with("HTTP/1.1 200 OK\r\n"), "{input:?} was answered by {output:?}");
+            assert!(
+                output.ends_with(&format!("\r\n\r\n{expected}\n")),
+                "{input:?} was answered by {output:?}"
+            );
+            assert_eq!(ending, Ending::Done, "{input:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bad_requests_are_refused_and_end_the_connection() {
+        let many = "A: b\r\n".repeat(MOST_FIELDS);
+        let long = "x".repeat(20_000);
+        for (input, status) in [
+            ("GET /\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+            ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                400,
+            ),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 21\r\n\r\n", 413),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+            ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nhe\r\n0\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n", 413),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413),
+            ("POST / HTTP/1.1\r\nHost: a\r\nExpect: cake\r\nContent-Length: 1\r\n\r\n", 417),
+            (&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 431),
+            (&format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 431),
+            (&format!("GET / HTTP/1.1\r\nHost: a\r\nB: {long}"), 431),
+        ] {
+            let (output, ending) = exchange(input.as_bytes()).await;
+            assert!(
+                output.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{input:?} was answered by {output:?}"
+            );
+            assert!(output.contains("\r\nConnection: close\r\n"), "{input:?}");
+            assert_eq!(ending, Ending::Refused(status), "{input:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_requests_one_after_the_other() {
+        let (output, ending) = exchange(
+            b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nHEAD /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\nConnection: x, close\r\n\r\nGET /4 HTTP/1.1\r\nHost: a\r\n\r\n",
+        )
+        .await;
+        assert_eq!(output.matches("HTTP/1.1 200 OK").count(), 3, "{output}");
+        assert_eq!(output.matches("Content-Length: 12\r\n").count(), 2, "{output}");
+        assert!(output.contains("Content-Length: 13\r\n"), "HEAD tells the length of its body: {output}");
+        assert!(output.contains("GET a /1 []") && output.contains("GET a /3 []"), "{output}");
+        assert!(!output.contains("HEAD a"), "HEAD has no body: {output}");
+        assert_eq!(ending, Ending::Done);
+    }
+
+    #[tokio::test]
+    async fn a_client_is_told_to_go_on_unless_its_body_is_too_large() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: ";
+        let (output, _) = exchange(format!("{head}2\r\n\r\nhi").as_bytes()).await;
+        assert!(output.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{output}");
+        let (output, _) = exchange(format!("{head}99\r\n\r\n").as_bytes()).await;
+        assert!(output.starts_with("HTTP/1.1 413 "), "{output}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_may_dawdle() {
+        for (input, expected) in [
+            ("", Ending::Idle),
+            ("GET / HT", Ending::Refused(408)),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx", Ending::Refused(408)),
+        ] {
+            let (mut client, mut server) = tokio::io::duplex(1 << 10);
+            client.write_all(input.as_bytes()).await.unwrap();
+            assert_eq!(serve(&mut server, &Echo, &Limits::SMALL).await, expected, "{input:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_drips_in_has_no_longer_than_one_that_stops() {
+        let (mut client, mut server) = tokio::io::duplex(1 << 10);
+        let drip = async {
+            loop {
+                if client.write_all(b"x").await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let ending = tokio::select! {
+            ending = serve(&mut server, &Echo, &Limits::SMALL) => ending,
+            () = drip => Ending::Broken,
+        };
+        assert_eq!(ending, Ending::Refused(408));
+    }
+
+    #[test]
+    fn parameters_are_found() {
+        let request = Request { query: Some("a=1&plain&b".into()), ..Request::default() };
+        assert!(request.has_parameter("plain") && request.has_parameter("a"));
+        assert!(!request.has_parameter("1") && !Request::default().has_parameter("a"));
+    }
+
+    #[tokio::test]
+    async fn a_field_cannot_smuggle_a_line() {
+        let mut output = Vec::new();
+        let answer = Answer::text(200, "x").with("X-A", "b\r\nSet-Cookie: c").with("X-B", "fine");
+        write_answer(&mut output, &answer, true, false).await.unwrap();
+        let output = String::from_utf8(output).unwrap();
+        assert!(!output.contains("Set-Cookie") && output.contains("X-B: fine\r\n"), "{output}");
+    }
+}

@@ -1,0 +1,22 @@
+//! What the edge tells about itself: counters, Prometheus metrics, liveness, readiness, a status document, logs.
+//!
+//! This room only looks. It owns the [`Counters`] that the data plane increments and the listener on which
+//! everything can be read; nodes, the cache and readiness are seen through [`Observed`], which the assembly of the
+//! running parts implements. Nothing here can fail a request: increments are plain atomics, and a scrape reads
+//! without a lock that the data plane could want.
+//!
+//! Reading order: [`counters`], [`view`], [`metrics`], [`server`] with [`guard`], [`http1`], [`logs`].
+
+pub(crate) mod counters;
+mod guard;
+pub(crate) mod http1;
+pub(crate) mod logs;
+mod metrics;
+pub(crate) mod server;
+mod status;
+pub(crate) mod view;
+mod window;
+
+pub(crate) use counters::{Counters, FetchResult, Limit, PurgeKind, RequestResult};
+pub(crate) use server::{AdminService, Extra, Settings};
+pub(crate) use view::{CacheView, NodeState, NodeView, Observed, PoolView, Readiness};

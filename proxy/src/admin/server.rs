@@ -1,0 +1,460 @@
+//! The admin listener: metrics, health for balancers, the status document, and whatever an [`Extra`] adds.
+//!
+//! A pingora service with a socket of its own instead of pingora's listeners, for two reasons. It is bound before
+//! anything starts, so that a taken port is a clear error and port 0 can be asked for. And it goes on accepting while
+//! the process drains, so that `/ready` can say so; pingora closes its listeners at that moment. Pingora's HTTP server
+//! is not used because its time limits are per read and end with the first request of a connection.
+//!
+//! Connections are bounded in number; each is a task of its own. The only lock guards the samples of the hit ratio.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora_core::server::{ListenFds, ShutdownWatch};
+use pingora_core::services::Service;
+use tokio::sync::Semaphore;
+use tracing::{debug, error, info, warn};
+
+use super::counters::{Counters, Limit};
+use super::guard::Guard;
+use super::http1::{self, Answer, Ending, Handler, Limits, Request};
+use super::metrics::{CONTENT_TYPE, Exporter};
+use super::status::Status;
+use super::view::{Observed, Readiness};
+use super::window::{self, Window};
+
+/// Connections that may be open at once. Scrapers and probes need a handful; a refused one is counted as
+/// [`Limit::AdminConnections`].
+const MOST_CONNECTIONS: usize = 256;
+
+/// How long accepting rests after an error such as "too many open files", which would otherwise repeat at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What can be configured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// Where to listen, `IP:PORT` or `NAME:PORT`; port 0 for any free one.
+    pub(crate) address: String,
+    /// What `Authorization: Bearer` must carry, except for `/live` and `/ready`. Without it everybody who can connect
+    /// may read.
+    pub(crate) token: Option<String>,
+    /// Names by which this listener is addressed, beside loopback and its own address.
+    pub(crate) names: Vec<String>,
+}
+
+/// More routes on the admin listener.
+#[async_trait]
+pub(crate) trait Extra: Send + Sync {
+    /// What there is, as lines for the index: a method with a path, and what it does.
+    fn index(&self) -> Vec<(&'static str, &'static str)>;
+
+    /// The answer, or `None` if the path is none of its own. Requests come here after the listener's checks.
+    async fn answer(&self, request: &Request) -> Option<Answer>;
+}
+
+/// The bound listener; `add_service` of pingora's server takes it.
+pub(crate) struct AdminService {
+    /// Taken when the service starts.
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    routes: Arc<Routes>,
+}
+
+impl AdminService {
+    /// Binds the listener. Connections are accepted once the service starts.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be bound.
+    pub(crate) fn bind(
+        settings: &Settings,
+        counters: Arc<Counters>,
+        observed: Arc<dyn Observed>,
+        extra: Option<Arc<dyn Extra>>,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(&settings.address)
+            .with_context(|| format!("listening on {} for the admin interface", settings.address))?;
+        listener.set_nonblocking(true).context("preparing the admin listener")?;
+        let address = listener.local_addr().context("asking for the address of the admin listener")?;
+        let guard = Guard::new(settings.token.clone(), &settings.names, address);
+        let routes = Arc::new(Routes::new(counters, observed, guard, extra)?);
+        Ok(Self { listener: Some(listener), address, routes })
+    }
+
+    /// Where it listens, with the port that was chosen for port 0.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+#[async_trait]
+impl Service for AdminService {
+    async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
+        let Some(listener) = self.listener.take() else { return };
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return error!(%error, "the admin listener cannot be used"),
+        };
+        info!(address = %self.address, "the admin interface listens");
+        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let mut tick = tokio::time::interval(window::STEP);
+        let mut watching = true;
+        // Without an end: the runtime drops this task when the process has drained.
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => self.take_connection(accepted, &room).await,
+                _ = tick.tick() => self.routes.sample(),
+                changed = shutdown.changed(), if watching => {
+                    watching = changed.is_ok();
+                    if *shutdown.borrow() {
+                        self.routes.draining.store(true, Relaxed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        "admin"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        // None of pingora's: this socket is not handed over in an upgrade.
+        Some(Vec::new())
+    }
+}
+
+impl AdminService {
+    async fn take_connection(
+        &self,
+        accepted: io::Result<(tokio::net::TcpStream, SocketAddr)>,
+        room: &Arc<Semaphore>,
+    ) {
+        let (mut stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "the admin listener could not accept a connection");
+                return tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        };
+        let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
+            self.routes.counters.limit(Limit::AdminConnections);
+            return warn!(%client, limit = MOST_CONNECTIONS, "too many connections to the admin listener");
+        };
+        let routes = Arc::clone(&self.routes);
+        tokio::spawn(async move {
+            let _permit = permit;
+            // Answers are written in one piece; waiting for more would only delay them.
+            let _ = stream.set_nodelay(true);
+            match http1::serve(&mut stream, &*routes, &Limits::SMALL).await {
+                Ending::Done | Ending::Idle => {}
+                ending @ (Ending::Refused(_) | Ending::Broken) => {
+                    debug!(%client, ?ending, "a connection to the admin listener ended early");
+                }
+            }
+        });
+    }
+}
+
+/// What answers.
+struct Routes {
+    counters: Arc<Counters>,
+    observed: Arc<dyn Observed>,
+    exporter: Exporter,
+    window: Arc<Mutex<Window>>,
+    guard: Guard,
+    extra: Option<Arc<dyn Extra>>,
+    /// Set once, when the shutdown begins.
+    draining: AtomicBool,
+    started: Instant,
+}
+
+impl Routes {
+    fn new(
+        counters: Arc<Counters>,
+        observed: Arc<dyn Observed>,
+        guard: Guard,
+        extra: Option<Arc<dyn Extra>>,
+    ) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let window = Arc::<Mutex<Window>>::default();
+        let exporter =
+            Exporter::new(Arc::clone(&counters), Arc::clone(&observed), Arc::clone(&window), started)?;
+        let draining = AtomicBool::new(false);
+        Ok(Self { counters, observed, exporter, window, guard, extra, draining, started })
+    }
+
+    fn sample(&self) {
+        let totals = self.counters.totals();
+        self.window.lock().sample(totals.hits(), totals.lookups(), Instant::now());
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.draining.load(Relaxed) { Readiness::Draining } else { self.observed.ready() }
+    }
+
+    fn ready(&self) -> Answer {
+        match self.readiness() {
+            Readiness::Ready => Answer::text(200, "ready"),
+            Readiness::NotYet(reason) => Answer::text(503, reason),
+            Readiness::Draining => Answer::text(503, "draining"),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        match self.exporter.text() {
+            Ok(text) => Answer::new(200, CONTENT_TYPE, text),
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn status(&self) -> Answer {
+        let totals = self.counters.totals();
+        let last_minute = self.window.lock().ratio(totals.hits(), totals.lookups());
+        let (cache, pools) = (self.observed.cache(), self.observed.pools());
+        let status = Status::new(&totals, last_minute, self.readiness(), cache, pools, self.started);
+        match serde_json::to_vec_pretty(&status) {
+            Ok(mut text) => {
+                text.push(b'\n');
+                Answer::new(200, "application/json", text)
+            }
+            Err(error) => failed(&error.into()),
+        }
+    }
+
+    fn index(&self) -> Answer {
+        let mut text = concat!("Clearcoat ", env!("CARGO_PKG_VERSION"), "\n\n").to_owned();
+        let own = [
+            ("GET /metrics", "for Prometheus"),
+            ("GET /api/status", "the same and more as JSON"),
+            ("GET /live", "200 while the process runs"),
+            ("GET /ready", "200 if traffic should be sent here, else 503 and why"),
+        ];
+        let extra = self.extra.as_ref().map(|extra| extra.index()).unwrap_or_default();
+        for (route, meaning) in own.into_iter().chain(extra) {
+            text.push_str(&format!("{route:<32}{meaning}\n"));
+        }
+        Answer::text(200, text)
+    }
+}
+
+fn failed(error: &anyhow::Error) -> Answer {
+    error!(error = format!("{error:#}"), "an admin page could not be made");
+    Answer::text(500, "this page could not be made; the log says why")
+}
+
+/// Answers a request to read with `page`, and any other by 405.
+fn read_only(request: &Request, page: impl FnOnce() -> Answer) -> Answer {
+    match request.method.as_str() {
+        "GET" | "HEAD" => page(),
+        _ => Answer::method_not_allowed("GET, HEAD"),
+    }
+}
+
+#[async_trait]
+impl Handler for Routes {
+    async fn answer(&self, request: Request) -> Answer {
+        // Balancers and container platforms cannot be given a token.
+        let answer = match request.path.as_str() {
+            "/live" => read_only(&request, || Answer::text(200, "live")),
+            "/ready" => read_only(&request, || self.ready()),
+            path => match (self.guard.refusal(&request), path) {
+                (Some(refusal), _) => refusal,
+                (None, "/") => read_only(&request, || self.index()),
+                (None, "/metrics") => read_only(&request, || self.metrics()),
+                (None, "/api/status") => read_only(&request, || self.status()),
+                (None, _) => match &self.extra {
+                    Some(extra) => extra.answer(&request).await.unwrap_or_else(not_found),
+                    None => not_found(),
+                },
+            },
+        };
+        answer.with("Cache-Control", "no-store").with("X-Content-Type-Options", "nosniff")
+    }
+
+    fn closing(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+}
+
+fn not_found() -> Answer {
+    Answer::text(404, "there is nothing here; / lists what there is")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use tokio::sync::watch;
+
+    use super::super::RequestResult;
+    use super::super::view::{CacheView, NodeState, NodeView, PoolView};
+    use super::*;
+
+    struct Edge(Readiness);
+
+    impl Observed for Edge {
+        fn pools(&self) -> Vec<PoolView> {
+            let node = NodeView { name: "a:80".into(), state: NodeState::Ejected, ..NodeView::default() };
+            vec![PoolView { name: "web".into(), queued: 0, nodes: vec![node] }]
+        }
+
+        fn cache(&self) -> CacheView {
+            CacheView { entries: 2, ..CacheView::default() }
+        }
+
+        fn ready(&self) -> Readiness {
+            self.0.clone()
+        }
+    }
+
+    struct Bell;
+
+    #[async_trait]
+    impl Extra for Bell {
+        fn index(&self) -> Vec<(&'static str, &'static str)> {
+            vec![("POST /bell", "rings")]
+        }
+
+        async fn answer(&self, request: &Request) -> Option<Answer> {
+            (request.path == "/bell").then(|| Answer::text(200, "rang"))
+        }
+    }
+
+    fn routes(readiness: Readiness, token: Option<&str>) -> Routes {
+        let guard = Guard::new(token.map(Into::into), &[], "127.0.0.1:1".parse().unwrap());
+        Routes::new(Counters::new(), Arc::new(Edge(readiness)), guard, Some(Arc::new(Bell))).unwrap()
+    }
+
+    async fn ask(routes: &Routes, method: &str, path: &str) -> (u16, String) {
+        let request = Request {
+            method: method.into(),
+            path: path.into(),
+            host: "127.0.0.1:1".into(),
+            ..Request::default()
+        };
+        let answer = routes.answer(request).await;
+        (answer.status, String::from_utf8(answer.body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn routes_and_methods() {
+        let routes = routes(Readiness::Ready, None);
+        for (method, path, status, part) in [
+            ("GET", "/", 200, "POST /bell"),
+            ("HEAD", "/", 200, ""),
+            ("GET", "/metrics", 200, "clearcoat_requests_total{result=\"hit\"} 0"),
+            ("GET", "/api/status", 200, "\"state\": \"ejected\""),
+            ("GET", "/live", 200, "live"),
+            ("GET", "/ready", 200, "ready"),
+            ("POST", "/bell", 200, "rang"),
+            ("GET", "/nothing", 404, "/ lists"),
+            ("GET", "/metrics/", 404, ""),
+            ("POST", "/metrics", 405, "GET, HEAD"),
+            ("DELETE", "/api/status", 405, ""),
+            ("POST", "/ready", 405, ""),
+            ("POST", "/live", 405, ""),
+        ] {
+            let (got, body) = ask(&routes, method, path).await;
+            assert_eq!(got, status, "{method} {path}: {body}");
+            assert!(body.contains(part), "{method} {path}: {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_tells_why_not() {
+        let waiting = routes(Readiness::NotYet("pool web: not probed yet".into()), None);
+        assert_eq!(ask(&waiting, "GET", "/ready").await, (503, "pool web: not probed yet\n".into()));
+        assert_eq!(ask(&waiting, "GET", "/live").await.0, 200);
+        let ready = routes(Readiness::Ready, None);
+        ready.draining.store(true, Relaxed);
+        assert_eq!(ask(&ready, "GET", "/ready").await, (503, "draining\n".into()));
+        assert!(ask(&ready, "GET", "/api/status").await.1.contains("\"draining\""));
+        assert!(ready.closing());
+    }
+
+    #[tokio::test]
+    async fn a_token_guards_all_but_health() {
+        let routes = routes(Readiness::Ready, Some("s3cret"));
+        for (path, status) in [
+            ("/", 401),
+            ("/metrics", 401),
+            ("/api/status", 401),
+            ("/nothing", 401),
+            ("/live", 200),
+            ("/ready", 200),
+        ] {
+            assert_eq!(ask(&routes, "GET", path).await.0, status, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_status_document_has_its_fields() {
+        let routes = routes(Readiness::Ready, None);
+        routes.counters.request(RequestResult::Hit, 200, 10, Duration::ZERO);
+        routes.counters.limit(Limit::QueueFull);
+        let document: serde_json::Value =
+            serde_json::from_str(&ask(&routes, "GET", "/api/status").await.1).unwrap();
+        for (pointer, expected) in [
+            ("/readiness/state", serde_json::json!("ready")),
+            ("/requests/hit", serde_json::json!(1)),
+            ("/responses/2xx", serde_json::json!(1)),
+            ("/hit_ratio/since_start", serde_json::json!(1.0)),
+            ("/limits", serde_json::json!({"queue_full": 1})),
+            ("/cache/entries", serde_json::json!(2)),
+            ("/pools/0/name", serde_json::json!("web")),
+            ("/pools/0/nodes/0/failures", serde_json::json!({})),
+        ] {
+            assert_eq!(document.pointer(pointer), Some(&expected), "{pointer}");
+        }
+    }
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_answers_over_the_wire_also_while_draining() {
+        let settings = Settings { address: "127.0.0.1:0".into(), ..Settings::default() };
+        let mut service =
+            AdminService::bind(&settings, Counters::new(), Arc::new(Edge(Readiness::Ready)), None).unwrap();
+        let address = service.address();
+        let taken = Settings { address: address.to_string(), ..Settings::default() };
+        let error = AdminService::bind(&taken, Counters::new(), Arc::new(Edge(Readiness::Ready)), None)
+            .err()
+            .unwrap();
+        assert!(format!("{error:#}").contains(&address.to_string()), "{error:#}");
+
+        let (stop, shutdown) = watch::channel(false);
+        let running = tokio::spawn(async move { service.start_service(None, shutdown, 1).await });
+        let ready = || tokio::task::spawn_blocking(move || get(address, "/ready"));
+        assert!(ready().await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+        stop.send(true).unwrap();
+        // The service hears of it a moment later.
+        let answer = loop {
+            let answer = ready().await.unwrap();
+            if !answer.starts_with("HTTP/1.1 200") {
+                break answer;
+            }
+        };
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\ndraining\n"), "{answer}");
+        running.abort();
+    }
+}

@@ -1,0 +1,188 @@
+//! The rest of the edge as this room sees it: plain values, taken for one scrape.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+/// What the running parts show of themselves. Calls come from the admin listener only, a few a second at most; they
+/// may copy, but should not hold a lock that serving needs.
+pub(crate) trait Observed: Send + Sync {
+    /// Every pool with its nodes, in the order of the configuration.
+    fn pools(&self) -> Vec<PoolView>;
+
+    /// The cache.
+    fn cache(&self) -> CacheView;
+
+    /// Whether traffic should be sent here.
+    fn ready(&self) -> Readiness;
+}
+
+/// Whether a balancer in front of us should send traffic here.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
+pub(crate) enum Readiness {
+    /// Every pool has a node that takes traffic.
+    Ready,
+    /// Not now; the reason is one line for people, such as `pool web: no node is up`.
+    NotYet(String),
+    /// Shutting down: running requests are finished, new ones should go elsewhere.
+    Draining,
+}
+
+/// One pool.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct PoolView {
+    /// As in the configuration.
+    pub(crate) name: String,
+    /// Requests that wait for a node with room.
+    pub(crate) queued: u64,
+    /// Its nodes, in the order of the configuration.
+    pub(crate) nodes: Vec<NodeView>,
+}
+
+/// One node of a pool.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct NodeView {
+    /// As in the configuration; unique within its pool.
+    pub(crate) name: String,
+    /// Where it is connected to, `IP:PORT`; empty while its name is not resolved.
+    pub(crate) address: String,
+    /// Whether it takes traffic.
+    pub(crate) state: NodeState,
+    /// Why it is in that state, one line for people; may be empty.
+    pub(crate) reason: String,
+    /// Unix time in seconds at which it came into that state.
+    pub(crate) since: u64,
+    /// Its share as configured.
+    pub(crate) weight: u32,
+    /// Its share now: smaller during a slow start, zero when it takes nothing.
+    pub(crate) effective_weight: f64,
+    /// Whether it takes traffic only when no other node does.
+    pub(crate) backup: bool,
+    /// Requests at it now.
+    pub(crate) in_flight: u64,
+    /// Requests that wait for room on this very node, such as those pinned to it.
+    pub(crate) queued: u64,
+    /// Requests ever sent to it.
+    pub(crate) requests: u64,
+    /// Requests that failed at it, by kind. Kinds are a fixed set, for each becomes a time series.
+    pub(crate) failures: Failures,
+    /// How often failing requests took it out.
+    pub(crate) ejections: u64,
+    /// Probes that succeeded.
+    pub(crate) probes_ok: u64,
+    /// Probes that failed.
+    pub(crate) probes_failed: u64,
+    /// How long the last good probe took, in milliseconds; `None` before it.
+    pub(crate) probe_ms: Option<f64>,
+}
+
+/// Failures by kind, such as `("connect", 3)`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Failures(pub(crate) Vec<(&'static str, u64)>);
+
+impl Failures {
+    /// Failures of every kind.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(|(_, number)| number).sum()
+    }
+}
+
+impl Serialize for Failures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (kind, number) in &self.0 {
+            map.serialize_entry(kind, number)?;
+        }
+        map.end()
+    }
+}
+
+/// Whether a node takes traffic.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NodeState {
+    /// It does.
+    Up,
+    /// It does, with a growing share, because it came back a moment ago.
+    SlowStart,
+    /// Only requests that are pinned to it.
+    Draining,
+    /// Failing requests took it out for a while.
+    Ejected,
+    /// Its probes fail.
+    Down,
+    /// Switched off by the operator.
+    Disabled,
+    /// Not probed yet.
+    #[default]
+    Unknown,
+}
+
+impl NodeState {
+    /// All states, in the order in which they are shown.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Up, Self::SlowStart, Self::Draining, Self::Ejected, Self::Down, Self::Disabled, Self::Unknown];
+
+    /// The word for it in metrics; the same as in the status document.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::SlowStart => "slow-start",
+            Self::Draining => "draining",
+            Self::Ejected => "ejected",
+            Self::Down => "down",
+            Self::Disabled => "disabled",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether new requests may go to it.
+    pub(crate) const fn is_up(self) -> bool {
+        match self {
+            Self::Up | Self::SlowStart => true,
+            Self::Draining | Self::Ejected | Self::Down | Self::Disabled | Self::Unknown => false,
+        }
+    }
+}
+
+/// The cache at one moment.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct CacheView {
+    /// Stored responses, each variant one.
+    pub(crate) entries: u64,
+    /// Memory that bodies, heads, index and tags take, in bytes.
+    pub(crate) bytes: u64,
+    /// The most that they may take, in bytes.
+    pub(crate) budget_bytes: u64,
+    /// Distinct tags that entries carry.
+    pub(crate) tags: u64,
+    /// URLs known to be uncacheable, so that nobody waits for another's fetch there.
+    pub(crate) marks: u64,
+    /// Fetches into the cache that run now.
+    pub(crate) fetching: u64,
+    /// Entries ever stored.
+    pub(crate) stored: u64,
+    /// Entries removed to make room.
+    pub(crate) evictions: u64,
+    /// Entries removed because they were too old to be of use.
+    pub(crate) expirations: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_and_the_status_document_name_states_alike() {
+        for state in NodeState::ALL {
+            assert_eq!(serde_json::json!(state), state.label());
+        }
+    }
+
+    #[test]
+    fn readiness_in_the_status_document() {
+        let reason = Readiness::NotYet("pool web: no node is up".into());
+        let expected = serde_json::json!({"state": "not-yet", "reason": "pool web: no node is up"});
+        assert_eq!(serde_json::json!(reason), expected);
+        assert_eq!(serde_json::json!(Readiness::Draining), serde_json::json!({"state": "draining"}));
+    }
+}
