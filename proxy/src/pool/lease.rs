@@ -1,0 +1,109 @@
+//! One request's place at a node, and what became of the request there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pingora_core::upstreams::peer::HttpPeer;
+use tokio::time::Instant;
+
+use super::acquire::Pool;
+use super::members::Members;
+use super::node::Node;
+use super::peer::{self, PeerError, Target};
+
+/// One request's place at a node. Dropping it gives the place back and calls the next waiter.
+pub(crate) struct Lease {
+    pool: Arc<Pool>,
+    members: Arc<Members>,
+    node: Arc<Node>,
+    target: Option<Target>,
+}
+
+/// What became of a request at a node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// A whole head came. A status of 500 or more counts against the node.
+    Answered {
+        /// Its status.
+        status: u16,
+        /// From the request sent to the first byte of the head.
+        first_byte: Duration,
+    },
+    /// No connection, or no TLS over it.
+    ConnectFailed,
+    /// No whole head in time.
+    TimedOut,
+    /// Reset, garbage, or closed before a whole head.
+    Broken,
+}
+
+impl Lease {
+    /// A lease of a place that [`Node::enter`] gave.
+    pub(super) fn new(pool: Arc<Pool>, members: Arc<Members>, node: Arc<Node>, now: Instant) -> Self {
+        let target = node.target(now);
+        Self { pool, members, node, target }
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The peer for pingora's connectors, the same at every call: one of the node's addresses, TLS and deadlines as the
+    /// pool has them. The read timeout is that for the first byte; see [`peer::peer`].
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError`] if no connection can even be tried; report that as [`Outcome::ConnectFailed`].
+    pub(crate) fn peer(&self) -> Result<HttpPeer, PeerError> {
+        let target = self.target.as_ref().ok_or(PeerError::NoAddress)?;
+        let settings = &self.members.settings;
+        peer::peer(target, self.node.address(), settings.tls.as_ref(), &settings.timeouts)
+    }
+
+    /// Tells what became of the request; once for each lease. A request that was given up by its client, before the node
+    /// could answer, is not reported at all.
+    pub(crate) fn report(&self, outcome: Outcome) {
+        let counters = &self.node.counters;
+        let (counter, reason) = match outcome {
+            Outcome::Answered { status, first_byte } => {
+                let micros = u64::try_from(first_byte.as_micros()).unwrap_or(u64::MAX);
+                counters.answers.fetch_add(1, Ordering::Relaxed);
+                counters.answer_micros.fetch_add(micros, Ordering::Relaxed);
+                if status < 500 {
+                    self.node.succeed();
+                    return;
+                }
+                counters.status.fetch_add(1, Ordering::Relaxed);
+                self.pool.fail(&self.node, &format!("status {status}"));
+                return;
+            }
+            Outcome::ConnectFailed => (&counters.connect, "no connection"),
+            Outcome::TimedOut => (&counters.timeout, "no answer in time"),
+            Outcome::Broken => (&counters.broken, "broken answer"),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let (Outcome::ConnectFailed, Some(target)) = (outcome, &self.target) {
+            self.node.avoid(target, Instant::now());
+        }
+        self.pool.fail(&self.node, reason);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // In this order: a waiter that is called must find the place free.
+        self.node.leave();
+        self.pool.give_back();
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("node", &self.node)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}

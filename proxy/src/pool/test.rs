@@ -1,0 +1,48 @@
+//! Settings for the tests of this folder.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::settings::{
+    Balance, HealthSettings, NodeAddress, NodeSettings, PassiveSettings, PoolSettings, RetrySettings,
+    Timeouts,
+};
+
+/// The address whose last part is `last`.
+pub(super) fn ip(last: u8) -> NodeAddress {
+    NodeAddress::Ip(SocketAddr::from(([10, 0, 0, last], 80)))
+}
+
+/// A node at `address` without limits.
+pub(super) fn node(address: NodeAddress) -> NodeSettings {
+    NodeSettings { address, weight: 1, backup: false, max_connections: None }
+}
+
+/// A pool called `web` of nodes at these addresses: round robin, no probes, ejection after three failures.
+pub(super) fn settings(nodes: &[u8]) -> PoolSettings {
+    PoolSettings {
+        name: "web".to_owned(),
+        nodes: nodes.iter().map(|last| node(ip(*last))).collect(),
+        balance: Balance::RoundRobin,
+        health: HealthSettings { timeout: Duration::from_secs(1), ..HealthSettings::OFF },
+        passive: PassiveSettings {
+            failures: 3,
+            eject: Duration::from_secs(10),
+            eject_max: Duration::from_secs(60),
+            max_ejected_percent: 50,
+        },
+        slow_start: Duration::ZERO,
+        queue_length: 100,
+        queue_timeout: Duration::from_secs(1),
+        retry: RetrySettings { attempts: 2, budget_percent: 20, min_per_second: 0 },
+        timeouts: Timeouts {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_secs(1),
+            between_bytes: Duration::from_secs(1),
+            idle: Duration::from_secs(1),
+        },
+        tls: None,
+        dns_min_ttl: Duration::from_secs(1),
+        dns_max_ttl: Duration::from_secs(60),
+    }
+}
