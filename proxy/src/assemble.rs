@@ -43,7 +43,8 @@ use crate::pool::{self, Pools};
 /// # Errors
 ///
 /// What keeps the parts from starting, such as an address that is taken. Nothing has served a request then.
-pub(crate) fn run(config: &conf::Config, extra: Option<Arc<dyn admin::Extra>>) -> anyhow::Result<()> {
+pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) -> anyhow::Result<()> {
+    let config = &config;
     for listen in &config.listen {
         check_free(&listen.address)?;
     }
@@ -70,7 +71,7 @@ pub(crate) fn run(config: &conf::Config, extra: Option<Arc<dyn admin::Extra>>) -
     let front = Arc::new(Front {
         routes: routes.clone(),
         store: store.clone(),
-        fetcher,
+        fetcher: fetcher.clone(),
         guard: Guard::new(clearcoat_purge::Settings {
             allow: config.purge.allow.clone(),
             token: config.purge.token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
@@ -112,7 +113,7 @@ pub(crate) fn run(config: &conf::Config, extra: Option<Arc<dyn admin::Extra>>) -
     }
     server.add_service(edge);
 
-    let observed = Arc::new(Observer { store: store.clone(), pools: pools.clone(), memory: config.cache.memory });
+    let observed = Arc::new(Observer { store: store.clone(), fetcher: fetcher.clone(), pools: pools.clone(), memory: config.cache.memory });
     if let Some(settings) = &config.admin {
         let settings = admin::Settings {
             address: settings.address.to_string(),
@@ -219,6 +220,9 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
                 default_ttl: default_ttl.unwrap_or(config.cache.default_ttl),
                 grace: config.cache.grace,
                 keep: config.cache.keep,
+                // Strict by default. An operator who asks for grace means the pages that nodes send with s-maxage,
+                // nearly all of them, which RFC 9111 section 4.2.4 would exclude; Varnish gives it to them too.
+                grace_over_revalidate: !config.cache.grace.is_zero(),
             },
             uncacheable_for: config.cache.uncacheable_ttl,
         })
@@ -300,7 +304,7 @@ fn one_pool(name: &str, settings: &conf::Pool) -> anyhow::Result<pool::PoolSetti
         health: match &health.probe {
             None => pool::HealthSettings::OFF,
             Some(probe) => pool::HealthSettings {
-                check: check(probe),
+                check: check(probe)?,
                 interval: health.interval,
                 timeout: health.timeout,
                 fall: health.fall.get(),
@@ -333,17 +337,20 @@ fn one_pool(name: &str, settings: &conf::Pool) -> anyhow::Result<pool::PoolSetti
     })
 }
 
-fn check(probe: &conf::Probe) -> pool::Check {
-    match probe {
+fn check(probe: &conf::Probe) -> anyhow::Result<pool::Check> {
+    Ok(match probe {
         conf::Probe::Tcp => pool::Check::Tcp,
         conf::Probe::Http { method, path, host, expect, body } => pool::Check::Http(pool::HttpCheck {
             method: method.as_str().parse().unwrap_or(http::Method::GET),
             path: path.clone(),
             host: host.clone(),
             statuses: expect.ranges().iter().flat_map(|&(first, last)| first..=last).collect(),
-            body: body.as_ref().map(|body| pool::BodyPattern(body.regex().clone())),
+            body: match body {
+                Some(body) => Some(pool::BodyPattern(regex::bytes::Regex::new(body.as_str())?)),
+                None => None,
+            },
         }),
-    }
+    })
 }
 
 /// Runs the pools' probes and resolution on a runtime of their own, so that busy request threads do not delay them.
@@ -370,7 +377,7 @@ impl BackgroundService for Tidying {
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.store.settle(),
-                _ = shutdown.wait_for(|down| *down) => return,
+                _ = shutdown.changed() => return,
             }
         }
     }
@@ -385,7 +392,8 @@ struct Draining {
 #[async_trait]
 impl BackgroundService for Draining {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        if shutdown.wait_for(|down| *down).await.is_err() {
+        let told = shutdown.wait_for(|down| *down).await.is_ok();
+        if !told {
             return;
         }
         let deadline = tokio::time::Instant::now() + self.timeout;
@@ -431,6 +439,7 @@ impl ShutdownSignalWatch for Signals {
 /// Shows the admin room what runs.
 struct Observer {
     store: Arc<Store>,
+    fetcher: Arc<Fetcher>,
     pools: Arc<Pools>,
     memory: u64,
 }
@@ -448,7 +457,7 @@ impl admin::Observed for Observer {
             budget_bytes: self.memory,
             tags: stats.tags,
             marks: stats.marks,
-            fetching: stats.fills,
+            fetching: self.fetcher.fills.len() as u64,
             stored: stats.stored,
             evictions: stats.evictions,
             expirations: stats.expired,

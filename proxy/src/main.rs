@@ -15,5 +15,5 @@ mod respond;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    cli::main(assemble::run)
 }

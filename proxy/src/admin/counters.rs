@@ -66,6 +66,8 @@ counted! {
         Refused => "refused",
         /// An error answer of our own: no node is left, or the node failed.
         Unavailable => "unavailable",
+        /// The client left before it had its answer.
+        ClientGone => "client_gone",
     }
 }
 

@@ -19,4 +19,4 @@ mod window;
 
 pub(crate) use counters::{Counters, FetchResult, Limit, PurgeKind, RequestResult};
 pub(crate) use server::{AdminService, Extra, Settings};
-pub(crate) use view::{CacheView, NodeState, NodeView, Observed, PoolView, Readiness};
+pub(crate) use view::{CacheView, Failures, NodeState, NodeView, Observed, PoolView, Readiness};

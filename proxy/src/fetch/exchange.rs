@@ -218,7 +218,7 @@ async fn ask(plan: &Plan, lease: &Lease, connector: &Connector, started: Instant
             session.read_response().await?;
             // Interim answers are not the answer; 101 cannot come, since nobody asked for it.
             if session.get_status().is_none_or(|status| !status.is_informational()) {
-                return PingoraResult::Ok(());
+                return PingoraResult::<()>::Ok(());
             }
         }
     };

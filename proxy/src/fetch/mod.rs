@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
 use clearcoat_cache::{
-    CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, RequestFacts, Store, TagsTooLong, VariantKey, VarySpec,
+    CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, RequestFacts, Store, VariantKey, VarySpec,
     Verdict, assess, collect_tags,
 };
 use http::header::{self, HeaderName};
@@ -162,6 +162,8 @@ impl Fetcher {
         let facts = RequestFacts {
             method: &Method::GET,
             authorization: plan.headers.contains_key(header::AUTHORIZATION),
+            // As Varnish and nginx: what visitors send does not decide what is stored for others.
+            no_store: false,
         };
         assess(&facts, status, headers, &plan.freshness, SystemTime::now())
     }
@@ -183,13 +185,9 @@ impl Fetcher {
                 }
                 (false, Some(reason.as_str()), None)
             }
-            (Caching::Shared | Caching::Apart, Verdict::Store(_), Err(TagsTooLong { .. })) => {
+            (Caching::Shared | Caching::Apart, Verdict::Store(_), Err(error)) => {
                 self.counters.limit(Limit::Tags);
-                warn!(
-                    url = plan.url(),
-                    limit_bytes = self.settings.max_tag_bytes,
-                    "an answer has more tags than allowed and is not stored"
-                );
+                warn!(url = plan.url(), %error, "an answer has too many tags and is not stored");
                 self.note_uncacheable(plan);
                 (false, Some("too many tags"), None)
             }

@@ -189,7 +189,7 @@ impl Lane {
         match step {
             Step::Hit { entry, result, now } => {
                 let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
-                let Ok(bytes) = written else { return self.client_gone() };
+                let Ok(bytes) = written else { return self.client_gone(started) };
                 counters.request(result, entry.status(), bytes, started.elapsed());
                 Next::Continue
             }
@@ -209,16 +209,13 @@ impl Lane {
         let counters = &self.front.counters;
         // Answers to earlier requests do not wait for this one.
         if connection.flush().await.is_err() {
-            return self.client_gone();
+            return self.client_gone(started);
         }
         let caching = plan.caching;
         let read_ahead = self.settings.head.bytes;
         let obtained = connection.unless_gone(read_ahead, self.front.obtain(plan)).await;
         match obtained {
-            None => {
-                counters.request(RequestResult::ClientGone, 0, 0, started.elapsed());
-                Next::Drop
-            }
+            None => self.client_gone(started),
             Some(Err(error)) => {
                 let local = Local::failure(error);
                 let date = self.front.clock.http_date();
@@ -230,7 +227,7 @@ impl Lane {
             Some(Ok(Obtained::Entry(entry))) => {
                 let now = self.front.clock.now();
                 let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
-                let Ok(bytes) = written else { return self.client_gone() };
+                let Ok(bytes) = written else { return self.client_gone(started) };
                 counters.request(RequestResult::Hit, entry.status(), bytes, started.elapsed());
                 Next::Continue
             }
@@ -252,14 +249,15 @@ impl Lane {
                             (false, false) => Next::Continue,
                         }
                     }
-                    Err(_) => self.client_gone(),
+                    Err(_) => self.client_gone(started),
                 }
             }
         }
     }
 
-    fn client_gone(&self) -> Next {
-        self.front.counters.client_gone();
+    /// The client does not take its answer.
+    fn client_gone(&self, started: Instant) -> Next {
+        self.front.counters.request(RequestResult::ClientGone, 0, 0, started.elapsed());
         Next::Drop
     }
 

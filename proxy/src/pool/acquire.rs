@@ -261,6 +261,22 @@ impl Pool {
         granted
     }
 
+    /// Whether a node other than those in `tried` is up: asking again would not just wake one that looks down.
+    pub(crate) fn is_usable_besides(&self, tried: &[NodeId]) -> bool {
+        let now = Instant::now();
+        self.members.load().list.iter().any(|member| {
+            !tried.contains(&member.node.id())
+                && match member.node.state(now) {
+                    NodeState::Up | NodeState::SlowStart => true,
+                    NodeState::Unknown
+                    | NodeState::Down
+                    | NodeState::Ejected
+                    | NodeState::Draining
+                    | NodeState::Disabled => false,
+                }
+        })
+    }
+
     /// Counts a request's first try, of which the retry budget is a share.
     pub(crate) fn note_request(&self) {
         self.budget.lock().deposit(Instant::now());

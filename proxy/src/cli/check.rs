@@ -1,0 +1,45 @@
+//! `check` and `schema`: the configuration without running it.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clearcoat_conf::{Config, LogFormat, LogLevel};
+
+use super::{Trouble, print};
+use crate::admin::logs;
+
+/// Read a configuration and tell every mistake in it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The file.
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Tells every mistake of a file, or that there is none.
+pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
+    clearcoat_conf::load(&arguments.config)?;
+    Ok(print(&format!("{}: no mistakes\n", arguments.config.display()))?)
+}
+
+/// Prints the JSON Schema of the configuration, for editors.
+pub(super) fn schema() -> Result<(), Trouble> {
+    let schema = serde_json::to_string_pretty(&clearcoat_conf::schema()).context("writing the schema")?;
+    Ok(print(&format!("{schema}\n"))?)
+}
+
+/// Begins logging as the configuration says.
+pub(super) fn begin_log(config: &Config) -> Result<(), Trouble> {
+    let format = match config.log.format {
+        LogFormat::Pretty => logs::Format::Pretty,
+        LogFormat::Json => logs::Format::Json,
+    };
+    let level = match config.log.level {
+        LogLevel::Error => logs::Level::Error,
+        LogLevel::Warn => logs::Level::Warn,
+        LogLevel::Info => logs::Level::Info,
+        LogLevel::Debug => logs::Level::Debug,
+        LogLevel::Trace => logs::Level::Trace,
+    };
+    Ok(logs::begin(format, level)?)
+}

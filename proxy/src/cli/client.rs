@@ -1,0 +1,177 @@
+//! The few HTTP requests that commands send to a running edge: one per connection, blocking.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+
+/// Waits no longer than this for a connection, and for each piece of the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An answer larger than this is not one of ours.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// A request without a body.
+pub(super) struct Request<'a> {
+    /// Where to connect: `HOST:PORT`, or `unix:/path`.
+    pub(super) to: &'a str,
+    /// Such as `GET`.
+    pub(super) method: &'a str,
+    /// The path with its query.
+    pub(super) target: &'a str,
+    /// What `Host` says.
+    pub(super) host: &'a str,
+    /// More fields.
+    pub(super) fields: &'a [(&'a str, &'a str)],
+}
+
+/// An answer with its body.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) reason: String,
+    pub(super) body: Vec<u8>,
+}
+
+/// A connection of either kind.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+impl Request<'_> {
+    /// Sends the request and waits for the whole answer.
+    ///
+    /// # Errors
+    ///
+    /// If a part of the request cannot stand on a line, nobody answers in time, or the answer is not HTTP/1.
+    pub(super) fn send(&self) -> anyhow::Result<Answer> {
+        let head = self.head()?;
+        let mut stream = connect(self.to).with_context(|| format!("connecting to {}", self.to))?;
+        let exchange = || -> anyhow::Result<Answer> {
+            stream.write_all(head.as_bytes())?;
+            let mut bytes = Vec::new();
+            stream.take(MOST_BYTES).read_to_end(&mut bytes)?;
+            parse(&bytes)
+        };
+        exchange().with_context(|| format!("talking to {}", self.to))
+    }
+
+    fn head(&self) -> anyhow::Result<String> {
+        let Self { to: _, method, target, host, fields } = self;
+        if !target.starts_with('/') || target.bytes().any(|byte| !(b'!'..=b'~').contains(&byte)) {
+            bail!("{target:?} is not a path; what is not ASCII must be percent-encoded");
+        }
+        let mut head = format!("{method} {target} HTTP/1.1\r\n");
+        let own = [("Host", *host), ("User-Agent", "clearcoat"), ("Connection", "close")];
+        for (name, value) in own.iter().chain(*fields) {
+            if value.bytes().any(|byte| byte.is_ascii_control()) {
+                bail!("{value:?} cannot be sent as {name}");
+            }
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        Ok(head)
+    }
+}
+
+fn connect(to: &str) -> anyhow::Result<Box<dyn Stream>> {
+    if let Some(path) = to.strip_prefix("unix:") {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        return Ok(Box::new(stream));
+    }
+    let mut last = anyhow!("the name has no address");
+    for address in to.to_socket_addrs().context("HOST:PORT is needed")? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                return Ok(Box::new(stream));
+            }
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+fn parse(bytes: &[u8]) -> anyhow::Result<Answer> {
+    let mut fields = [httparse::EMPTY_HEADER; 128];
+    let mut head = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(length) = head.parse(bytes).context("the answer is not HTTP")? else {
+        bail!("the answer broke off in its head");
+    };
+    let field = |name: &str| head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+    let body = match field("content-length") {
+        Some(field) => {
+            let expected = std::str::from_utf8(field.value).ok().and_then(|text| text.parse::<usize>().ok());
+            let expected = expected.context("the Content-Length is not a number")?;
+            bytes[length..].get(..expected).context("the answer broke off in its body")?
+        }
+        None if field("transfer-encoding").is_some() => bail!("the answer is chunked, which ours never are"),
+        None => &bytes[length..],
+    };
+    Ok(Answer {
+        status: head.code.unwrap_or_default(),
+        reason: head.reason.unwrap_or_default().to_owned(),
+        body: body.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    fn request<'a>(to: &'a str, target: &'a str, fields: &'a [(&'a str, &'a str)]) -> Request<'a> {
+        Request { to, method: "GET", target, host: "h", fields }
+    }
+
+    #[test]
+    fn an_exchange() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = server.local_addr().unwrap().to_string();
+        let serving = thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.1 200 Purged 2 objects\r\nContent-Length: 2\r\n\r\nhi, and more").unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        let answer = request(&to, "/x?y", &[("A", "b")]).send().unwrap();
+        assert_eq!((answer.status, answer.reason.as_str(), answer.body), (200, "Purged 2 objects", b"hi".to_vec()));
+        let head = serving.join().unwrap();
+        assert!(head.starts_with("GET /x?y HTTP/1.1\r\nHost: h\r\n") && head.contains("\r\nA: b\r\n"), "{head}");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        for (target, value) in [("x", "b"), ("/a b", "b"), ("/\u{e4}", "b"), ("/", "b\r\nEvil: c"), ("/", "b\0")] {
+            request("127.0.0.1:1", target, &[("A", value)]).head().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn broken_answers_are_told() {
+        for bytes in [
+            "",
+            "garbage\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi",
+            "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ] {
+            assert!(parse(bytes.as_bytes()).is_err(), "{bytes:?}");
+        }
+        assert_eq!(parse(b"HTTP/1.0 204 No Content\r\n\r\n").unwrap().status, 204);
+    }
+}

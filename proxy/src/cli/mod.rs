@@ -1,0 +1,144 @@
+//! The command line: which words there are, and what a process of each does and returns.
+//!
+//! Exit codes: 0 good; 1 something failed; 2 the configuration or the command line is wrong, and nothing was started.
+//! Results go to standard output, everything else to standard error. The running edge is started by the [`Run`] that
+//! `main` hands in; this room only gets it a configuration.
+
+mod check;
+mod client;
+mod demo;
+mod ports;
+mod purge;
+mod run;
+mod status;
+mod table;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use clearcoat_conf::{Config, Mistakes};
+
+use crate::admin::Extra;
+
+/// Starts the edge with a configuration, and with more routes on the admin listener if there are any; comes back when
+/// it was told to end.
+pub(crate) type Run = fn(Config, Option<Arc<dyn Extra>>) -> anyhow::Result<()>;
+
+/// An HTTP cache and load balancer for the web nodes of a PHP cluster.
+#[derive(Debug, Parser)]
+#[command(name = "clearcoat", version, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the edge in the foreground.
+    Run(run::Arguments),
+    /// Read a configuration and tell every mistake in it.
+    Check(check::Arguments),
+    /// Print the JSON Schema of the configuration.
+    Schema,
+    /// Try it: three small web nodes, the edge in front of them, and a tour to paste.
+    Demo(demo::Arguments),
+    /// Remove pages from the cache of a running edge, by tag or by URL.
+    Purge(purge::Arguments),
+    /// Show what a running edge says about itself.
+    Status(status::Arguments),
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Configuration(#[from] Mistakes),
+    /// The command line asks for something that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+impl Trouble {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Configuration(_) | Self::Usage(_) => ExitCode::from(2),
+            Self::Failed(_) => ExitCode::from(1),
+        }
+    }
+}
+
+/// Does what the command line says. Wrong usage ends the process with exit code 2 and a hint.
+pub(crate) fn main(run: Run) -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(arguments) => run::command(arguments, run),
+        Command::Check(arguments) => check::command(&arguments),
+        Command::Schema => check::schema(),
+        Command::Demo(arguments) => demo::command(&arguments, run),
+        Command::Purge(arguments) => purge::command(&arguments),
+        Command::Status(arguments) => status::command(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            // Where standard error is closed, the exit code still tells.
+            let _ = writeln!(io::stderr(), "{trouble}");
+            trouble.exit_code()
+        }
+    }
+}
+
+/// Writes a result to standard output. A reader that has seen enough (`| head`) is not an error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_is_checked() {
+        for (line, good) in [
+            ("run --config a.toml", true),
+            ("run --to 10.0.0.11:80", true),
+            ("run --to 10.0.0.11:80 --to web-2:80 --listen 127.0.0.1:80 --memory 2GiB --admin 127.0.0.1:1", true),
+            ("run", false),
+            ("run --config a.toml --to 10.0.0.11:80", false),
+            ("run --config a.toml --memory 1GiB", false),
+            ("run --to 10.0.0.11:80 --listen 80", false),
+            ("check", false),
+            ("check --config a.toml", true),
+            ("schema", true),
+            ("demo", true),
+            ("demo --listen 127.0.0.1:0 --admin 127.0.0.1:0", true),
+            ("demo --listen localhost", false),
+            ("purge", false),
+            ("purge --tag a --tag b --url /c --to 127.0.0.1:80", true),
+            ("purge --soft --url /c", false),
+            ("purge --soft --tag c", true),
+            ("status", true),
+        ] {
+            let parsed = Arguments::try_parse_from(["clearcoat"].into_iter().chain(line.split(' ')));
+            assert_eq!(parsed.is_ok(), good, "{line}: {:?}", parsed.err().map(|error| error.to_string()));
+        }
+    }
+}

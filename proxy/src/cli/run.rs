@@ -1,0 +1,99 @@
+//! `run`: the edge, from a file or from a few options.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clearcoat_conf::{Config, ListenAddress, Mistakes, NodeAddress};
+
+use super::{Run, Trouble, check, ports};
+
+/// Run the edge in the foreground.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["config", "to"]))]
+pub(super) struct Arguments {
+    /// The configuration.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A web node to send requests to; may be given several times.
+    #[arg(long, value_name = "HOST:PORT")]
+    to: Vec<NodeAddress>,
+    /// Where visitors come in [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    listen: Option<ListenAddress>,
+    /// Where metrics and health are read [default: 127.0.0.1:6082]
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    admin: Option<ListenAddress>,
+    /// The memory for stored pages, such as 512MiB or 2GiB.
+    #[arg(long, value_name = "SIZE", conflicts_with = "config")]
+    memory: Option<String>,
+}
+
+/// Where a listener without a file is: a port that needs no privileges, for all who can reach this machine.
+const LISTEN: &str = "0.0.0.0:8080";
+
+/// Runs the edge until a signal ends it.
+pub(super) fn command(arguments: Arguments, run: Run) -> Result<(), Trouble> {
+    let config = match &arguments.config {
+        Some(path) => clearcoat_conf::load(path)?,
+        None => without_file(&arguments)?,
+    };
+    let option = if arguments.config.is_some() { "another address in [[listen]]" } else { "--listen" };
+    for listen in &config.listen {
+        ports::require_free(&listen.address, option)?;
+    }
+    check::begin_log(&config)?;
+    Ok(run(config, None)?)
+}
+
+/// The options as a configuration. They become text first, so that they go through the same checks as a file.
+fn without_file(arguments: &Arguments) -> Result<Config, Mistakes> {
+    let listen = arguments.listen.as_ref().map_or_else(|| LISTEN.to_owned(), ToString::to_string);
+    let nodes: Vec<String> = arguments.to.iter().map(|node| quoted(&node.to_string())).collect();
+    let mut text = format!("[[listen]]\naddress = {}\n", quoted(&listen));
+    if let Some(admin) = &arguments.admin {
+        let _ = write!(text, "[admin]\naddress = {}\n", quoted(&admin.to_string()));
+    }
+    if let Some(memory) = &arguments.memory {
+        let _ = write!(text, "[cache]\nmemory = {}\n", quoted(memory));
+    }
+    let _ = write!(text, "[pools.web]\nnodes = [{}]\n", nodes.join(", "));
+    text.push_str("[[site]]\nhosts = [\"*\"]\npool = \"web\"\n");
+    clearcoat_conf::parse(&text, "command line", &|variable| std::env::var(variable).ok())
+}
+
+/// A TOML basic string. JSON's escapes are among TOML's; what TOML refuses beyond that, the reader of the text reports.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn options(to: &str, listen: Option<&str>, memory: Option<&str>) -> Arguments {
+        Arguments {
+            config: None,
+            to: vec![to.parse().unwrap()],
+            listen: listen.map(|address| address.parse().unwrap()),
+            admin: None,
+            memory: memory.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn options_become_a_configuration() {
+        let config = without_file(&options("10.0.0.11:80", None, Some("64MiB"))).unwrap();
+        assert_eq!(config.listen.len(), 1);
+        assert_eq!(config.listen[0].address.to_string(), LISTEN);
+        let config = without_file(&options("10.0.0.11:80", Some("127.0.0.1:81"), None)).unwrap();
+        assert_eq!(config.listen[0].address.to_string(), "127.0.0.1:81");
+    }
+
+    #[test]
+    fn an_option_cannot_write_configuration() {
+        let sneaky = "1GiB\"\n[purge]\nallow = [\"0.0.0.0/0\"]\nx = \"";
+        without_file(&options("10.0.0.11:80", None, Some(sneaky))).unwrap_err();
+    }
+}
