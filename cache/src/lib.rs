@@ -1,1 +1,27 @@
 //! What Clearcoat stores and for how long: keys, entries, freshness, tags, the store.
+//!
+//! Read [`key`], [`entry`] and [`freshness`] first, then [`store`], which brings them together. The crate opens no
+//! sockets, spawns no tasks and reads no clock: `now` is an argument, the last one.
+
+pub mod directive;
+pub mod entry;
+pub mod freshness;
+pub mod generation;
+pub mod key;
+pub mod store;
+pub mod tag;
+pub mod time;
+pub mod vary;
+
+mod bounded;
+mod index;
+mod room;
+
+pub use entry::{Entry, EntryParts, Freshness};
+pub use freshness::{FreshnessSettings, Lifetime, Reason, RequestFacts, Verdict, assess};
+pub use generation::{FillStamp, Generation};
+pub use key::{CacheKey, KeySecret, Scheme, VariantKey};
+pub use store::{Commit, Lookup, PurgeCount, PurgeMode, Settings, Store, StoreStats};
+pub use tag::{Tag, collect_tags, split_tags};
+pub use time::Moment;
+pub use vary::{SelectingHeaders, VarySpec};

@@ -1,0 +1,414 @@
+//! A stored response, kept as the bytes that are sent.
+//!
+//! Nothing in it is parsed again when it is served: the head is serialised for HTTP/1, the body is one piece. All of
+//! it is immutable but three numbers: a soft purge moves the end of freshness, the store notes when it was last used
+//! and what its tags cost.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::freshness::Lifetime;
+use crate::key::{CacheKey, VariantKey};
+use crate::tag::Tag;
+use crate::time::{Moment, whole_millis};
+
+/// What may be done with an entry at a given moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Freshness {
+    /// Serve it.
+    Fresh,
+    /// Serve it while one request fetches a newer copy (RFC 5861 §3).
+    Grace,
+    /// Fetch first: it is good for a conditional request, and when no node is up.
+    Stale,
+    /// Not to be used any more.
+    Dead,
+}
+
+/// What an entry is made of.
+#[derive(Clone, Debug)]
+pub struct EntryParts {
+    /// The resource.
+    pub key: CacheKey,
+    /// Which variant of it; [`VariantKey::NONE`] if the response does not vary.
+    pub variant: VariantKey,
+    /// The URL as operators should see it, `http://host/path?query`. Never used to find the entry.
+    pub url: Box<str>,
+    /// The status code.
+    pub status: u16,
+    /// Status line and header lines for HTTP/1, each with its CRLF, without the empty line; with `Date` and
+    /// `Content-Length`, without `Age`, `Cache-Status`, `Connection` and `Transfer-Encoding`.
+    pub head: Bytes,
+    /// The body, as long as `Content-Length` says.
+    pub body: Bytes,
+    /// Its tags, each once.
+    pub tags: Box<[Tag]>,
+    /// When it was received.
+    pub stored: Moment,
+    /// For how long it may be used.
+    pub lifetime: Lifetime,
+}
+
+/// A stored response. See the module's page.
+pub struct Entry {
+    key: CacheKey,
+    variant: VariantKey,
+    url: Box<str>,
+    head: Bytes,
+    body: Bytes,
+    tags: Box<[Tag]>,
+    /// Where it stands in the list of each tag; only the tag index reads and writes them.
+    places: Box<[AtomicU32]>,
+    /// Milliseconds of monotonic time.
+    stored: u64,
+    /// Milliseconds of monotonic time; a soft purge sets it back.
+    fresh_until: AtomicU64,
+    /// Milliseconds.
+    ttl: u64,
+    /// Milliseconds.
+    grace: u64,
+    /// Milliseconds.
+    keep: u64,
+    /// Seconds.
+    initial_age: u32,
+    /// In which span of eight seconds the store last told its policy about a use.
+    touched: AtomicU32,
+    /// Bytes of the tag index that are on this entry's account.
+    levy: AtomicU32,
+    own_weight: u32,
+    status: u16,
+}
+
+/// What an allocation of `bytes` takes: allocators round up to classes an eighth apart.
+const fn heap(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { bytes + bytes / 16 + 8 }
+}
+
+/// What an entry costs in the store besides itself: its slot in the index, at the emptiest that the table gets, and
+/// moka's records (key, value, list nodes, timer, hash table slot). Measured as resident memory per entry with a
+/// million small entries.
+const BOOKKEEPING_BYTES: usize = 520;
+
+/// What a variant costs beyond that: its place in its resource, and the resource if it is the only one.
+const VARIANT_BYTES: usize = 200;
+
+impl Entry {
+    /// Makes an entry. Head and body are copied where they would keep more memory alive than they show.
+    pub fn new(parts: EntryParts) -> Self {
+        let EntryParts { key, variant, url, status, head, body, mut tags, stored, lifetime } = parts;
+        let places = tags.iter().map(|_| AtomicU32::new(crate::tag::NOWHERE)).collect();
+        tags = tags.into_vec().into_boxed_slice();
+        let head = Bytes::copy_from_slice(&head);
+        let body = fitted(body);
+        let own_weight = heap(size_of::<Self>() + 16)
+            + heap(url.len())
+            + heap(head.len())
+            + heap(body.len())
+            + heap(tags.len() * (size_of::<Tag>() + size_of::<AtomicU32>()))
+            + if variant == VariantKey::NONE { 0 } else { VARIANT_BYTES }
+            + BOOKKEEPING_BYTES;
+        let fresh_for = lifetime.ttl.saturating_sub(lifetime.initial_age);
+        // Past its lifetime on arrival: the time it is over already comes off its grace.
+        let overdue = lifetime.initial_age.saturating_sub(lifetime.ttl);
+        Self {
+            key,
+            variant,
+            url,
+            head,
+            body,
+            tags,
+            places,
+            stored: stored.as_millis(),
+            fresh_until: AtomicU64::new(stored.saturating_add(fresh_for).as_millis()),
+            ttl: whole_millis(lifetime.ttl),
+            grace: whole_millis(lifetime.grace.saturating_sub(overdue)),
+            keep: whole_millis(lifetime.keep),
+            initial_age: u32::try_from(lifetime.initial_age.as_secs()).unwrap_or(u32::MAX),
+            touched: AtomicU32::new(u32::MAX),
+            levy: AtomicU32::new(0),
+            own_weight: u32::try_from(own_weight).unwrap_or(u32::MAX),
+            status,
+        }
+    }
+
+    /// The resource.
+    pub fn key(&self) -> CacheKey {
+        self.key
+    }
+
+    /// Which variant of the resource.
+    pub fn variant(&self) -> VariantKey {
+        self.variant
+    }
+
+    /// The URL, for operators.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Status line and header lines, without the empty line.
+    pub fn head(&self) -> &Bytes {
+        &self.head
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The tags.
+    pub fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    /// When it was received.
+    pub fn stored(&self) -> Moment {
+        Moment::from_millis(self.stored)
+    }
+
+    /// The freshness lifetime it came with.
+    pub fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl)
+    }
+
+    /// How long after freshness it may be served while a newer copy is fetched.
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace)
+    }
+
+    /// How long after grace it may be revalidated.
+    pub fn keep(&self) -> Duration {
+        Duration::from_millis(self.keep)
+    }
+
+    /// When freshness ends, or ended.
+    pub fn fresh_until(&self) -> Moment {
+        Moment::from_millis(self.fresh_until.load(Ordering::Acquire))
+    }
+
+    /// What may be done with it now.
+    pub fn freshness(&self, now: Moment) -> Freshness {
+        let fresh_until = self.fresh_until();
+        if now < fresh_until {
+            return Freshness::Fresh;
+        }
+        let grace_until = fresh_until.saturating_add(self.grace());
+        if now < grace_until {
+            return Freshness::Grace;
+        }
+        if now < grace_until.saturating_add(self.keep()) { Freshness::Stale } else { Freshness::Dead }
+    }
+
+    /// What `Age` says (RFC 9111 §5.1), in seconds.
+    pub fn age_seconds(&self, now: Moment) -> u64 {
+        u64::from(self.initial_age) + now.since(self.stored()).as_secs()
+    }
+
+    /// Seconds of freshness left, rounded down; negative when it is over (RFC 9211 §2.4 `ttl`).
+    pub fn ttl_left(&self, now: Moment) -> i64 {
+        let (until, now) = (self.fresh_until().as_millis(), now.as_millis());
+        let left = i128::from(until) - i128::from(now);
+        i64::try_from(left.div_euclid(1000)).unwrap_or(i64::MAX)
+    }
+
+    /// The memory it takes, in bytes, with its share of the indexes.
+    pub fn weight(&self) -> u32 {
+        self.own_weight.saturating_add(self.levy.load(Ordering::Relaxed))
+    }
+
+    /// Ends freshness now and keeps grace and keep, counted from now (what xkey's soft purge does). Returns whether
+    /// it was fresh; an entry that was not stays as it is.
+    pub fn soften(&self, now: Moment) -> bool {
+        let now = now.as_millis();
+        self.fresh_until.fetch_min(now, Ordering::AcqRel) > now
+    }
+
+    /// How long after it was stored it is of any use.
+    pub(crate) fn useful_for(&self) -> Duration {
+        let fresh_for = self.fresh_until.load(Ordering::Relaxed).saturating_sub(self.stored);
+        Duration::from_millis(fresh_for.saturating_add(self.grace).saturating_add(self.keep))
+    }
+
+    /// Whether this is its first use within eight seconds or so.
+    pub(crate) fn touch(&self, now: Moment) -> bool {
+        let span = (now.as_millis() >> 13) as u32;
+        // Two threads may both say yes: the policy hears twice, which is harmless.
+        self.touched.load(Ordering::Relaxed) != span && {
+            self.touched.store(span, Ordering::Relaxed);
+            true
+        }
+    }
+
+    pub(crate) fn places(&self) -> &[AtomicU32] {
+        &self.places
+    }
+
+    pub(crate) fn tags_mut(&mut self) -> &mut [Tag] {
+        &mut self.tags
+    }
+
+    pub(crate) fn levy(&self) -> u32 {
+        self.levy.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_levy(&self, bytes: u32) {
+        self.levy.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Under which number the policy knows it; the same for every refresh of the same variant, so that a page's
+    /// popularity survives. Both parts are hashes under a secret, so their sum is as good as a hash.
+    pub(crate) fn room_key(&self) -> u128 {
+        self.key.number() ^ self.variant.number()
+    }
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("url", &self.url)
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .field("tags", &self.tags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body in an allocation of its own size. A buffer that grew while it was filled has up to twice its length; a
+/// body that others hold too stays shared, because a copy would only add to the memory.
+fn fitted(body: Bytes) -> Bytes {
+    match body.try_into_mut() {
+        Ok(buffer) if buffer.capacity() - buffer.len() > buffer.len() / 16 + 64 => {
+            Bytes::copy_from_slice(&buffer)
+        }
+        Ok(buffer) => buffer.freeze(),
+        Err(shared) => shared,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use bytes::BytesMut;
+
+    use super::*;
+
+    /// An entry of which only the key and the tags matter.
+    pub(crate) fn entry_with_tags(key: u128, tags: &[Tag]) -> Arc<Entry> {
+        Arc::new(Entry::new(EntryParts {
+            key: CacheKey::from_number(key),
+            tags: tags.into(),
+            ..parts([60, 0, 0, 0])
+        }))
+    }
+
+    /// Seconds of ttl, initial age, grace, keep; stored after one second.
+    fn parts(seconds: [u64; 4]) -> EntryParts {
+        let [ttl, initial_age, grace, keep] = seconds.map(Duration::from_secs);
+        EntryParts {
+            key: CacheKey::from_number(1),
+            variant: VariantKey::NONE,
+            url: "http://a/".into(),
+            status: 200,
+            head: Bytes::from_static(b"HTTP/1.1 200 OK\r\n"),
+            body: Bytes::from_static(b"body"),
+            tags: Box::default(),
+            stored: Moment::from_millis(1000),
+            lifetime: Lifetime { ttl, initial_age, grace, keep },
+        }
+    }
+
+    fn entry(seconds: [u64; 4]) -> Entry {
+        Entry::new(parts(seconds))
+    }
+
+    #[test]
+    fn freshness_goes_through_its_spans() {
+        let life = [60, 20, 10, 5];
+        check(life, 1_000, Freshness::Fresh);
+        check(life, 40_999, Freshness::Fresh);
+        check(life, 41_000, Freshness::Grace);
+        check(life, 50_999, Freshness::Grace);
+        check(life, 51_000, Freshness::Stale);
+        check(life, 55_999, Freshness::Stale);
+        check(life, 56_000, Freshness::Dead);
+        check([60, 0, 0, 0], 61_000, Freshness::Dead);
+        // Four seconds too old on arrival: six of ten seconds of grace are left.
+        check([60, 64, 10, 0], 6_999, Freshness::Grace);
+        check([60, 64, 10, 0], 7_000, Freshness::Dead);
+        check([u64::MAX / 1000, 0, u64::MAX / 1000, 0], u64::MAX - 1, Freshness::Fresh);
+    }
+
+    #[track_caller]
+    fn check(seconds: [u64; 4], now: u64, expected: Freshness) {
+        assert_eq!(entry(seconds).freshness(Moment::from_millis(now)), expected, "{seconds:?} at {now}");
+    }
+
+    #[test]
+    fn age_and_remaining_ttl_are_whole_seconds() {
+        let entry = entry([60, 20, 10, 5]);
+        for (now, age, left) in
+            [(1000, 20, 40), (1999, 20, 39), (2000, 21, 39), (41_000, 60, 0), (41_001, 60, -1)]
+        {
+            let now = Moment::from_millis(now);
+            assert_eq!((entry.age_seconds(now), entry.ttl_left(now)), (age, left), "at {now:?}");
+        }
+        assert_eq!(entry.age_seconds(Moment::ZERO), 20);
+    }
+
+    #[test]
+    fn softening_ends_freshness_once_and_keeps_grace() {
+        let entry = entry([60, 0, 10, 5]);
+        let now = Moment::from_millis(31_000);
+        assert!(entry.soften(now));
+        assert!(!entry.soften(now));
+        assert!(!entry.soften(Moment::from_millis(35_000)), "grace is not prolonged");
+        assert_eq!(entry.freshness(now), Freshness::Grace);
+        assert_eq!(entry.freshness(Moment::from_millis(40_999)), Freshness::Grace);
+        assert_eq!(entry.freshness(Moment::from_millis(41_000)), Freshness::Stale);
+        assert_eq!(entry.ttl(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_use_is_told_once_in_a_while() {
+        let entry = entry([60, 0, 0, 0]);
+        assert!(entry.touch(Moment::from_millis(0)));
+        assert!(!entry.touch(Moment::from_millis(8191)));
+        assert!(entry.touch(Moment::from_millis(8192)));
+    }
+
+    #[test]
+    fn a_body_keeps_no_more_memory_than_it_shows() {
+        let mut grown = BytesMut::with_capacity(1 << 20);
+        grown.extend_from_slice(&[7; 1000]);
+        let fitted = fitted(grown.freeze());
+        assert_eq!(fitted.len(), 1000);
+        assert_eq!(fitted.try_into_mut().map(|buffer| buffer.capacity()), Ok(1000));
+    }
+
+    #[test]
+    fn weight_counts_everything() {
+        let small = entry([60, 0, 0, 0]);
+        let body = Bytes::from(vec![0; 100_000]);
+        let large = Entry::new(EntryParts { body, ..parts([60, 0, 0, 0]) });
+        assert!(large.weight() - small.weight() >= 100_000 - 4);
+        assert!(small.weight() as usize > size_of::<Entry>() + 300);
+        let tagged = entry_with_tags(1, &[Tag::new(b"a").expect("a tag")]);
+        assert!(tagged.weight() > small.weight());
+        let own = small.weight();
+        small.set_levy(50);
+        assert_eq!(small.weight(), own + 50);
+    }
+
+    #[test]
+    fn it_stays_compact() {
+        assert!(size_of::<Entry>() <= 224, "{}", size_of::<Entry>());
+    }
+}

@@ -1,0 +1,313 @@
+//! From a key to the entry, for every request.
+//!
+//! The index is split by the key; a look-up takes one part's read lock for the time of one hash probe and one clone
+//! of an `Arc`. Writers hold a part's lock for one insertion or removal, never for a whole purge. It is the truth
+//! about what is stored: the policy in `room` and the tags follow it.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry as MapEntry;
+use parking_lot::RwLock;
+use smallvec::{SmallVec, smallvec};
+
+use crate::bounded::Bounded;
+use crate::entry::{Entry, Freshness};
+use crate::key::{BuildIdentity, CacheKey, KeySecret, VariantKey};
+use crate::time::Moment;
+use crate::vary::{SelectingHeaders, VarySpec};
+
+/// Parts of the index. Many, so that a part's table is small and its growth is a short pause for few.
+pub(crate) const SHARDS: usize = 256;
+
+/// Per part: what URLs without an entry vary on.
+const LEARNED_PER_SHARD: usize = 16;
+
+/// Entries that had to go.
+pub(crate) type Displaced = SmallVec<[Arc<Entry>; 2]>;
+
+/// What stands under a key. Kept at two words: most resources have one variant.
+enum Slot {
+    One(Arc<Entry>),
+    Many(Box<Resource>),
+}
+
+/// A resource that varies.
+struct Resource {
+    vary: Arc<VarySpec>,
+    /// Never empty; the one stored last stands last.
+    variants: Vec<(VariantKey, Arc<Entry>)>,
+}
+
+impl Slot {
+    fn variant(&self, wanted: VariantKey) -> Option<&Arc<Entry>> {
+        match self {
+            Self::One(entry) => (entry.variant() == wanted).then_some(entry),
+            Self::Many(resource) => {
+                resource.variants.iter().find(|(variant, _)| *variant == wanted).map(|(_, entry)| entry)
+            }
+        }
+    }
+
+    fn into_entries(self) -> Displaced {
+        match self {
+            Self::One(entry) => smallvec![entry],
+            Self::Many(resource) => resource.variants.into_iter().map(|(_, entry)| entry).collect(),
+        }
+    }
+}
+
+struct Shard {
+    slots: HashMap<u128, Slot, BuildIdentity>,
+    /// Until when a URL is taken for uncacheable.
+    marks: Bounded<Moment>,
+    /// What a URL varies on that has no entry now.
+    learned: Bounded<Arc<VarySpec>>,
+}
+
+/// What a look-up found.
+pub(crate) struct Found {
+    pub(crate) entry: Option<(Arc<Entry>, Freshness)>,
+    pub(crate) uncacheable: bool,
+}
+
+/// What inserting an entry did to others.
+pub(crate) struct Inserted {
+    pub(crate) displaced: Displaced,
+    /// Of these, variants that went because there were too many.
+    pub(crate) over_limit: u64,
+}
+
+#[derive(Default)]
+#[repr(align(64))]
+struct Padded<T>(T);
+
+/// See the module's page.
+pub(crate) struct Index {
+    shards: Box<[Padded<RwLock<Shard>>]>,
+    max_variants: usize,
+}
+
+impl Index {
+    pub(crate) fn new(max_variants: usize, max_marks: usize) -> Self {
+        let marks_per_shard = max_marks.div_ceil(SHARDS);
+        let shard = || Shard {
+            slots: HashMap::default(),
+            marks: Bounded::new(marks_per_shard),
+            learned: Bounded::new(LEARNED_PER_SHARD),
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| Padded(RwLock::new(shard()))).collect(),
+            max_variants: max_variants.max(1),
+        }
+    }
+
+    /// Memory of the tables that are bounded by number, at their fullest.
+    pub(crate) fn fixed_bytes(max_marks: usize) -> u64 {
+        let marks = max_marks.div_ceil(SHARDS) * Bounded::<Moment>::PLACE_BYTES;
+        let learned = LEARNED_PER_SHARD * Bounded::<Arc<VarySpec>>::PLACE_BYTES;
+        (SHARDS * (size_of::<Padded<RwLock<Shard>>>() + marks + learned)) as u64
+    }
+
+    pub(crate) fn find(
+        &self,
+        key: CacheKey,
+        secret: &KeySecret,
+        request: &dyn SelectingHeaders,
+        now: Moment,
+    ) -> Found {
+        let shard = self.shard(key).read();
+        let entry = shard.slots.get(&key.number()).and_then(|slot| match slot {
+            Slot::One(entry) => Some(entry),
+            // The variant is computed under the lock: that takes less time than sharing the spec, whose counter
+            // all threads would fight for.
+            Slot::Many(resource) => slot.variant(resource.vary.variant(secret, request)),
+        });
+        let entry = entry.map(|entry| (Arc::clone(entry), entry.freshness(now)));
+        // A fresh entry wins over a mark: the mark may be about another variant.
+        let fresh = matches!(entry, Some((_, Freshness::Fresh)));
+        let uncacheable = !fresh && shard.marks.get(key.number()).is_some_and(|&until| now < until);
+        Found { entry, uncacheable }
+    }
+
+    /// Exactly this variant, whatever its freshness.
+    pub(crate) fn get(&self, key: CacheKey, variant: VariantKey) -> Option<Arc<Entry>> {
+        self.shard(key).read().slots.get(&key.number())?.variant(variant).map(Arc::clone)
+    }
+
+    /// All variants under a key.
+    pub(crate) fn variants(&self, key: CacheKey) -> Displaced {
+        match self.shard(key).read().slots.get(&key.number()) {
+            None => Displaced::new(),
+            Some(Slot::One(entry)) => smallvec![Arc::clone(entry)],
+            Some(Slot::Many(resource)) => {
+                resource.variants.iter().map(|(_, entry)| Arc::clone(entry)).collect()
+            }
+        }
+    }
+
+    /// Puts an entry in the place of the one with the same variant, and lifts the URL's uncacheable mark.
+    ///
+    /// The latest response decides what a resource varies on: entries stored under another spec go, because they
+    /// can no longer be told apart. (Varnish keeps them and asks each for its own.)
+    pub(crate) fn insert(&self, entry: Arc<Entry>, vary: Option<Arc<VarySpec>>) -> Inserted {
+        let key = entry.key();
+        let mut shard = self.shard(key).write();
+        shard.marks.remove(key.number());
+        shard.learned.remove(key.number());
+        let mut over_limit = 0;
+        let displaced = match shard.slots.entry(key.number()) {
+            MapEntry::Vacant(free) => {
+                free.insert(new_slot(entry, vary));
+                Displaced::new()
+            }
+            MapEntry::Occupied(mut known) => match (known.get_mut(), vary) {
+                (Slot::Many(resource), Some(vary)) if resource.vary == vary => {
+                    let variant = entry.variant();
+                    let mut displaced = Displaced::new();
+                    if let Some(at) = resource.variants.iter().position(|(known, _)| *known == variant) {
+                        displaced.push(resource.variants.remove(at).1);
+                    } else if resource.variants.len() >= self.max_variants {
+                        displaced.push(resource.variants.remove(0).1);
+                        over_limit += 1;
+                    }
+                    resource.variants.push((variant, entry));
+                    displaced
+                }
+                (Slot::One(_) | Slot::Many(_), vary) => known.insert(new_slot(entry, vary)).into_entries(),
+            },
+        };
+        Inserted { displaced, over_limit }
+    }
+
+    /// Removes exactly this entry; `false` if it was no longer there.
+    pub(crate) fn remove(&self, entry: &Arc<Entry>) -> bool {
+        let key = entry.key();
+        let mut shard = self.shard(key).write();
+        let shard = &mut *shard;
+        let MapEntry::Occupied(mut known) = shard.slots.entry(key.number()) else {
+            return false;
+        };
+        match known.get_mut() {
+            Slot::One(one) => {
+                if !Arc::ptr_eq(one, entry) {
+                    return false;
+                }
+                known.remove();
+            }
+            Slot::Many(resource) => {
+                let Some(at) = resource.variants.iter().position(|(_, one)| Arc::ptr_eq(one, entry)) else {
+                    return false;
+                };
+                resource.variants.remove(at);
+                if resource.variants.is_empty() {
+                    // The next crowd should still be told apart.
+                    shard.learned.put(key.number(), Arc::clone(&resource.vary));
+                    known.remove();
+                }
+            }
+        }
+        true
+    }
+
+    /// Removes all variants under a key, and its mark.
+    pub(crate) fn take(&self, key: CacheKey) -> Displaced {
+        let mut shard = self.shard(key).write();
+        shard.marks.remove(key.number());
+        match shard.slots.remove(&key.number()) {
+            Some(slot) => {
+                if let Slot::Many(resource) = &slot {
+                    shard.learned.put(key.number(), Arc::clone(&resource.vary));
+                }
+                slot.into_entries()
+            }
+            None => Displaced::new(),
+        }
+    }
+
+    /// Empties one part, marks included.
+    pub(crate) fn take_shard(&self, shard: usize) -> Vec<Arc<Entry>> {
+        let slots = {
+            let mut shard = self.shards[shard].0.write();
+            shard.marks.clear();
+            std::mem::take(&mut shard.slots)
+        };
+        slots.into_values().flat_map(Slot::into_entries).collect()
+    }
+
+    /// All entries of one part.
+    pub(crate) fn entries(&self, shard: usize) -> Vec<Arc<Entry>> {
+        let shard = self.shards[shard].0.read();
+        let mut all = Vec::with_capacity(shard.slots.len());
+        for slot in shard.slots.values() {
+            match slot {
+                Slot::One(entry) => all.push(Arc::clone(entry)),
+                Slot::Many(resource) => {
+                    all.extend(resource.variants.iter().map(|(_, entry)| Arc::clone(entry)))
+                }
+            }
+        }
+        all
+    }
+
+    /// Returns whether another mark had to go.
+    pub(crate) fn mark(&self, key: CacheKey, until: Moment) -> bool {
+        self.shard(key).write().marks.put(key.number(), until)
+    }
+
+    pub(crate) fn unmark(&self, key: CacheKey) {
+        self.shard(key).write().marks.remove(key.number());
+    }
+
+    pub(crate) fn clear_marks(&self) {
+        for shard in &self.shards {
+            shard.0.write().marks.clear();
+        }
+    }
+
+    pub(crate) fn marks(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.0.read().marks.values().count() as u64).sum()
+    }
+
+    /// Remembers what a URL without an entry varies on. What an entry says stays.
+    pub(crate) fn learn(&self, key: CacheKey, vary: Arc<VarySpec>) {
+        let mut shard = self.shard(key).write();
+        match shard.slots.get(&key.number()) {
+            Some(Slot::Many(resource)) if resource.vary == vary => {}
+            Some(Slot::One(_) | Slot::Many(_)) | None => {
+                shard.learned.put(key.number(), vary);
+            }
+        }
+    }
+
+    /// What was learned last, else what the entries vary on.
+    pub(crate) fn vary_of(&self, key: CacheKey) -> Option<Arc<VarySpec>> {
+        let shard = self.shard(key).read();
+        shard.learned.get(key.number()).map(Arc::clone).or_else(|| match shard.slots.get(&key.number())? {
+            Slot::One(_) => None,
+            Slot::Many(resource) => Some(Arc::clone(&resource.vary)),
+        })
+    }
+
+    fn shard(&self, key: CacheKey) -> &RwLock<Shard> {
+        // The tables inside use the low half of the number.
+        &self.shards[(key.number() >> 64) as usize % SHARDS].0
+    }
+}
+
+fn new_slot(entry: Arc<Entry>, vary: Option<Arc<VarySpec>>) -> Slot {
+    match vary {
+        None => Slot::One(entry),
+        Some(vary) => Slot::Many(Box::new(Resource { vary, variants: vec![(entry.variant(), entry)] })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_and_marks_are_small() {
+        assert_eq!((size_of::<Slot>(), Bounded::<Moment>::PLACE_BYTES), (16, 48));
+    }
+}

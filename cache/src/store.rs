@@ -1,0 +1,543 @@
+//! The store: entries by key, variants, tags and purges behind one face.
+//!
+//! It brings together the index (what is stored), the tags (who carries what), the ledger of purges (what may still
+//! be stored) and the room (what there is memory for). Each has its own short locks:
+//!
+//! | lock | held while | inside it |
+//! | --- | --- | --- |
+//! | ledger (one mutex) | a purge is noted, a fill is judged and put into the index | a part of the index |
+//! | part of the index (256 reader-writer locks) | one look-up, one insertion or removal | none |
+//! | part of the tags (64 mutexes) | one tag's list is changed, 512 carriers are copied | none |
+//! | stripe of the room (256 mutexes) | moka is told what the index holds | a part of the index |
+//!
+//! # Why purges are exact
+//!
+//! After a purge has answered, no look-up returns an entry that it named and that was stored, or being fetched,
+//! before it. A purge (1) is noted in the ledger, then (2) removes what it finds, then answers. A commit (a) puts
+//! its entry into the lists of its tags, then, with the ledger locked, (b) asks whether a purge since its stamp
+//! named it and (c) puts it into the index. If (1) comes before (b), the commit sees the purge. If it comes after,
+//! it comes after (c) too, because both are done under one lock, and (2) finds the entry in the index and, thanks
+//! to (a), in its tags' lists. An entry leaves the index first and its tags' lists afterwards, so a second purge
+//! that runs beside the first finds everything the first has not removed yet.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use crate::entry::{Entry, Freshness};
+use crate::generation::{FillStamp, Generation, Ledger, Sentence};
+use crate::index::{Index, SHARDS};
+use crate::key::{CacheKey, KeySecret};
+use crate::room::{Cause, Room};
+use crate::tag::{Tag, TagIndex};
+use crate::time::Moment;
+use crate::vary::{SelectingHeaders, VarySpec};
+
+/// Different `Vary` lists that are kept once and shared.
+const SHARED_SPECS: usize = 64;
+
+/// Evicted entries that a look-up clears away in passing.
+const CLEARED_BY_LOOKUP: usize = 8;
+
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// The memory for bodies, heads, index, tags and marks together, in bytes. A hard limit; what was evicted but is
+    /// still being sent to a client is not in it.
+    pub memory_bytes: u64,
+    /// Variants of one URL. When there are more, the oldest goes. Zero counts as one.
+    pub max_variants: u32,
+    /// Uncacheable URLs that are remembered, 48 bytes each; rounded up to a multiple of 256. Zero: none.
+    pub max_marks: usize,
+}
+
+/// What a purge does to the entries it names.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum PurgeMode {
+    /// They are gone.
+    Hard,
+    /// They are stale; grace and keep count from now.
+    Soft,
+}
+
+/// What a purge did. Each entry counts once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PurgeCount {
+    /// Entries removed that could still have been used.
+    pub purged: u64,
+    /// Entries that were fresh and are stale now.
+    pub softened: u64,
+}
+
+impl std::ops::AddAssign for PurgeCount {
+    fn add_assign(&mut self, other: Self) {
+        self.purged += other.purged;
+        self.softened += other.softened;
+    }
+}
+
+/// What there is for a request.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// Serve it.
+    Fresh(Arc<Entry>),
+    /// Serve it while one request fetches a newer copy.
+    Grace(Arc<Entry>),
+    /// Fetch; this one is good for a conditional request, and when no node is up.
+    Stale(Arc<Entry>),
+    /// Fetch at once and do not queue behind others: lately the answer could not be stored (hit-for-miss).
+    Uncacheable,
+    /// Fetch.
+    Missing,
+}
+
+/// What became of a fill.
+#[derive(Clone, Debug)]
+pub enum Commit {
+    /// It is stored.
+    Stored(Arc<Entry>),
+    /// It is stored and stale already, because a soft purge named it while it was fetched.
+    StoredSoft(Arc<Entry>),
+    /// A purge named it while it was fetched.
+    Refused,
+    /// It takes more than half of the store.
+    TooLarge,
+}
+
+/// Numbers about a store. Gauges describe now, counters the time since it was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StoreStats {
+    /// Gauge: entries.
+    pub entries: u64,
+    /// Gauge: their memory, with their share of the indexes.
+    pub bytes: u64,
+    /// Gauge: tags that at least one entry carries.
+    pub tags: u64,
+    /// Gauge: the memory of the tag index; it is part of `bytes`.
+    pub tag_bytes: u64,
+    /// Gauge: uncacheable URLs remembered, those that have run out included.
+    pub marks: u64,
+    /// Counter: marks that went because there were too many.
+    pub marks_dropped: u64,
+    /// Counter: entries that went because there was no room, or that were not let in.
+    pub evictions: u64,
+    /// Counter: entries that went because their time was over.
+    pub expired: u64,
+    /// Counter: fills refused because of a purge.
+    pub refused_by_purge: u64,
+    /// Counter: fills refused because of their size.
+    pub too_large: u64,
+    /// Counter: variants that went because their URL had too many.
+    pub variants_dropped: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    // Signed: two threads may pass each other on the way, and below zero for an instant must not become huge.
+    entries: AtomicI64,
+    bytes: AtomicI64,
+    levied: AtomicI64,
+    marks_dropped: AtomicU64,
+    evictions: AtomicU64,
+    expired: AtomicU64,
+    refused_by_purge: AtomicU64,
+    too_large: AtomicU64,
+    variants_dropped: AtomicU64,
+}
+
+/// The stored responses. Shared by `Arc`; every method takes `&self`.
+pub struct Store {
+    secret: KeySecret,
+    index: Index,
+    tags: TagIndex,
+    ledger: Arc<Ledger>,
+    room: Room,
+    specs: Mutex<Vec<Arc<VarySpec>>>,
+    counters: Counters,
+    capacity_bytes: u64,
+}
+
+impl Store {
+    /// Parts that [`Store::part`] goes through.
+    pub const PARTS: usize = SHARDS;
+
+    /// An empty store. `secret` makes its keys.
+    pub fn new(settings: Settings, secret: KeySecret) -> Self {
+        let fixed = Index::fixed_bytes(settings.max_marks);
+        // With a budget smaller than its own tables a store still stores something.
+        let capacity_bytes = settings.memory_bytes.saturating_sub(fixed).max(settings.memory_bytes / 4);
+        // Moka works off what it is told in batches, so it lags. It gets a little less than there is, and is hurried
+        // only when the lag has used that up.
+        let slack = capacity_bytes / 64;
+        Self {
+            secret,
+            index: Index::new(settings.max_variants as usize, settings.max_marks),
+            tags: TagIndex::new(),
+            ledger: Arc::default(),
+            room: Room::new(capacity_bytes - slack),
+            specs: Mutex::default(),
+            counters: Counters::default(),
+            capacity_bytes,
+        }
+    }
+
+    /// The secret that keys and variants are made with.
+    pub fn secret(&self) -> &KeySecret {
+        &self.secret
+    }
+
+    /// What there is for a request to `key`; `request` chooses the variant.
+    pub fn lookup(&self, key: CacheKey, request: &dyn SelectingHeaders, now: Moment) -> Lookup {
+        let found = self.index.find(key, &self.secret, request, now);
+        match found.entry {
+            Some((entry, Freshness::Fresh)) => {
+                self.used(&entry, now);
+                Lookup::Fresh(entry)
+            }
+            Some((entry, Freshness::Dead)) => {
+                if self.remove(&entry) {
+                    self.counters.expired.fetch_add(1, Relaxed);
+                }
+                if found.uncacheable { Lookup::Uncacheable } else { Lookup::Missing }
+            }
+            // The mark is the later word of the origin.
+            Some(_) | None if found.uncacheable => Lookup::Uncacheable,
+            Some((entry, Freshness::Grace)) => {
+                self.used(&entry, now);
+                Lookup::Grace(entry)
+            }
+            Some((entry, Freshness::Stale)) => {
+                self.used(&entry, now);
+                Lookup::Stale(entry)
+            }
+            None => Lookup::Missing,
+        }
+    }
+
+    /// Stamps a fill, before its request goes out. Keep the stamp until the fill has ended.
+    pub fn begin_fill(&self) -> FillStamp {
+        self.ledger.begin()
+    }
+
+    /// Stores a response, unless a purge named it since `stamp`.
+    ///
+    /// `vary` is what the response varies on, and the entry's variant must be the one it computes for the request
+    /// that fetched it; without `vary` the variant is [`VariantKey::NONE`](crate::VariantKey::NONE). Even a stored
+    /// entry may be gone at once if there is no room for it; what is returned can be served in any case.
+    pub fn commit(&self, stamp: &FillStamp, mut entry: Entry, vary: Option<VarySpec>, now: Moment) -> Commit {
+        let most_bytes = u64::from(entry.weight()) + TagIndex::most_bytes(entry.tags()) as u64;
+        if most_bytes > (self.capacity_bytes / 2).min(u64::from(u32::MAX) - 1) {
+            self.counters.too_large.fetch_add(1, Relaxed);
+            return Commit::TooLarge;
+        }
+        let vary = vary.map(|vary| self.shared_spec(vary));
+        self.tags.intern(entry.tags_mut());
+        let entry = Arc::new(entry);
+        self.enter(&entry);
+        let (softened, inserted) = {
+            let (sentence, purges_wait) = self.ledger.judge(stamp, entry.key(), entry.tags());
+            let softened = match sentence {
+                Sentence::Clean => false,
+                Sentence::Soft => {
+                    entry.soften(now);
+                    true
+                }
+                Sentence::Hard => {
+                    drop(purges_wait);
+                    self.leave(&entry);
+                    self.counters.refused_by_purge.fetch_add(1, Relaxed);
+                    return Commit::Refused;
+                }
+            };
+            let inserted = self.index.insert(Arc::clone(&entry), vary);
+            drop(purges_wait);
+            (softened, inserted)
+        };
+        self.counters.variants_dropped.fetch_add(inserted.over_limit, Relaxed);
+        self.follow(&entry);
+        for old in &inserted.displaced {
+            self.leave(old);
+            self.follow(old);
+        }
+        self.make_room();
+        if softened { Commit::StoredSoft(entry) } else { Commit::Stored(entry) }
+    }
+
+    /// The newest purge after `stamp` that names `key` or one of `tags`. While a purge is remembered at all it is
+    /// found; one that was forgotten for lack of space is reported as naming everything.
+    pub fn named_since(&self, stamp: &FillStamp, key: CacheKey, tags: &[Tag]) -> Option<Generation> {
+        self.ledger.named_since(stamp, key, tags)
+    }
+
+    /// The generation of the last purge.
+    pub fn generation(&self) -> Generation {
+        self.ledger.generation()
+    }
+
+    /// Remembers until `until` that answers under `key` cannot be stored, so that requests do not queue behind each
+    /// other for nothing (Varnish's hit-for-miss). A fresh variant is still served; a stale one no longer. The next
+    /// commit under the key lifts the mark.
+    pub fn mark_uncacheable(&self, key: CacheKey, until: Moment) {
+        if self.index.mark(key, until) {
+            self.counters.marks_dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Notes what a response varies on as soon as its head is known, so that requests for other variants do not wait
+    /// for a body that is not theirs.
+    pub fn learn_vary(&self, key: CacheKey, vary: VarySpec) {
+        self.index.learn(key, self.shared_spec(vary));
+    }
+
+    /// What a resource varies on, as far as it is known.
+    pub fn vary_of(&self, key: CacheKey) -> Option<Arc<VarySpec>> {
+        self.index.vary_of(key)
+    }
+
+    /// Purges all variants of a URL, its uncacheable mark, and the fills of it that are under way.
+    pub fn purge_key(&self, key: CacheKey, mode: PurgeMode, now: Moment) -> PurgeCount {
+        self.ledger.purge_key(key, mode);
+        let entries = match mode {
+            PurgeMode::Hard => self.index.take(key),
+            PurgeMode::Soft => {
+                self.index.unmark(key);
+                self.index.variants(key)
+            }
+        };
+        self.count_purged(entries, mode, now)
+    }
+
+    /// Purges every entry that carries one of the tags, and the fills under way whose answer will carry one.
+    ///
+    /// The cost is that of the entries named, one or two microseconds each: for tags that thousands carry, call it
+    /// where a thread may be busy for a while.
+    pub fn purge_tags(&self, tags: &[Tag], mode: PurgeMode, now: Moment) -> PurgeCount {
+        self.ledger.purge_tags(tags, mode);
+        let mut count = PurgeCount::default();
+        for tag in tags {
+            let mut end = usize::MAX;
+            while let Some((carriers, start)) = self.tags.carriers_before(tag, end) {
+                for entry in carriers {
+                    count += self.purge_entry(&entry, mode, now);
+                }
+                if start == 0 {
+                    break;
+                }
+                end = start;
+            }
+        }
+        count
+    }
+
+    /// Purges everything, marks and fills under way included.
+    pub fn purge_all(&self, mode: PurgeMode, now: Moment) -> PurgeCount {
+        self.ledger.purge_all(mode);
+        let mut count = PurgeCount::default();
+        for part in 0..SHARDS {
+            let entries = match mode {
+                PurgeMode::Hard => self.index.take_shard(part),
+                PurgeMode::Soft => self.index.entries(part),
+            };
+            count += self.count_purged(entries, mode, now);
+        }
+        if mode == PurgeMode::Soft {
+            self.index.clear_marks();
+        }
+        count
+    }
+
+    /// Purges one entry if it is still stored. Fills under way are not named by it.
+    pub fn purge_entry(&self, entry: &Arc<Entry>, mode: PurgeMode, now: Moment) -> PurgeCount {
+        match mode {
+            PurgeMode::Hard => {
+                let usable = entry.freshness(now) != Freshness::Dead;
+                PurgeCount { purged: u64::from(self.remove(entry) && usable), softened: 0 }
+            }
+            PurgeMode::Soft => {
+                // One that is about to be committed stands in its tags' lists already; its commit makes it stale,
+                // and it is none of those that were stored before the purge.
+                let stored = self.index.get(entry.key(), entry.variant());
+                let stored = stored.is_some_and(|stored| Arc::ptr_eq(&stored, entry));
+                PurgeCount { purged: 0, softened: u64::from(stored && entry.soften(now)) }
+            }
+        }
+    }
+
+    /// All stored variants of a URL, whatever their freshness.
+    pub fn variants(&self, key: CacheKey) -> Vec<Arc<Entry>> {
+        self.index.variants(key).into_vec()
+    }
+
+    /// Some entries that carry a tag, at most `limit`.
+    pub fn tagged(&self, tag: &Tag, limit: usize) -> Vec<Arc<Entry>> {
+        let (mut found, mut end) = (Vec::new(), usize::MAX);
+        while found.len() < limit {
+            let Some((carriers, start)) = self.tags.carriers_before(tag, end) else { break };
+            found.extend(carriers.into_iter().take(limit - found.len()));
+            if start == 0 {
+                break;
+            }
+            end = start;
+        }
+        found
+    }
+
+    /// How many entries carry a tag.
+    pub fn count_tagged(&self, tag: &Tag) -> usize {
+        self.tags.count(tag)
+    }
+
+    /// The entries of one part of the store, `0..Store::PARTS`; none beyond. For sweeps over everything that must not
+    /// hold a lock for long.
+    pub fn part(&self, part: usize) -> Vec<Arc<Entry>> {
+        if part < SHARDS { self.index.entries(part) } else { Vec::new() }
+    }
+
+    /// Numbers for operators. Counting the marks visits every part of the index: not for the way of a request.
+    pub fn stats(&self) -> StoreStats {
+        let counters = &self.counters;
+        let gauge = |number: &AtomicI64| number.load(Relaxed).max(0) as u64;
+        StoreStats {
+            entries: gauge(&counters.entries),
+            bytes: gauge(&counters.bytes),
+            tags: self.tags.tags(),
+            tag_bytes: self.tags.bytes(),
+            marks: self.index.marks(),
+            marks_dropped: counters.marks_dropped.load(Relaxed),
+            evictions: counters.evictions.load(Relaxed),
+            expired: counters.expired.load(Relaxed),
+            refused_by_purge: counters.refused_by_purge.load(Relaxed),
+            too_large: counters.too_large.load(Relaxed),
+            variants_dropped: counters.variants_dropped.load(Relaxed),
+        }
+    }
+
+    /// Lets go of what is over or has no room. Commits do it in passing; call it every second or so as well, for
+    /// times when nothing is stored.
+    pub fn settle(&self) {
+        self.room.run_pending();
+        self.clear_evicted(usize::MAX);
+    }
+
+    fn count_purged(
+        &self,
+        entries: impl IntoIterator<Item = Arc<Entry>>,
+        mode: PurgeMode,
+        now: Moment,
+    ) -> PurgeCount {
+        let mut count = PurgeCount::default();
+        for entry in entries {
+            match mode {
+                // It was taken out of the index already.
+                PurgeMode::Hard => {
+                    count.purged += u64::from(entry.freshness(now) != Freshness::Dead);
+                    self.leave(&entry);
+                    self.follow(&entry);
+                }
+                PurgeMode::Soft => count.softened += u64::from(entry.soften(now)),
+            }
+        }
+        count
+    }
+
+    /// Tells the policy of a use, once in a while, and clears away what it let go since.
+    fn used(&self, entry: &Entry, now: Moment) {
+        if entry.touch(now) {
+            self.room.touch(entry);
+            if self.room.has_evicted() {
+                self.clear_evicted(CLEARED_BY_LOOKUP);
+            }
+        }
+    }
+
+    /// Removes exactly this entry; `false` if another did so before.
+    fn remove(&self, entry: &Arc<Entry>) -> bool {
+        let removed = self.index.remove(entry);
+        if removed {
+            self.leave(entry);
+            self.follow(entry);
+        }
+        removed
+    }
+
+    /// Puts an entry on the books: its tags' lists and the memory.
+    fn enter(&self, entry: &Arc<Entry>) {
+        if !entry.tags().is_empty() {
+            self.tags.link(entry);
+            // The tag index grows by less than its entries' sum, because they share tags. Each pays what is not paid
+            // yet, at most what its tags would cost alone; so all of the index is paid for by those who use it.
+            let unpaid = self.tags.bytes() as i64 - self.counters.levied.load(Relaxed);
+            let levy = unpaid.clamp(0, TagIndex::most_bytes(entry.tags()) as i64);
+            entry.set_levy(u32::try_from(levy).unwrap_or(u32::MAX));
+            self.counters.levied.fetch_add(i64::from(entry.levy()), Relaxed);
+        }
+        self.counters.entries.fetch_add(1, Relaxed);
+        self.counters.bytes.fetch_add(i64::from(entry.weight()), Relaxed);
+    }
+
+    /// Takes an entry off the books. Done once for each, by whoever took it out of the index.
+    fn leave(&self, entry: &Arc<Entry>) {
+        if !entry.tags().is_empty() {
+            self.tags.unlink(entry);
+            self.counters.levied.fetch_sub(i64::from(entry.levy()), Relaxed);
+        }
+        self.counters.entries.fetch_sub(1, Relaxed);
+        self.counters.bytes.fetch_sub(i64::from(entry.weight()), Relaxed);
+    }
+
+    /// Brings the policy in step after a change in the entry's place.
+    fn follow(&self, entry: &Entry) {
+        self.room.follow(entry.room_key(), || self.index.get(entry.key(), entry.variant()));
+    }
+
+    /// Keeps the budget after an entry came in.
+    fn make_room(&self) {
+        self.clear_evicted(usize::MAX);
+        // A run evicts some hundred entries; more than a few runs are needed only by one very large newcomer.
+        for _ in 0..16 {
+            if self.counters.bytes.load(Relaxed) <= self.capacity_bytes as i64 {
+                return;
+            }
+            self.settle();
+        }
+    }
+
+    fn clear_evicted(&self, most: usize) {
+        for _ in 0..most {
+            if !self.room.has_evicted() {
+                return;
+            }
+            let Some((entry, cause)) = self.room.next_evicted() else { return };
+            // It may have been replaced or purged meanwhile; then only the queue still knew it.
+            if self.remove(&entry) {
+                match cause {
+                    Cause::Size => self.counters.evictions.fetch_add(1, Relaxed),
+                    Cause::Expired => self.counters.expired.fetch_add(1, Relaxed),
+                };
+            }
+        }
+    }
+
+    /// The copy of `vary` that all resources share. Sites use a handful; what is beyond is simply not shared.
+    fn shared_spec(&self, vary: VarySpec) -> Arc<VarySpec> {
+        let mut specs = self.specs.lock();
+        if let Some(known) = specs.iter().find(|known| ***known == vary) {
+            return Arc::clone(known);
+        }
+        let vary = Arc::new(vary);
+        if specs.len() < SHARED_SPECS {
+            specs.push(Arc::clone(&vary));
+        }
+        vary
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
