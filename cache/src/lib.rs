@@ -3,6 +3,7 @@
 //! Read [`key`], [`entry`] and [`freshness`] first, then [`store`], which brings them together. The crate opens no
 //! sockets, spawns no tasks and reads no clock: `now` is an argument, the last one.
 
+pub mod collapse;
 pub mod directive;
 pub mod entry;
 pub mod freshness;
@@ -22,6 +23,6 @@ pub use freshness::{FreshnessSettings, Lifetime, Reason, RequestFacts, Verdict, 
 pub use generation::{FillStamp, Generation};
 pub use key::{CacheKey, KeySecret, Scheme, VariantKey};
 pub use store::{Commit, Lookup, PurgeCount, PurgeMode, Settings, Store, StoreStats};
-pub use tag::{Tag, collect_tags, split_tags};
+pub use tag::{Tag, TagsTooLong, collect_tags, split_tags};
 pub use time::Moment;
 pub use vary::{SelectingHeaders, VarySpec};

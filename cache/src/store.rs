@@ -120,6 +120,8 @@ pub struct StoreStats {
     pub marks: u64,
     /// Counter: marks that went because there were too many.
     pub marks_dropped: u64,
+    /// Counter: entries that were stored.
+    pub stored: u64,
     /// Counter: entries that went because there was no room, or that were not let in.
     pub evictions: u64,
     /// Counter: entries that went because their time was over.
@@ -139,6 +141,7 @@ struct Counters {
     bytes: AtomicI64,
     levied: AtomicI64,
     marks_dropped: AtomicU64,
+    stored: AtomicU64,
     evictions: AtomicU64,
     expired: AtomicU64,
     refused_by_purge: AtomicU64,
@@ -261,6 +264,7 @@ impl Store {
             self.follow(old);
         }
         self.make_room();
+        self.counters.stored.fetch_add(1, Relaxed);
         if softened { Commit::StoredSoft(entry) } else { Commit::Stored(entry) }
     }
 
@@ -405,6 +409,7 @@ impl Store {
             tag_bytes: self.tags.bytes(),
             marks: self.index.marks(),
             marks_dropped: counters.marks_dropped.load(Relaxed),
+            stored: counters.stored.load(Relaxed),
             evictions: counters.evictions.load(Relaxed),
             expired: counters.expired.load(Relaxed),
             refused_by_purge: counters.refused_by_purge.load(Relaxed),

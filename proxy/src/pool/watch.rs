@@ -57,16 +57,19 @@ pub(super) async fn run(pools: &Pools, mut shutdown: watch::Receiver<bool>) {
         gone.values().for_each(|running| running.task.abort());
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            stopped = shutdown.wait_for(|stop| *stop) => {
-                drop(stopped);
-                return;
-            }
+            () = stopped(&mut shutdown) => return,
             Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
                 error!(%error, "the task that watches a node failed, another is started");
                 sleep(AFTER_PANIC).await;
             },
         }
     }
+}
+
+/// Waits for the shutdown, or for its sender to be gone.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // The value that is handed back holds a lock, which must not be kept across an await of the caller.
+    drop(shutdown.wait_for(|stop| *stop).await);
 }
 
 async fn watch_node(pool: Arc<Pool>, node: Arc<Node>, prober: Arc<Prober>, lookup: Arc<dyn Lookup>) {
