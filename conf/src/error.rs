@@ -52,7 +52,9 @@ impl Place {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
+        // A byte order mark at the beginning is no character that an editor shows.
+        let line_text = before.get(line_start..).unwrap_or("").trim_start_matches('\u{feff}');
+        let column = line_text.chars().count() + 1;
         Self { line, column }
     }
 }

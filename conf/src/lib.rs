@@ -1,11 +1,11 @@
 //! The configuration file of Clearcoat: text as written, checked values, schema.
 //!
 //! Reading takes two steps. `file` mirrors the TOML and knows serde; `check` turns it into a [`Config`], which cannot be
-//! wrong, or into [`Mistakes`], which name every wrong place with line, column and a hint. [`schema`] is generated from
+//! wrong, or into [`Mistakes`], which name every wrong place with line, column and a hint. [`schema()`] is generated from
 //! the same types, so that editors, the check and the reader know the same keys.
 //!
-//! This crate opens no sockets and reads no clock and no environment: the environment is an argument. The only files it
-//! reads are the configuration ([`load`]) and the secrets that it names.
+//! This crate opens no sockets and reads no clock. The only files it reads are the configuration itself ([`load`]) and
+//! the secrets that it names; [`parse`] takes the environment as an argument, [`load`] hands it that of the process.
 
 mod check;
 mod config;

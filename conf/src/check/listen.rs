@@ -52,10 +52,13 @@ fn check_admin(
     if let Some(given) = address {
         admin.address = check.value(&given).unwrap_or(admin.address);
     }
-    let token_is_given = token.is_some();
+    let token_is_given = token.is_some() || check.is_wrong("admin.token");
     admin.token = token.and_then(|token| secret(check, token));
     if !enabled {
         return None;
+    }
+    if check.is_wrong("admin.address") || check.is_wrong("admin.enabled") {
+        return Some(admin);
     }
 
     if let Some((other, first)) = taken.iter().find(|(other, _)| other.clashes_with(&admin.address)) {

@@ -16,9 +16,10 @@ pub(super) fn cache(check: &mut Check<'_>, table: Option<At<CacheTable>>) -> Cac
     let table = table.map(|at| at.value).unwrap_or_default();
     let memory =
         check.size(table.memory.as_ref(), default::CACHE_MEMORY_MIN..=u64::MAX, default::CACHE_MEMORY);
-    let mut within_memory = |at: &Option<_>, default: u64| {
+    let memory_is_good = !check.is_wrong("cache.memory");
+    let mut within_memory = |at: &Option<At<_>>, default: u64| {
         let bytes = check.size(at.as_ref(), 1..=u64::MAX, default);
-        if let (true, Some(at)) = (bytes > memory, at) {
+        if let (true, true, Some(at)) = (memory_is_good, bytes > memory, at) {
             let (bytes, memory) = (units::show_size(bytes), units::show_size(memory));
             check.report(&at.span, format!("{bytes} is more than cache.memory, {memory}"), "make it smaller");
         }
@@ -82,7 +83,8 @@ pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> L
     let url_bytes = check.size(table.url_bytes.as_ref(), 256..=MAX_HEADER_BYTES, default::URL_BYTES.into());
     // The key that is written is the one to change; with both, the URL's.
     let url_span = table.url_bytes.as_ref().or(table.header_bytes.as_ref()).map(|at| at.span.clone());
-    if let (true, Some(span)) = (url_bytes > header_bytes, url_span) {
+    let both_are_good = !check.is_wrong("limits.header_bytes") && !check.is_wrong("limits.url_bytes");
+    if let (true, true, Some(span)) = (both_are_good, url_bytes > header_bytes, url_span) {
         check.report(
             &span,
             format!(

@@ -150,11 +150,25 @@ impl<'a> Check<'a> {
         let span = error.span().unwrap_or(0..0);
         // One mistake is one line, whatever the parser says.
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
-        self.report(
-            &span,
-            format!("not TOML: {message}"),
-            "text stands in quotes, a table begins with [name]",
-        );
+        let hint = if message.contains("duplicate") {
+            "keep one of the two"
+        } else {
+            "text stands in quotes, a table begins with [name], a comment with #"
+        };
+        self.report(&span, format!("not TOML: {message}"), hint);
+    }
+
+    /// Whether something has been reported for a key or for what is inside it. A rule between two keys says nothing then.
+    fn is_wrong(&self, key: &str) -> bool {
+        self.mistakes.iter().any(|mistake| {
+            let rest = mistake.key.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
+    /// The key of the value that stands at some bytes, with another one under it.
+    fn key_under(&self, span: &Range<usize>, name: &str) -> String {
+        shape::join(self.keys.get(span).map_or("", String::as_str), name)
     }
 
     /// Whether a pool of this name is in the text, although `shape` took it out.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::shape::join;
 use super::{Check, count, number, optional_count};
 use crate::config::{
     Balance, CookiePattern, Dns, HashOn, HeaderName, Health, Node, NodeAddress, NodeTls, Passive, Pool,
@@ -29,15 +30,16 @@ pub(super) fn check(
                 format!("use 1 to {MAX_NAME_BYTES} letters, digits, -, _ and ."),
             );
         }
-        let pool = check_pool(check, table.value);
+        let pool = check_pool(check, table.value, &join("pools", &name.value));
         pools.insert(name.value, pool);
     }
     pools
 }
 
-fn check_pool(check: &mut Check<'_>, table: PoolTable) -> Option<Pool> {
+/// Checks one pool; `key` is its own, such as `pools.web`.
+fn check_pool(check: &mut Check<'_>, table: PoolTable, key: &str) -> Option<Pool> {
     let nodes = table.nodes.map(|nodes| check_nodes(check, nodes));
-    let balance = check_balance(check, table.balance, table.hash_on, table.hash_balance_factor);
+    let balance = check_balance(check, table.balance, table.hash_on, table.hash_balance_factor, key);
     let health = check_health(check, table.health.map(|at| at.value).unwrap_or_default());
 
     let passive = table.passive.map(|at| at.value).unwrap_or_default();
@@ -57,7 +59,10 @@ fn check_pool(check: &mut Check<'_>, table: PoolTable) -> Option<Pool> {
         ),
         max_ejected_percent: number(passive.max_ejected_percent, default::PASSIVE_MAX_EJECTED_PERCENT),
     };
-    if let (true, Some(span)) = (passive.eject > passive.eject_max, eject_max_span.or(eject_span)) {
+    let passive_is_good = !check.is_wrong(&join(key, "passive"));
+    if let (true, true, Some(span)) =
+        (passive_is_good, passive.eject > passive.eject_max, eject_max_span.or(eject_span))
+    {
         check.report(&span, "the first ejection is longer than the longest", "make eject_max at least eject");
     }
 
@@ -96,7 +101,8 @@ fn check_pool(check: &mut Check<'_>, table: PoolTable) -> Option<Pool> {
         check.report(span, "names cannot be looked up that often", "write 1s or more");
         dns.min_ttl = default::DNS_MIN_TTL;
     }
-    if let (true, Some(span)) = (dns.min_ttl > dns.max_ttl, max_span.or(min_span)) {
+    let dns_is_good = !check.is_wrong(&join(key, "dns"));
+    if let (true, true, Some(span)) = (dns_is_good, dns.min_ttl > dns.max_ttl, max_span.or(min_span)) {
         check.report(&span, "max_ttl is shorter than min_ttl", "make max_ttl at least min_ttl");
     }
 
@@ -125,9 +131,8 @@ fn check_pool(check: &mut Check<'_>, table: PoolTable) -> Option<Pool> {
     let nodes = nodes?;
     if let Some((tls, span)) = &tls {
         let nameless = nodes.iter().find(|node| !matches!(node.address, NodeAddress::Name { .. }));
-        if let (true, None, Some(node), false) =
-            (tls.verify, &tls.sni, nameless, check.damaged.contains(span))
-        {
+        let is_wrong = check.is_wrong(&join(key, "tls"));
+        if let (true, None, Some(node), false) = (tls.verify, &tls.sni, nameless, is_wrong) {
             check.report(
                 span,
                 format!("the node {} has no name that its certificate could be checked for", node.address),
@@ -202,18 +207,27 @@ fn check_balance(
     word: Option<At<BalanceWord>>,
     hash_on: Option<At<String>>,
     factor: Option<At<u64>>,
+    pool_key: &str,
 ) -> Balance {
     let hashed = word.as_ref().is_some_and(|word| word.value == BalanceWord::Hash);
     if !hashed {
-        for span in
-            [hash_on.as_ref().map(|at| &at.span), factor.as_ref().map(|at| &at.span)].into_iter().flatten()
-        {
-            check.report(
-                span,
-                "only means something with balance = \"hash\"",
-                "set that, or take this key out",
-            );
+        let spans = [hash_on.map(|at| at.span), factor.map(|at| at.span)];
+        // A misspelt `balance` may have meant it.
+        if !check.is_wrong(&join(pool_key, "balance")) {
+            for span in spans.into_iter().flatten() {
+                check.report(
+                    &span,
+                    "only means something with balance = \"hash\"",
+                    "set that, or take this key out",
+                );
+            }
         }
+        return match word.map(|word| word.value) {
+            None | Some(BalanceWord::Hash) => Balance::default(),
+            Some(BalanceWord::RoundRobin) => Balance::RoundRobin,
+            Some(BalanceWord::LeastRequests) => Balance::LeastRequests,
+            Some(BalanceWord::RandomTwo) => Balance::RandomTwo,
+        };
     }
     let on = hash_on.and_then(|at| check.read(&at.span, parse_hash_on(&at.value))).unwrap_or_default();
     let balance_factor = match factor {
@@ -227,13 +241,7 @@ fn check_balance(
         }
         factor => number(factor, default::HASH_BALANCE_FACTOR),
     };
-    match word.map(|word| word.value) {
-        None => Balance::default(),
-        Some(BalanceWord::RoundRobin) => Balance::RoundRobin,
-        Some(BalanceWord::LeastRequests) => Balance::LeastRequests,
-        Some(BalanceWord::RandomTwo) => Balance::RandomTwo,
-        Some(BalanceWord::Hash) => Balance::Hash { on, balance_factor },
-    }
+    Balance::Hash { on, balance_factor }
 }
 
 fn parse_hash_on(text: &str) -> Result<HashOn, Invalid> {

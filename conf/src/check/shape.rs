@@ -128,7 +128,10 @@ impl<'s> Shape<'s, '_, '_> {
             None => expected.join(" or "),
         };
         let last = key.rsplit('.').next().unwrap_or(key);
-        let hint = match (example(schema), words(schema)) {
+        let hint = match (self.example(schema), words(schema)) {
+            _ if matches!(value, DeValue::Table(_)) && names_lists(schema) => {
+                format!("begin each one with [[{key}]]")
+            }
             (Some(example), _) if last.ends_with(']') => format!("write for instance {example}"),
             (Some(example), _) => format!("write for instance {last} = {example}"),
             (None, words) if !words.is_empty() => format!("write one of {}", listed(words)),
@@ -207,6 +210,20 @@ impl<'s> Shape<'s, '_, '_> {
         self.check.report_key(span, join(path, name), "is missing", hint);
     }
 
+    /// An example of a value as it would stand in the file: the schema's own, or the keys that a table must have.
+    fn example(&self, schema: &'s Value) -> Option<String> {
+        if let Some(first) = schema.get("examples").and_then(|examples| examples.get(0)) {
+            return Some(as_toml(first));
+        }
+        let pairs: Option<Vec<_>> = required(schema)
+            .map(|name| {
+                let property = self.resolve(schema.get("properties")?.get(name)?);
+                Some(format!("{name} = {}", self.example(property)?))
+            })
+            .collect();
+        pairs.filter(|pairs| !pairs.is_empty()).map(|pairs| format!("{{ {} }}", pairs.join(", ")))
+    }
+
     /// The one table that has a key of this name, if there is exactly one.
     fn home_of(&self, name: &str) -> Option<String> {
         let mut homes = Vec::new();
@@ -249,6 +266,11 @@ fn required(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
+/// Whether a schema is that of a list of tables.
+fn names_lists(schema: &Value) -> bool {
+    schema.get("items").is_some_and(|items| items.get("$ref").is_some())
+}
+
 /// The forms that a value may have.
 fn choices(schema: &Value) -> Vec<&Value> {
     for name in ["anyOf", "oneOf"] {
@@ -271,11 +293,6 @@ fn words(schema: &Value) -> Vec<&str> {
         }
     }
     words
-}
-
-/// The first example of a schema as it would stand in the file.
-fn example(schema: &Value) -> Option<String> {
-    schema.get("examples").and_then(Value::as_array).and_then(|examples| examples.first()).map(as_toml)
 }
 
 /// A JSON value as inline TOML.

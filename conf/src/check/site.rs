@@ -84,12 +84,13 @@ fn check_routes(
     pools: &BTreeMap<String, Option<Pool>>,
 ) -> Vec<Route> {
     let mut routes: Vec<(Route, Range<usize>)> = Vec::with_capacity(tables.len());
-    for At { value: table, .. } in tables {
+    for At { value: table, span } in tables {
+        let policy_is_good = !check.is_wrong(&check.key_under(&span, "cache"));
         let cache = table.cache.map_or(site_cache, |at| policy(at.value));
         let pool = table.pool.and_then(|pool| check_pool_name(check, pool, pools));
         let default_ttl = table.default_ttl.and_then(|at| {
             let ttl = check.read(&at.span, units::duration(&at.value.0))?;
-            if cache == CachePolicy::Pass {
+            if cache == CachePolicy::Pass && policy_is_good {
                 check.report(
                     &at.span,
                     "nothing is stored on this route, so nothing can be fresh",

@@ -43,11 +43,11 @@ pub(crate) const CACHE_MAX_VARIANTS: NonZeroU32 = nonzero(64);
 /// A landing page with ten thousand tags still fits.
 pub(crate) const CACHE_MAX_TAG_BYTES: u64 = MIB;
 
-/// As HAProxy's advice for `slowstart` on PHP nodes: opcode caches fill within seconds.
+/// Opcode caches and connections to the database fill within seconds.
 pub(crate) const SLOW_START: Duration = Duration::from_secs(10);
 /// Every node weighs the same.
 pub(crate) const WEIGHT: NonZeroU32 = NonZeroU32::MIN;
-/// As HAProxy and Envoy recommend for hashing with bounded loads: a quarter above the average.
+/// The low end of what HAProxy calls reasonable (125 to 200): a quarter above the average.
 pub(crate) const HASH_BALANCE_FACTOR: u16 = 125;
 /// HAProxy's `inter`.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
@@ -79,7 +79,7 @@ pub(crate) const RETRY_ATTEMPTS: NonZeroU32 = nonzero(3);
 pub(crate) const RETRY_BUDGET_PERCENT: u8 = 20;
 /// Sites with few requests may retry as well.
 pub(crate) const RETRY_MIN_PER_SECOND: u32 = 10;
-/// Nodes are near; one lost SYN is still repeated in time.
+/// Nodes are near: one that does not accept within a second is better left for another.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Varnish's `first_byte_timeout`.
 pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -101,7 +101,7 @@ pub(crate) const PURGE_TAG_HEADERS: [&str; 4] = ["xkey", "x-cache-tags", "surrog
 pub(crate) const HEADER_BYTES: u32 = 64 * 1024;
 /// Twice Varnish's `http_max_hdr`.
 pub(crate) const HEADER_COUNT: NonZeroU32 = nonzero(128);
-/// HAProxy's advice for `timeout http-request`: a slow-loris client is gone after that.
+/// As in HAProxy's sample configurations for `timeout http-request`: a slow-loris client is gone after that.
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Browsers reuse a connection within a minute or not at all.
 pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);

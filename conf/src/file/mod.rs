@@ -74,6 +74,7 @@ pub(crate) struct AdminTable {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CacheTable {
     /// A hard budget for bodies, headers, index and tags; at least 4MiB. Default 256MiB.
+    #[schemars(extend("examples" = ["256MiB", "8GiB"]))]
     pub(crate) memory: Option<At<SizeText>>,
     /// The largest response that is stored. Default a sixteenth of memory, at most 64MiB.
     pub(crate) max_entry: Option<At<SizeText>>,

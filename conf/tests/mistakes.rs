@@ -1,0 +1,301 @@
+//! Files with mistakes: every one is found in one run, once, at its place, with a hint.
+#![allow(clippy::unwrap_used)]
+
+use clearcoat_conf::{Mistakes, parse};
+
+/// What a file needs besides the part that a test is about.
+const LISTEN: &str = "listen = [{ address = \"0.0.0.0:80\" }]\n";
+const POOL: &str = "pools.web.nodes = [\"10.0.0.11:80\"]\n";
+const SITE: &str = "site = [{ hosts = [\"*\"], pool = \"web\" }]\n";
+
+#[test]
+fn one_run_finds_forty_mistakes() {
+    let text = include_str!("many_mistakes.toml");
+    let mistakes = mistakes_of(text);
+    let expected = [
+        (2, 11, "threads", "0 is out of range", "1 to 1024"),
+        (
+            3,
+            20,
+            "shutdown_timeout",
+            "a duration is expected, not the number 30",
+            "shutdown_timeout = \"30s\"",
+        ),
+        (4, 1, "colour", "there is no key \"colour\"", "the keys here are admin, cache,"),
+        (
+            9,
+            11,
+            "listen[1].address",
+            "127.0.0.1:80 and 0.0.0.0:80 in line 7 are the same port",
+            "another port",
+        ),
+        (11, 11, "listen[2].address", "0.0.0.0:80 is listened on twice, first in line 7", "another port"),
+        (13, 11, "listen[3].address", "\":80\" is not an address", "such as 0.0.0.0:80"),
+        (16, 11, "admin.address", "whoever reaches 0.0.0.0:6082", "add a token"),
+        (17, 1, "admin.tokn", "there is no key \"tokn\"", "did you mean token?"),
+        (20, 10, "cache.memory", "1MiB is not possible", "4MiB or more"),
+        (22, 9, "cache.grace", "\"5\" has no unit", "5s"),
+        (23, 8, "cache.keep", "\"soon\" is not a duration", "such as 250ms"),
+        (26, 26, "pools.web.nodes[1]", "10.0.0.11:80 is in the pool twice", "take it out"),
+        (26, 42, "pools.web.nodes[2]", "\"10.0.0.12\" is not the address", "add a port: 10.0.0.12:80"),
+        (26, 92, "pools.web.nodes[3].weight", "0 is out of range", "1 to 256"),
+        (27, 11, "pools.web.balance", "\"least-request\" is not known", "did you mean \"least-requests\"?"),
+        (28, 19, "pools.web.health.path", "\"health\" is not a path", "begin with /"),
+        (28, 36, "pools.web.health.fall", "0 is out of range", "1 to 1000"),
+        (28, 49, "pools.web.health.expect[0]", "\"200-\" is not a status", "200-299"),
+        (28, 70, "pools.web.health.body", "\"(\" is not a regex", "special characters"),
+        (28, 87, "pools.web.health.interval", "zero is not possible", "type = \"off\""),
+        (29, 1, "pools.web.helth", "there is no key \"helth\"", "did you mean health?"),
+        (32, 9, "pools.empty.nodes", "at least one node", "10.0.0.11:80"),
+        (34, 9, "pools.spare.nodes", "every node of the pool is a backup", "take backup = true away"),
+        (35, 11, "pools.spare.hash_on", "only means something with balance = \"hash\"", "take this key out"),
+        (38, 15, "site[0].hosts[1]", "\"example.com:80\" is not a host", "leave out the port: example.com"),
+        (39, 8, "site[0].pool", "there is no pool \"wbe\"", "did you mean \"web\"?"),
+        (42, 10, "site[1].hosts[0]", "the host * stands in line 38 already", "keep one"),
+        (45, 10, "site[1].route[0].path", "\"api\" is not a path pattern", "begin with /"),
+        (46, 11, "site[1].route[0].cache", "\"no\" is not known", "cache, pass"),
+        (47, 3, "site[1].route[1].path", "is missing", "add path = \"/api/*\""),
+        (48, 17, "site[1].route[1].default_ttl", "nothing is stored on this route", "cache = \"cache\""),
+        (52, 23, "purge.allow[1]", "\"10.0.0.5/8\" has bits set", "10.0.0.0/8"),
+        (52, 37, "purge.allow[2]", "\"all\" is not a network", "192.168.0.0/16"),
+        (53, 16, "purge.tag_headers[0]", "\"X Tags\" is not a header name", "Surrogate-Key"),
+        (53, 34, "purge.tag_headers[2]", "xkey stands in this list already", "take it out"),
+        (54, 17, "purge.token.env", "\"NOT_SET\" is not set", "set it"),
+        (57, 16, "limits.header_bytes", "2MiB is not possible", "1KiB to 1MiB"),
+        (58, 12, "limits.max_body", "zero is not possible", "leave the key out"),
+        (61, 9, "log.level", "\"inof\" is not known", "did you mean \"info\"?"),
+        (62, 1, "log.memory", "there is no key \"memory\"", "it belongs in [cache]"),
+    ];
+    for (mistake, (line, column, key, message, hint)) in mistakes.iter().zip(expected) {
+        let place = mistake.place.unwrap();
+        assert_eq!((place.line, place.column, mistake.key.as_str()), (line, column, key), "{mistake}");
+        assert!(mistake.message.contains(message), "{message:?} in {mistake}");
+        assert!(mistake.hint.contains(hint), "{hint:?} in {mistake}");
+    }
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes}");
+    assert_eq!(mistakes.to_string().lines().count(), expected.len());
+}
+
+#[test]
+fn a_syntax_error_is_reported_alone() {
+    check("threads = 0\ngrace = \n", &["2:9 : not TOML"]);
+    check("threads = 1\nthreads = 2\n", &["2:1 : not TOML: duplicate key; keep one of the two"]);
+    check("[cache]\n[cache]\n", &["2:2 : not TOML: duplicate key"]);
+    check(&"[".repeat(10_000), &[": not TOML"]);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    check("", &["1:1 listen: is missing; add [[listen]]", "1:1 site: is missing; add [[site]]"]);
+    check(
+        &format!("listen = []\nsite = []\n{POOL}"),
+        &["1:10 listen: there is no listener", "2:8 site: there is no site"],
+    );
+    check(&format!("listen = [{{}}]\n{POOL}{SITE}"), &["1:11 listen[0].address: is missing"]);
+    check(&format!("{LISTEN}{SITE}"), &["2:33 site[0].pool: there is no pool \"web\"; define one"]);
+    check(&format!("{LISTEN}{SITE}pools.web = {{}}\n"), &["3:13 pools.web.nodes: is missing"]);
+    check(
+        &format!("{LISTEN}{POOL}site = [{{}}]\n"),
+        &["3:9 site[0].hosts: is missing", "3:9 site[0].pool: is missing"],
+    );
+    check(
+        &format!("{LISTEN}{POOL}site = [{{ hosts = [], pool = \"web\" }}]\n"),
+        &["3:19 site[0].hosts: a site needs"],
+    );
+    everyday("pools.two.nodes = [{ weight = 2 }]", &["4:20 pools.two.nodes[0].address: is missing"]);
+}
+
+#[test]
+fn one_mistake_does_not_make_another() {
+    // The pool exists although it is not readable, the list was not empty, the memory was meant to be larger.
+    check(&format!("{LISTEN}{SITE}pools = 3\n"), &["3:9 pools: a table is expected"]);
+    check(&format!("{LISTEN}{SITE}pools.web = 3\n"), &["3:13 pools.web: a table is expected"]);
+    check(
+        &format!("{LISTEN}{SITE}pools.web.nodes = [3]\n"),
+        &["3:20 pools.web.nodes[0]: a node is expected"],
+    );
+    check(
+        &format!("{LISTEN}{SITE}pools.web.nodes = [\"x\"]\n"),
+        &["3:20 pools.web.nodes[0]: \"x\" is not the address"],
+    );
+    check(&format!("listen = [5]\n{POOL}{SITE}"), &["1:11 listen[0]: a table is expected"]);
+    everyday("cache = { memory = 1, max_entry = \"1GiB\" }", &["4:20 cache.memory: 1B is not possible"]);
+    everyday("cache = { memory = true, max_entry = \"1GiB\" }", &["4:20 cache.memory: a size is expected"]);
+    everyday("admin = { address = \"0.0.0.0:1\", token = 5 }", &["4:42 admin.token: a secret is expected"]);
+    everyday(
+        "pools.two = { nodes = [\"a:1\"], balance = \"hahs\", hash_on = \"path\" }",
+        &["4:42 pools.two.balance"],
+    );
+    everyday("pools.two = { nodes = [\"1.1.1.1:1\"], tls = { sni = \"-\" } }", &["4:52 pools.two.tls.sni"]);
+    everyday("purge.token = { envv = \"A\" }", &["4:17 purge.token.envv: there is no key"]);
+}
+
+#[test]
+fn wrong_types_say_what_is_expected() {
+    everyday("threads = \"8\"", &["4:11 threads: a whole number is expected, not text"]);
+    everyday(
+        "threads = 99999999999999999999999999999999999999999999",
+        &["4:11 threads: the number is out of range"],
+    );
+    everyday("threads = 1.5", &["4:11 threads: a whole number is expected, not the number 1.5"]);
+    everyday("cache.keep = 2020-01-01", &["4:14 cache.keep: a duration is expected, not a date"]);
+    everyday("cache.max_entry = -1", &["4:19 cache.max_entry: -1 is out of range"]);
+    everyday("admin.enabled = \"no\"", &["4:17 admin.enabled: true or false is expected, not text"]);
+    everyday("purge.allow = \"127.0.0.1\"", &["4:15 purge.allow: a list is expected, not text"]);
+    everyday(
+        "log = { format = 1 }",
+        &["4:18 log.format: text is expected, not the number 1; write one of pretty, json"],
+    );
+    let text = format!("{POOL}{SITE}[listen]\naddress = \"0.0.0.0:80\"\n");
+    check(&text, &["3:1 listen: a list is expected, not a table; begin each one with [[listen]]"]);
+}
+
+#[test]
+fn listeners_share_the_machine() {
+    let listen = |extra: &str| format!("{POOL}{SITE}listen = [{{ address = \"0.0.0.0:6082\" }}]\n{extra}");
+    check(
+        &listen(""),
+        &["3:23 listen[0].address: the admin API at 127.0.0.1:6082 and the listener at 0.0.0.0:6082"],
+    );
+    check(
+        &listen("admin.address = \"0.0.0.0:6082\"\nadmin.token = \"x\"\n"),
+        &["4:17 admin.address: the admin API"],
+    );
+    check(&listen("admin.enabled = false\n"), &[]);
+    everyday("admin.address = \"[::]:6082\"", &["4:17 admin.address: whoever reaches [::]:6082"]);
+    everyday("admin.address = \"unix:/run/admin.sock\"", &[]);
+}
+
+#[test]
+fn settings_that_contradict_each_other() {
+    let pool = |settings: &str| format!("pools.two = {{ nodes = [\"a.b:1\"], {settings} }}");
+    everyday(&pool("health = { timeout = \"9s\" }"), &[]);
+    everyday(&pool("health = { type = \"off\", path = \"/x\" }"), &[]);
+    everyday(
+        &pool("health = { type = \"tcp\", path = \"/x\" }"),
+        &["health.path: means nothing to a tcp probe"],
+    );
+    everyday(
+        &pool("health = { method = \"HEAD\", body = \"x\" }"),
+        &["health.body: the answer to HEAD has no body"],
+    );
+    everyday(&pool("health = { host = \"*\" }"), &["health.host: \"*\" is not a host"]);
+    everyday(&pool("health = { host = \"a.b:8080\" }"), &[]);
+    everyday(&pool("health = { expect = [] }"), &["health.expect: no status is expected"]);
+    everyday(&pool("health = { expect = [700] }"), &["health.expect[0]: 700 is out of range"]);
+    everyday(&pool("passive = { eject = \"10m\" }"), &["passive.eject: the first ejection is longer"]);
+    everyday(&pool("passive = { eject_max = \"1s\" }"), &["passive.eject_max: the first ejection is longer"]);
+    everyday(&pool("dns = { min_ttl = \"1ms\" }"), &["dns.min_ttl: names cannot be looked up that often"]);
+    everyday(&pool("dns = { min_ttl = \"2m\" }"), &["dns.min_ttl: max_ttl is shorter than min_ttl"]);
+    everyday(&pool("balance = \"hash\", hash_balance_factor = 100"), &["hash_balance_factor: 100 percent"]);
+    everyday(&pool("balance = \"hash\", hash_on = \"ip\""), &["hash_on: \"ip\" cannot be hashed"]);
+    everyday(
+        &pool("balance = \"hash\", hash_on = \"cookie:a*b\""),
+        &["hash_on: \"a*b\" is not a cookie name"],
+    );
+    everyday(&pool("tls = { verify = true }"), &[]);
+    let ip = |tls: &str| format!("pools.two = {{ nodes = [\"10.0.0.1:443\"], tls = {tls} }}");
+    everyday(&ip("{}"), &["pools.two.tls: the node 10.0.0.1:443 has no name"]);
+    everyday(&ip("{ verify = false }"), &[]);
+    everyday(&ip("{ sni = \"web.internal\" }"), &[]);
+    everyday("cache.max_entry = \"257MiB\"", &["cache.max_entry: 257MiB is more than cache.memory, 256MiB"]);
+    everyday("limits.url_bytes = \"65KiB\"", &["limits.url_bytes: a URL of 65KiB does not fit"]);
+    everyday("limits.header_bytes = \"8KiB\"", &["limits.header_bytes: a URL of 16KiB does not fit"]);
+    everyday("limits.idle_timeout = \"0s\"", &["limits.idle_timeout: zero is not possible"]);
+}
+
+#[test]
+fn routes_that_are_never_reached() {
+    let site = |routes: &str| {
+        format!("{LISTEN}{POOL}site = [{{ hosts = [\"*\"], pool = \"web\", route = [{routes}] }}]\n")
+    };
+    check(&site("{ path = \"/a*\" }, { path = \"/*\" }"), &[]);
+    check(
+        &site("{ path = \"/*\" }, { path = \"/a\" }"),
+        &["site[0].route[1].path: this route is never reached: /* in line 3"],
+    );
+    check(
+        &site("{ path = \"/a\", pool = \"wbe\" }"),
+        &["site[0].route[0].pool: there is no pool \"wbe\"; did you mean"],
+    );
+}
+
+#[test]
+fn columns_count_characters() {
+    check(
+        &format!("{LISTEN}{POOL}site = [{{ hosts = [\"ü\", \"*\"], pool = \"wéb\" }}]\n"),
+        &["3:20 site[0].hosts[0]", "3:38 site[0].pool: there is no pool \"wéb\"; did you mean \"web\"?"],
+    );
+}
+
+#[test]
+fn files_from_windows_are_read() {
+    let text = format!("\u{feff}{LISTEN}{POOL}{SITE}threads = 0\nlog.level = 1\n").replace('\n', "\r\n");
+    check(&text, &["4:11 threads: 0 is out of range", "5:13 log.level: text is expected"]);
+    check("\u{feff}threads = 0\r\n", &["1:1 listen", "1:1 site", "1:11 threads"]);
+}
+
+#[test]
+fn secrets_come_from_three_places() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), "from-file\r\n").unwrap();
+    std::fs::write(folder.path().join("empty"), "\n").unwrap();
+    let name = folder.path().join("edge.toml").display().to_string();
+    let read = |token: &str| {
+        let text = format!("{LISTEN}{POOL}{SITE}purge.token = {token}\n");
+        let env = |variable: &str| match variable {
+            "TOKEN" => Some("from-env".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "SPACES" => Some("a b".to_owned()),
+            _ => None,
+        };
+        parse(&text, &name, &env).map(|config| config.purge.token.unwrap().expose().to_owned())
+    };
+    assert_eq!(read("\"in-text\"").unwrap(), "in-text");
+    assert_eq!(read("{ env = \"TOKEN\" }").unwrap(), "from-env");
+    assert_eq!(read("{ file = \"token\" }").unwrap(), "from-file");
+    for (token, message) in [
+        ("\"\"", "purge.token: the secret is empty"),
+        ("\"zwei wörter\"", "purge.token: the secret has characters"),
+        ("{}", "purge.token: the source of the secret is missing"),
+        ("{ env = \"NONE\" }", "purge.token.env: the environment variable \"NONE\" is not set"),
+        ("{ env = \"EMPTY\" }", "purge.token.env: the environment variable \"EMPTY\" is empty"),
+        ("{ env = \"SPACES\" }", "purge.token.env: the secret has characters"),
+        ("{ file = \"empty\" }", "empty\" is empty"),
+        ("{ file = \"none\" }", "purge.token.file: "),
+        ("{ env = \"TOKEN\", file = \"token\" }", "purge.token.file: a secret has one source"),
+    ] {
+        let mistakes = read(token).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{mistakes}");
+        let text = mistakes.to_string();
+        assert!(text.contains(message), "{message:?} in {text}");
+        assert!(!text.contains("wörter"), "a secret in {text}");
+    }
+}
+
+/// Checks a good everyday file with one more line, its fourth.
+#[track_caller]
+fn everyday(line: &str, expected: &[&str]) {
+    check(&format!("{LISTEN}{POOL}{SITE}{line}\n"), expected);
+}
+
+/// Checks that exactly these mistakes are found; each is a part of `LINE:COLUMN KEY: MESSAGE; HINT`.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    let Err(mistakes) = parse(text, "edge.toml", &|_| None) else {
+        assert!(expected.is_empty(), "no mistake was found in\n{text}");
+        return;
+    };
+    assert_eq!(mistakes.len(), expected.len(), "in\n{text}\n{mistakes}");
+    for (mistake, part) in mistakes.iter().zip(expected) {
+        let place = mistake.place.unwrap();
+        let shown =
+            format!("{}:{} {}: {}; {}", place.line, place.column, mistake.key, mistake.message, mistake.hint);
+        assert!(shown.contains(part), "{part:?} in {shown:?}");
+        assert!(!mistake.hint.is_empty(), "{mistake}");
+    }
+}
+
+fn mistakes_of(text: &str) -> Mistakes {
+    parse(text, "edge.toml", &|_| None).unwrap_err()
+}
