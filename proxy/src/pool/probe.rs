@@ -146,3 +146,6 @@ fn detail(error: &Error) -> String {
         (None, None) => "no details".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
