@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::choice::Tier;
+use super::clock::after;
 use super::lease::Lease;
 use super::members::{Members, Pick};
 use super::node::Node;
@@ -117,7 +118,7 @@ impl Pool {
             _ => self.outlook(want),
         };
         let settings = Arc::clone(&self.members.load().settings);
-        let deadline = Instant::now() + settings.queue_timeout;
+        let deadline = after(Instant::now(), settings.queue_timeout);
         let limit = match look {
             Look::Found(lease) => return Ok(lease),
             Look::Nothing => return self.refuse(Unavailable::NoNode),

@@ -12,6 +12,7 @@ mod acquire;
 pub(crate) mod addresses;
 pub(crate) mod balance;
 pub(crate) mod choice;
+mod clock;
 pub(crate) mod health;
 pub(crate) mod lease;
 mod members;

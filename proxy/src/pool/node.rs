@@ -100,7 +100,8 @@ impl Node {
             health: AtomicU8::new(health_code(health)),
             admin: AtomicU8::new(0),
             ejected_until: AtomicU64::new(0),
-            ramp_from: AtomicU64::new(0),
+            // The first tick: a late node that is not probed is up from birth.
+            ramp_from: AtomicU64::new(u64::from(known && late)),
             failures_in_row: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             record: Mutex::new(Record {
@@ -199,6 +200,11 @@ impl Node {
     /// Takes over changed settings; the node's tasks hear of it.
     pub(super) fn adopt(&self, settings: Arc<PoolSettings>) {
         self.settings.store(settings);
+        self.announce();
+    }
+
+    /// Tells the node's tasks that something changed.
+    pub(super) fn announce(&self) {
         self.changes.send_replace(());
     }
 
@@ -254,6 +260,8 @@ impl Node {
         let slow_start = self.settings.load().slow_start.as_millis().min(u128::from(u64::MAX)) as u64;
         let passed = self.tick(now).saturating_sub(from);
         if passed >= slow_start {
+            // Over: spares later choices the way to the settings. Loses to a slow start that begins just now.
+            let _ = self.ramp_from.compare_exchange(from, 0, Ordering::AcqRel, Ordering::Relaxed);
             return 100;
         }
         10 + 90 * passed / slow_start
@@ -371,7 +379,7 @@ impl Node {
                     "node is ejected"
                 );
                 drop(record);
-                self.changes.send_replace(());
+                self.announce();
                 true
             }
         }
@@ -467,6 +475,18 @@ mod tests {
         let (node, now) = probed(true);
         node.record_probe(Ok(SECOND), now);
         assert_eq!(node.state(now), NodeState::SlowStart);
+    }
+
+    #[test]
+    fn without_probes_a_node_is_up_from_birth_and_a_late_one_starts_slowly() {
+        let mut settings = settings(&[1]);
+        settings.slow_start = 10 * SECOND;
+        let (settings, now) = (Arc::new(settings), Instant::now());
+        for (late, at_first) in [(false, NodeState::Up), (true, NodeState::SlowStart)] {
+            let node = Node::new(ip(1), Arc::clone(&settings), late, now);
+            assert_eq!(node.state(now), at_first);
+            assert_eq!(node.state(now + 10 * SECOND), NodeState::Up);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::clock::after;
 use super::settings::PassiveSettings;
 
 /// Failures in a row and past ejections of one node.
@@ -60,7 +61,7 @@ impl PassiveRecord {
         if time < settings.eject_max {
             self.doublings += 1;
         }
-        let until = now + time;
+        let until = after(now, time);
         self.until = Some(until);
         Verdict::Ejected(until, time)
     }
@@ -69,11 +70,11 @@ impl PassiveRecord {
     fn forgive(&mut self, settings: &PassiveSettings, now: Instant) {
         let spell = settings.eject_max.max(settings.eject).max(Duration::from_secs(1));
         while let Some(until) = self.until {
-            if self.doublings == 0 || now < until + spell {
+            if self.doublings == 0 || now < after(until, spell) {
                 return;
             }
             self.doublings -= 1;
-            self.until = Some(until + spell);
+            self.until = Some(after(until, spell));
         }
     }
 }

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::Pools;
 use super::acquire::Pool;
+use super::clock::{FAR, after};
 use super::health::Health;
 use super::node::Node;
 use super::probe::Prober;
@@ -57,7 +58,8 @@ pub(super) async fn run(pools: &Pools, mut shutdown: watch::Receiver<bool>) {
         gone.values().for_each(|running| running.task.abort());
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            () = stopped(&mut shutdown) => return,
+            // Its sender gone is a stop too. The guard it yields must not live on across an await.
+            () = async { drop(shutdown.wait_for(|stop| *stop).await) } => return,
             Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
                 error!(%error, "the task that watches a node failed, another is started");
                 sleep(AFTER_PANIC).await;
@@ -118,7 +120,7 @@ async fn probe_often(pool: &Pool, node: &Node, prober: &Prober) {
                 break;
             }
             tokio::select! {
-                () = sleep_until(now + interval.mul_f64(jitter)) => break,
+                () = sleep_until(after(now, interval.min(FAR).mul_f64(jitter))) => break,
                 changed = changes.changed() => if changed.is_err() { return },
             }
         }
@@ -142,7 +144,7 @@ async fn resolve_often(pool: &Pool, node: &Node, lookup: &dyn Lookup) {
                         // Whatever was thought of it, there was nowhere to go; the next probe decides anew.
                         node.force_health(Health::Unknown, String::new(), now);
                     }
-                    node.adopt(Arc::clone(&settings));
+                    node.announce();
                     pool.nodes_changed();
                 } else if failures > 0 {
                     info!(pool = settings.name, %node, "name is resolved again");
@@ -187,3 +189,6 @@ async fn end_ejections(pool: &Pool, node: &Node) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
