@@ -68,12 +68,6 @@ pub(super) async fn run(pools: &Pools, mut shutdown: watch::Receiver<bool>) {
     }
 }
 
-/// Waits for the shutdown, or for its sender to be gone.
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // The value that is handed back holds a lock, which must not be kept across an await of the caller.
-    drop(shutdown.wait_for(|stop| *stop).await);
-}
-
 async fn watch_node(pool: Arc<Pool>, node: Arc<Node>, prober: Arc<Prober>, lookup: Arc<dyn Lookup>) {
     tokio::join!(
         probe_often(&pool, &node, &prober),
