@@ -9,7 +9,6 @@ use std::panic;
 use std::thread;
 
 use anyhow::{Context as _, anyhow};
-use clap::ValueEnum;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -20,17 +19,17 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const FILTER_VARIABLE: &str = "RUST_LOG";
 
 /// How a line of the log looks.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Format {
-    /// Text, in colour on a terminal.
+    /// For people, in colour on a terminal.
     #[default]
-    Text,
+    Pretty,
     /// One JSON object per line.
     Json,
 }
 
 /// From where on events are logged.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Level {
     /// What needs somebody.
     Error,
@@ -69,7 +68,7 @@ pub(crate) fn begin(format: Format, level: Level) -> anyhow::Result<()> {
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     // `try_init` also routes the records of the `log` crate here.
     let begun = match format {
-        Format::Text => registry.with(layer.with_ansi(io::stderr().is_terminal())).try_init(),
+        Format::Pretty => registry.with(layer.with_ansi(io::stderr().is_terminal())).try_init(),
         Format::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     begun.context("setting up the log")?;
@@ -108,8 +107,8 @@ mod tests {
 
     #[test]
     fn every_level_is_a_filter() {
-        for level in Level::value_variants() {
-            let filter = filter(None, *level).unwrap();
+        for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
+            let filter = filter(None, level).unwrap();
             assert!(filter.max_level_hint().is_some(), "{level:?}");
         }
     }

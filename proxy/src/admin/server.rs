@@ -7,17 +7,22 @@
 //!
 //! Connections are bounded in number; each is a task of its own. The only lock guards the samples of the hit ratio.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use clearcoat_conf::ListenAddress;
 use parking_lot::Mutex;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
@@ -37,10 +42,10 @@ const MOST_CONNECTIONS: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What can be configured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Where to listen, `IP:PORT` or `NAME:PORT`; port 0 for any free one.
-    pub(crate) address: String,
+    /// Where to listen; port 0 for any free one. A Unix socket is for its owner alone.
+    pub(crate) address: ListenAddress,
     /// What `Authorization: Bearer` must carry, except for `/live` and `/ready`. Without it everybody who can connect
     /// may read.
     pub(crate) token: Option<String>,
@@ -58,11 +63,29 @@ pub(crate) trait Extra: Send + Sync {
     async fn answer(&self, request: &Request) -> Option<Answer>;
 }
 
+/// A socket that is bound and not used yet; it needs no runtime.
+enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// The same inside a runtime.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A connection of either kind.
+enum Connection {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 /// The bound listener; `add_service` of pingora's server takes it.
 pub(crate) struct AdminService {
     /// Taken when the service starts.
-    listener: Option<TcpListener>,
-    address: SocketAddr,
+    bound: Option<Bound>,
+    address: ListenAddress,
     routes: Arc<Routes>,
 }
 
@@ -78,26 +101,93 @@ impl AdminService {
         observed: Arc<dyn Observed>,
         extra: Option<Arc<dyn Extra>>,
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(&settings.address)
+        let (bound, address, ip) = bind(&settings.address)
             .with_context(|| format!("listening on {} for the admin interface", settings.address))?;
-        listener.set_nonblocking(true).context("preparing the admin listener")?;
-        let address = listener.local_addr().context("asking for the address of the admin listener")?;
-        let guard = Guard::new(settings.token.clone(), &settings.names, address);
+        let guard = Guard::new(settings.token.clone(), &settings.names, ip);
         let routes = Arc::new(Routes::new(counters, observed, guard, extra)?);
-        Ok(Self { listener: Some(listener), address, routes })
+        Ok(Self { bound: Some(bound), address, routes })
     }
 
     /// Where it listens, with the port that was chosen for port 0.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    fn take_connection(&self, connection: Connection, room: &Arc<Semaphore>) {
+        let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
+            self.routes.counters.limit(Limit::AdminConnections);
+            return warn!(limit = MOST_CONNECTIONS, "too many connections to the admin listener");
+        };
+        let routes = Arc::clone(&self.routes);
+        tokio::spawn(async move {
+            let _permit = permit;
+            let ending = match connection {
+                Connection::Tcp(mut stream) => {
+                    // Answers are written in one piece; waiting for more would only delay them.
+                    let _ = stream.set_nodelay(true);
+                    http1::serve(&mut stream, &*routes, &Limits::SMALL).await
+                }
+                Connection::Unix(mut stream) => http1::serve(&mut stream, &*routes, &Limits::SMALL).await,
+            };
+            match ending {
+                Ending::Done | Ending::Idle => {}
+                Ending::Refused(_) | Ending::Broken => {
+                    debug!(?ending, "a connection to the admin listener ended early");
+                }
+            }
+        });
+    }
+}
+
+/// Binds `address`; also gives what it became, and the IP address that a `Host` may name for it.
+fn bind(address: &ListenAddress) -> io::Result<(Bound, ListenAddress, IpAddr)> {
+    match address {
+        ListenAddress::Tcp(address) => {
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((Bound::Tcp(listener), ListenAddress::Tcp(address), address.ip()))
+        }
+        ListenAddress::Unix(path) => {
+            remove_abandoned(path)?;
+            let listener = std::os::unix::net::UnixListener::bind(path)?;
+            fs::set_permissions(path, Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            Ok((Bound::Unix(listener), address.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST)))
+        }
+    }
+}
+
+/// Removes a socket file that a dead process left behind; nothing else can be bound in its place.
+fn remove_abandoned(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+impl Listener {
+    fn new(bound: Bound) -> io::Result<Self> {
+        match bound {
+            Bound::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
+            Bound::Unix(listener) => UnixListener::from_std(listener).map(Self::Unix),
+        }
+    }
+
+    /// The next connection. Cancel safe: none is lost.
+    async fn accept(&self) -> io::Result<Connection> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Connection::Tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
+        }
     }
 }
 
 #[async_trait]
 impl Service for AdminService {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
-        let Some(listener) = self.listener.take() else { return };
-        let listener = match tokio::net::TcpListener::from_std(listener) {
+        let Some(bound) = self.bound.take() else { return };
+        let listener = match Listener::new(bound) {
             Ok(listener) => listener,
             Err(error) => return error!(%error, "the admin listener cannot be used"),
         };
@@ -108,7 +198,13 @@ impl Service for AdminService {
         // Without an end: the runtime drops this task when the process has drained.
         loop {
             tokio::select! {
-                accepted = listener.accept() => self.take_connection(accepted, &room).await,
+                accepted = listener.accept() => match accepted {
+                    Ok(connection) => self.take_connection(connection, &room),
+                    Err(error) => {
+                        warn!(%error, "the admin listener could not accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
                 _ = tick.tick() => self.routes.sample(),
                 changed = shutdown.changed(), if watching => {
                     watching = changed.is_ok();
@@ -131,38 +227,6 @@ impl Service for AdminService {
     fn listen_addresses(&self) -> Option<Vec<String>> {
         // None of pingora's: this socket is not handed over in an upgrade.
         Some(Vec::new())
-    }
-}
-
-impl AdminService {
-    async fn take_connection(
-        &self,
-        accepted: io::Result<(tokio::net::TcpStream, SocketAddr)>,
-        room: &Arc<Semaphore>,
-    ) {
-        let (mut stream, client) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "the admin listener could not accept a connection");
-                return tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        };
-        let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
-            self.routes.counters.limit(Limit::AdminConnections);
-            return warn!(%client, limit = MOST_CONNECTIONS, "too many connections to the admin listener");
-        };
-        let routes = Arc::clone(&self.routes);
-        tokio::spawn(async move {
-            let _permit = permit;
-            // Answers are written in one piece; waiting for more would only delay them.
-            let _ = stream.set_nodelay(true);
-            match http1::serve(&mut stream, &*routes, &Limits::SMALL).await {
-                Ending::Done | Ending::Idle => {}
-                ending @ (Ending::Refused(_) | Ending::Broken) => {
-                    debug!(%client, ?ending, "a connection to the admin listener ended early");
-                }
-            }
-        });
     }
 }
 
@@ -295,8 +359,7 @@ fn not_found() -> Answer {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::io::{Read as _, Write as _};
-    use std::net::TcpStream;
+    use std::io::{Read, Write};
 
     use tokio::sync::watch;
 
@@ -335,7 +398,7 @@ mod tests {
     }
 
     fn routes(readiness: Readiness, token: Option<&str>) -> Routes {
-        let guard = Guard::new(token.map(Into::into), &[], "127.0.0.1:1".parse().unwrap());
+        let guard = Guard::new(token.map(Into::into), &[], Ipv4Addr::LOCALHOST.into());
         Routes::new(Counters::new(), Arc::new(Edge(readiness)), guard, Some(Arc::new(Bell))).unwrap()
     }
 
@@ -422,9 +485,16 @@ mod tests {
         }
     }
 
-    fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    fn settings(address: &str) -> Settings {
+        Settings { address: address.parse().unwrap(), token: None, names: Vec::new() }
+    }
+
+    fn service(address: &str) -> anyhow::Result<AdminService> {
+        AdminService::bind(&settings(address), Counters::new(), Arc::new(Edge(Readiness::Ready)), None)
+    }
+
+    fn get(mut stream: impl Read + Write, path: &str) -> String {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -432,19 +502,17 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn it_answers_over_the_wire_also_while_draining() {
-        let settings = Settings { address: "127.0.0.1:0".into(), ..Settings::default() };
-        let mut service =
-            AdminService::bind(&settings, Counters::new(), Arc::new(Edge(Readiness::Ready)), None).unwrap();
-        let address = service.address();
-        let taken = Settings { address: address.to_string(), ..Settings::default() };
-        let error = AdminService::bind(&taken, Counters::new(), Arc::new(Edge(Readiness::Ready)), None)
-            .err()
-            .unwrap();
-        assert!(format!("{error:#}").contains(&address.to_string()), "{error:#}");
+        let mut admin = service("127.0.0.1:0").unwrap();
+        let address = admin.address().to_string();
+        let error = service(&address).err().unwrap();
+        assert!(format!("{error:#}").contains(&address), "{error:#}");
 
         let (stop, shutdown) = watch::channel(false);
-        let running = tokio::spawn(async move { service.start_service(None, shutdown, 1).await });
-        let ready = || tokio::task::spawn_blocking(move || get(address, "/ready"));
+        let running = tokio::spawn(async move { admin.start_service(None, shutdown, 1).await });
+        let ready = || {
+            let address = address.clone();
+            tokio::task::spawn_blocking(move || get(std::net::TcpStream::connect(address).unwrap(), "/ready"))
+        };
         assert!(ready().await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
         stop.send(true).unwrap();
         // The service hears of it a moment later.
@@ -455,6 +523,25 @@ mod tests {
             }
         };
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("\r\n\r\ndraining\n"), "{answer}");
+        running.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_unix_socket_is_for_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        // Left behind by a process that was killed.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let mut admin = service(&format!("unix:{}", path.display())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(service(&format!("unix:{}", path.display())).is_err(), "it is in use");
+
+        let (_stop, shutdown) = watch::channel(false);
+        let running = tokio::spawn(async move { admin.start_service(None, shutdown, 1).await });
+        let asked = tokio::task::spawn_blocking(move || {
+            get(std::os::unix::net::UnixStream::connect(path).unwrap(), "/live")
+        });
+        assert!(asked.await.unwrap().ends_with("\r\n\r\nlive\n"));
         running.abort();
     }
 }

@@ -144,18 +144,28 @@ mod tests {
                 stream.read_exact(&mut byte).unwrap();
                 head.push(byte[0]);
             }
-            stream.write_all(b"HTTP/1.1 200 Purged 2 objects\r\nContent-Length: 2\r\n\r\nhi, and more").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 Purged 2 objects\r\nContent-Length: 2\r\n\r\nhi, and more")
+                .unwrap();
             String::from_utf8(head).unwrap()
         });
         let answer = request(&to, "/x?y", &[("A", "b")]).send().unwrap();
-        assert_eq!((answer.status, answer.reason.as_str(), answer.body), (200, "Purged 2 objects", b"hi".to_vec()));
+        assert_eq!(
+            (answer.status, answer.reason.as_str(), answer.body),
+            (200, "Purged 2 objects", b"hi".to_vec())
+        );
         let head = serving.join().unwrap();
-        assert!(head.starts_with("GET /x?y HTTP/1.1\r\nHost: h\r\n") && head.contains("\r\nA: b\r\n"), "{head}");
+        assert!(
+            head.starts_with("GET /x?y HTTP/1.1\r\nHost: h\r\n") && head.contains("\r\nA: b\r\n"),
+            "{head}"
+        );
     }
 
     #[test]
     fn what_cannot_be_sent_is_refused() {
-        for (target, value) in [("x", "b"), ("/a b", "b"), ("/\u{e4}", "b"), ("/", "b\r\nEvil: c"), ("/", "b\0")] {
+        for (target, value) in
+            [("x", "b"), ("/a b", "b"), ("/\u{e4}", "b"), ("/", "b\r\nEvil: c"), ("/", "b\0")]
+        {
             request("127.0.0.1:1", target, &[("A", value)]).head().unwrap_err();
         }
     }

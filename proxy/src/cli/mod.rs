@@ -120,7 +120,10 @@ mod tests {
         for (line, good) in [
             ("run --config a.toml", true),
             ("run --to 10.0.0.11:80", true),
-            ("run --to 10.0.0.11:80 --to web-2:80 --listen 127.0.0.1:80 --memory 2GiB --admin 127.0.0.1:1", true),
+            (
+                "run --to 10.0.0.11:80 --to web-2:80 --listen 127.0.0.1:80 --memory 2GiB --admin 127.0.0.1:1",
+                true,
+            ),
             ("run", false),
             ("run --config a.toml --to 10.0.0.11:80", false),
             ("run --config a.toml --memory 1GiB", false),

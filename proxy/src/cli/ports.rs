@@ -38,7 +38,9 @@ fn refusal(address: SocketAddr, option: &str, error: &io::Error) -> String {
             format!("cannot listen on {address}: another program does already; choose another with {option}")
         }
         ErrorKind::AddrNotAvailable => {
-            format!("cannot listen on {address}: it is no address of this machine; choose another with {option}")
+            format!(
+                "cannot listen on {address}: it is no address of this machine; choose another with {option}"
+            )
         }
         ErrorKind::PermissionDenied => format!(
             "cannot listen on {address}: ports below 1024 need root or CAP_NET_BIND_SERVICE; \

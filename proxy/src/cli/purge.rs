@@ -86,7 +86,9 @@ fn parts<'a>(url: &'a str, own_host: &'a str) -> Result<(&'a str, &'a str), Trou
         return Ok((own_host, url));
     }
     let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else {
-        return Err(Trouble::Usage(format!("{url:?} is neither a URL nor a path; write http://HOST/PATH or /PATH")));
+        return Err(Trouble::Usage(format!(
+            "{url:?} is neither a URL nor a path; write http://HOST/PATH or /PATH"
+        )));
     };
     let rest = rest.split('#').next().unwrap_or(rest);
     match rest.find('/') {

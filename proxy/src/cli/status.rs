@@ -27,9 +27,11 @@ pub(super) struct Arguments {
 /// Asks for the document and prints it.
 pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
     let authorization = arguments.token.as_ref().map(|token| format!("Bearer {token}"));
-    let fields: Vec<(&str, &str)> = authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
+    let fields: Vec<(&str, &str)> =
+        authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
     let host = if arguments.admin.starts_with("unix:") { "localhost" } else { &arguments.admin };
-    let request = Request { to: &arguments.admin, method: "GET", target: "/api/status", host, fields: &fields };
+    let request =
+        Request { to: &arguments.admin, method: "GET", target: "/api/status", host, fields: &fields };
     let answer = request.send()?;
     match answer.status {
         200 => {}
@@ -130,7 +132,10 @@ fn page(status: &Status, now: Duration) -> String {
     let (minute, ever) = (percent(hit_ratio.last_minute), percent(hit_ratio.since_start));
     fact("Hits", format!("{minute} in the last minute, {ever} since the start"));
     fact("Requests", counts(&status.requests));
-    fact("Now", format!("{} connections, {} requests at nodes", status.connections.open, status.requests_in_flight));
+    fact(
+        "Now",
+        format!("{} connections, {} requests at nodes", status.connections.open, status.requests_in_flight),
+    );
     if !status.limits.is_empty() {
         fact("Limits", counts(&status.limits));
     }
@@ -166,8 +171,11 @@ fn nodes(pools: &[Pool], now: Duration) -> String {
 
 /// The counts that are not zero.
 fn counts(counts: &BTreeMap<String, u64>) -> String {
-    let shown: Vec<String> =
-        counts.iter().filter(|(_, number)| **number > 0).map(|(name, number)| format!("{number} {name}")).collect();
+    let shown: Vec<String> = counts
+        .iter()
+        .filter(|(_, number)| **number > 0)
+        .map(|(name, number)| format!("{number} {name}"))
+        .collect();
     if shown.is_empty() { "none".into() } else { shown.join(", ") }
 }
 
@@ -245,7 +253,9 @@ mod tests {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m 0s"), (3599, "59m 59s"), (90_061, "1d 1h")] {
             assert_eq!(span(Duration::from_secs(seconds)), text);
         }
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB"), (1 << 50, "1024.0 TiB")] {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB"), (1 << 50, "1024.0 TiB")]
+        {
             assert_eq!(size(bytes), text);
         }
     }
