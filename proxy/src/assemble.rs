@@ -116,7 +116,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     let observed = Arc::new(Observer { store: store.clone(), fetcher: fetcher.clone(), pools: pools.clone(), memory: config.cache.memory });
     if let Some(settings) = &config.admin {
         let settings = admin::Settings {
-            address: settings.address.to_string(),
+            address: settings.address.clone(),
             token: settings.token.as_ref().map(|token| token.expose().to_owned()),
             names: Vec::new(),
         };
