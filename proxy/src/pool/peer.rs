@@ -91,6 +91,7 @@ mod tests {
 
     use pingora_core::upstreams::peer::Peer;
 
+    use super::super::settings::TrustedCas;
     use super::*;
 
     const TIMEOUTS: Timeouts = Timeouts {
@@ -139,6 +140,19 @@ mod tests {
             assert_eq!(got.as_ref().map(|peer| peer.sni()), expected, "{address} {sni:?}");
             assert!(got.is_none_or(|peer| peer.tls() && peer.verify_cert() == verify), "{address}");
         }
+    }
+
+    #[test]
+    fn connections_are_shared_only_with_who_trusts_the_same() {
+        let key = |pem: Option<&[u8]>| {
+            let ca = pem.map(|pem| TrustedCas::from_pem(pem).unwrap());
+            let tls = NodeTls { verify: true, sni: None, ca };
+            peer(&ip().0, &ip().1, Some(&tls), &TIMEOUTS).unwrap().reuse_hash()
+        };
+        let (one, two) = (include_bytes!("test/ca.pem"), include_bytes!("test/node.pem"));
+        assert_eq!(key(Some(one)), key(Some(one)));
+        assert_ne!(key(Some(one)), key(Some(two)));
+        assert_ne!(key(Some(one)), key(None));
     }
 
     #[test]

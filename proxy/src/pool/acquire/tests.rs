@@ -1,6 +1,8 @@
 //! Tests of a pool as its callers see it: places, waiting, ejection, changes of the configuration.
 #![allow(clippy::unwrap_used)]
+use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Wake, Waker};
 
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
@@ -341,4 +343,51 @@ async fn a_node_listed_twice_counts_once() {
     let pool = pool(&[1], |settings| settings.nodes.push(NodeSettings { weight: 5, ..node(ip(1)) }));
     assert_eq!(pool.status().nodes.len(), 1);
     assert_eq!(pool.status().nodes[0].weight, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_the_allowed_share_is_ejected() {
+    for (percent, expected) in [(0, 0), (24, 0), (25, 1), (50, 2), (100, 3), (255, 3)] {
+        let pool = pool(&[1, 2, 3, 4], |settings| settings.passive.max_ejected_percent = percent);
+        (1..=4).for_each(|last| break_node(&pool, last, 9));
+        let out = pool.status().nodes.iter().filter(|node| node.state == NodeState::Ejected).count();
+        assert_eq!(out, expected, "{percent} % of four");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_overtakes_a_waiter_that_is_called() {
+    let pool = pool(&[1], |settings| limit(settings, 1));
+    let lease = pool.acquire(&want(&[])).await.unwrap();
+    let (any, later) = (want(&[]), want(&[]));
+    let mut first = pin!(pool.acquire(&any));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    drop(lease);
+    let mut second = pin!(pool.acquire(&later));
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    assert_eq!(pool.try_acquire(&any).unwrap_err(), Unavailable::QueueFull);
+    let lease = first.await.unwrap();
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    drop(lease);
+    assert!(second.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_place_is_free_before_its_waiter_is_called() {
+    struct Watcher(Arc<Node>, AtomicUsize);
+    impl Wake for Watcher {
+        fn wake(self: Arc<Self>) {
+            self.1.store(1 + self.0.in_flight() as usize, Ordering::SeqCst);
+        }
+    }
+    let pool = pool(&[1], |settings| limit(settings, 1));
+    let lease = pool.acquire(&want(&[])).await.unwrap();
+    let watcher = Arc::new(Watcher(Arc::clone(lease.node()), AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&watcher));
+    let any = want(&[]);
+    let mut waiting = pin!(pool.acquire(&any));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(lease);
+    assert_eq!(watcher.1.load(Ordering::SeqCst), 1, "one more than were in flight at the call");
 }

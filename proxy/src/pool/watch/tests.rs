@@ -14,7 +14,7 @@ use super::super::resolve::Answer;
 use super::super::settings::{Check, HttpCheck, PoolSettings};
 use super::super::status::NodeState;
 use super::super::test::{ip, node, settings};
-use super::super::{Unavailable, Want};
+use super::super::{Outcome, Unavailable, Want};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -274,4 +274,43 @@ async fn who_waits_is_called_when_an_ejection_ends() {
     let second = pool.acquire(&ANY).await.unwrap();
     assert_eq!(second.node().id(), bad.id());
     assert_eq!(begin.elapsed().as_secs(), 10, "paused time: the ejection's own length");
+}
+
+#[tokio::test]
+async fn one_good_probe_is_enough_once_a_name_is_resolved() {
+    let web = WebNode::start().await;
+    let book = Arc::new(Book::default());
+    let mut settings = probed(&[]);
+    settings.nodes = vec![node(NodeAddress::Name { host: "web-3".to_owned(), port: web.address.port() })];
+    settings.health.interval = Duration::from_secs(3600);
+    settings.health.rise = 2;
+    let pools = Pools::with_lookup(vec![settings], Arc::clone(&book) as Arc<dyn Lookup>);
+    let _running = start(&pools);
+    until_states(&pools, &[NodeState::Down]).await;
+    let answer = Answer { addresses: vec![web.address.ip()], ttl: SECOND };
+    book.0.lock().insert("web-3".to_owned(), Ok(answer));
+    until_states(&pools, &[NodeState::Up]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_address_is_taken_when_one_refuses() {
+    let book = Arc::new(Book::default());
+    let addresses = (1..=2).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+    book.0.lock().insert("web-4".to_owned(), Ok(Answer { addresses, ttl: SECOND }));
+    let pools = Pools::with_lookup(vec![named("web-4")], book);
+    let _running = start(&pools);
+    until_states(&pools, &[NodeState::Up]).await;
+    let pool = pools.get("web").unwrap();
+    for _ in 0..4 {
+        let lease = pool.acquire(&ANY).await.unwrap();
+        let address = lease.peer().unwrap()._address.to_string();
+        assert_eq!(address, lease.peer().unwrap()._address.to_string(), "one lease, one address");
+        if address == "10.0.0.1:80" {
+            lease.report(Outcome::ConnectFailed);
+        }
+    }
+    for _ in 0..4 {
+        let lease = pool.acquire(&ANY).await.unwrap();
+        assert_eq!(lease.peer().unwrap()._address.to_string(), "10.0.0.2:80");
+    }
 }
