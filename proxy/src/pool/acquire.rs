@@ -11,9 +11,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use super::choice::Tier;
 use super::clock::after;
+use super::fired::Fired;
 use super::lease::Lease;
 use super::members::{Members, Pick};
 use super::node::Node;
@@ -65,11 +67,11 @@ pub(crate) struct Pool {
     budget: Mutex<RetryBudget>,
     ejecting: Mutex<()>,
     waited: AtomicU64,
-    queue_full: AtomicU64,
-    queue_timeouts: AtomicU64,
-    no_node: AtomicU64,
+    queue_full: Fired,
+    queue_timeouts: Fired,
+    no_node: Fired,
     retries: AtomicU64,
-    retries_refused: AtomicU64,
+    retries_refused: Fired,
 }
 
 impl Pool {
@@ -81,11 +83,11 @@ impl Pool {
             budget: Mutex::new(RetryBudget::new(now)),
             ejecting: Mutex::new(()),
             waited: AtomicU64::new(0),
-            queue_full: AtomicU64::new(0),
-            queue_timeouts: AtomicU64::new(0),
-            no_node: AtomicU64::new(0),
+            queue_full: Fired::new(now),
+            queue_timeouts: Fired::new(now),
+            no_node: Fired::new(now),
             retries: AtomicU64::new(0),
-            retries_refused: AtomicU64::new(0),
+            retries_refused: Fired::new(now),
         }
     }
 
@@ -169,12 +171,14 @@ impl Pool {
     }
 
     fn refuse(&self, why: Unavailable) -> Result<Lease, Unavailable> {
-        let counter = match why {
+        let limit = match why {
             Unavailable::QueueFull => &self.queue_full,
             Unavailable::QueueTimeout => &self.queue_timeouts,
             Unavailable::NoNode => &self.no_node,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(requests) = limit.fire(Instant::now()) {
+            warn!(pool = self.name(), requests, reason = %why, "requests got no node");
+        }
         Err(why)
     }
 
@@ -256,9 +260,13 @@ impl Pool {
     /// Whether a request may be tried once more; if so, that is taken off the retry budget.
     pub(crate) fn may_retry(&self) -> bool {
         let retry = self.members.load().settings.retry;
-        let granted = self.budget.lock().withdraw(&retry, Instant::now());
-        let counter = if granted { &self.retries } else { &self.retries_refused };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let granted = self.budget.lock().withdraw(&retry, now);
+        if granted {
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        } else if let Some(retries) = self.retries_refused.fire(now) {
+            warn!(pool = self.name(), retries, "the retry budget is spent");
+        }
         granted
     }
 
@@ -395,11 +403,11 @@ impl Pool {
             any_up: members.any_up(now),
             queued: self.queue.len(),
             waited: read(&self.waited),
-            queue_full: read(&self.queue_full),
-            queue_timeouts: read(&self.queue_timeouts),
-            no_node: read(&self.no_node),
+            queue_full: self.queue_full.count(),
+            queue_timeouts: self.queue_timeouts.count(),
+            no_node: self.no_node.count(),
             retries: read(&self.retries),
-            retries_refused: read(&self.retries_refused),
+            retries_refused: self.retries_refused.count(),
         }
     }
 }

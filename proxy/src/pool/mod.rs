@@ -13,6 +13,7 @@ pub(crate) mod addresses;
 pub(crate) mod balance;
 pub(crate) mod choice;
 mod clock;
+mod fired;
 pub(crate) mod health;
 pub(crate) mod lease;
 mod members;

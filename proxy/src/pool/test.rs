@@ -1,4 +1,7 @@
 //! Settings for the tests of this folder.
+//!
+//! Beside it, in `test/`: a certificate authority whose key is thrown away, and a certificate with its key signed by it
+//! for `node.test` and 127.0.0.1, good for a hundred years. They guard nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
