@@ -51,7 +51,10 @@ impl Lookup for SystemLookup {
         options.cache_size = 0;
         let resolver = builder.build().map_err(|error| error.to_string())?;
         let found = match timeout(LOOKUP_TIMEOUT, resolver.lookup_ip(host)).await {
-            Ok(found) => found.map_err(|error| error.to_string())?,
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) if error.is_nx_domain() => return Err("no such name".to_owned()),
+            Ok(Err(error)) if error.is_no_records_found() => return Err("the name has no address".to_owned()),
+            Ok(Err(error)) => return Err(error.to_string()),
             Err(_) => return Err(format!("no answer within {LOOKUP_TIMEOUT:?}")),
         };
         let ttl = found.valid_until().saturating_duration_since(Instant::now().into_std());
@@ -86,6 +89,14 @@ mod tests {
             (3, Duration::ZERO, 1),
         ] {
             assert_eq!(backoff(failures, most), Duration::from_secs(seconds), "{failures}");
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_are_their_own_answer() {
+        for text in ["127.0.0.1", "::1"] {
+            let answer = SystemLookup.lookup(text).await.unwrap();
+            assert_eq!(answer.addresses, [text.parse::<IpAddr>().unwrap()]);
         }
     }
 
