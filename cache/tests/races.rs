@@ -14,6 +14,7 @@ use clearcoat_cache::{
 use http::HeaderMap;
 
 const NOW: Moment = Moment::from_millis(1000);
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn store(memory_bytes: u64) -> Store {
     Store::new(Settings { memory_bytes, max_variants: 4, max_marks: 256 }, KeySecret::new([9; 16]))
@@ -37,7 +38,7 @@ fn entry(key: CacheKey, tags: &[Tag], body: Bytes) -> Entry {
         body,
         tags: tags.into(),
         stored: NOW,
-        lifetime: Lifetime { ttl: Duration::from_secs(3600), ..Lifetime::default() },
+        lifetime: Lifetime { ttl: HOUR, grace: HOUR, ..Lifetime::default() },
     })
 }
 
