@@ -14,7 +14,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{ErrorType, Result as PingoraResult};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::error::FetchError;
 use super::plan::Plan;
@@ -146,10 +146,13 @@ pub(super) async fn exchange(
         });
         tried.push(node.id());
         let again = tried.len() < pool.attempts() as usize && pool.may_retry();
-        warn!(%node, url = plan.url(), cause = failure.cause, again, "{}", failure.error);
+        let cause = failure.cause.trim();
         if !again {
+            warn!(%node, url = plan.url(), cause, tries = tried.len(), "a visitor gets an error: {}", failure.error);
             return Err(failure.error);
         }
+        // No visitor notices; that a node goes out is logged by the pool, with the reason.
+        info!(%node, url = plan.url(), cause, "trying another node: {}", failure.error);
         last = Some(failure.error);
         counters.fetch(FetchResult::Retried);
     }
