@@ -504,7 +504,8 @@ fn node_view(node: pool::NodeStatus) -> admin::NodeView {
         reason: node.reason,
         since,
         weight: node.weight,
-        effective_weight: node.effective_weight as f64,
+        // The pool counts in hundredths.
+        effective_weight: node.effective_weight as f64 / 100.0,
         backup: node.backup,
         in_flight: u64::from(node.in_flight),
         queued: 0,

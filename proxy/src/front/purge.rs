@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clearcoat_cache::Scheme;
-use clearcoat_purge::{PurgeError, apply, read};
+use clearcoat_purge::{apply, read};
 use tracing::{info, warn};
 
 use super::Front;
@@ -20,10 +20,10 @@ impl Front {
         let key = self.store.secret().key(Scheme::Http, head.host, head.target);
         let headers = forward::end_to_end(head);
         let token = head.values("x-invalidate-token").next();
-        let outcome = self.guard.check(sender, token).and_then(|pass| {
-            let request = read(method, &headers, key)?;
-            Ok(apply(self.guard.admit(pass, request), &self.store, now))
-        });
+        let outcome = self
+            .guard
+            .admit(read(method, &headers, key), sender, token)
+            .map(|admitted| apply(admitted, &self.store, now));
         match outcome {
             Ok(done) => {
                 let kind = if method == "PURGE" { PurgeKind::Url } else { PurgeKind::Tags };
@@ -37,15 +37,11 @@ impl Front {
                     micros = started.elapsed().as_micros() as u64,
                     "purged"
                 );
-                Local::plain(200, Some(done.reason.clone()), done.reason)
+                Local::plain(done.status, Some(done.reason.clone()), done.reason)
             }
             Err(error) => {
-                let status = match error {
-                    PurgeError::Denied => 405,
-                    _ => 400,
-                };
                 warn!(method, sender = sender.map(|address| address.to_string()), %error, "a purge was refused");
-                Local::plain(status, None, error.to_string())
+                Local::plain(error.status(), Some(error.reason().to_owned()), error.reason().to_owned())
             }
         }
     }
