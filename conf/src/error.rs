@@ -45,17 +45,28 @@ pub struct Place {
     pub column: usize,
 }
 
-impl Place {
-    /// The place of a byte offset in `text`; an offset past the end means the end.
-    pub(crate) fn of(text: &str, offset: usize) -> Self {
-        let offset = text.floor_char_boundary(offset);
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+/// Where the lines of a text begin, so that a file with many mistakes is not counted through for each of them.
+pub(crate) struct Lines<'a> {
+    text: &'a str,
+    /// Byte offsets, in order; the first is 0.
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        let after_newlines =
+            text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Self { text, starts: std::iter::once(0).chain(after_newlines).collect() }
+    }
+
+    /// The place of a byte offset; one past the end means the end.
+    pub(crate) fn place(&self, offset: usize) -> Place {
+        let offset = self.text.floor_char_boundary(offset);
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|index| self.starts.get(index)).copied().unwrap_or(0);
         // A byte order mark at the beginning is no character that an editor shows.
-        let line_text = before.get(line_start..).unwrap_or("").trim_start_matches('\u{feff}');
-        let column = line_text.chars().count() + 1;
-        Self { line, column }
+        let before = self.text.get(start..offset).unwrap_or("").trim_start_matches('\u{feff}');
+        Place { line, column: before.chars().count() + 1 }
     }
 }
 
@@ -161,7 +172,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, offset: usize, line: usize, column: usize) {
-        assert_eq!(Place::of(text, offset), Place { line, column }, "offset {offset} of {text:?}");
+        assert_eq!(Lines::of(text).place(offset), Place { line, column }, "offset {offset} of {text:?}");
     }
 
     #[test]

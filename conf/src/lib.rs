@@ -69,7 +69,11 @@ fn read(path: &Path) -> Result<String, (String, &'static str, Option<Place>)> {
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();
-        ("the file is not UTF-8 here".to_owned(), "save it as UTF-8", Some(Place::of(&before, before.len())))
+        (
+            "the file is not UTF-8 here".to_owned(),
+            "save it as UTF-8",
+            Some(error::Lines::of(&before).place(before.len())),
+        )
     })
 }
 

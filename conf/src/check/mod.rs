@@ -26,7 +26,7 @@ use serde::de::IntoDeserializer;
 use toml::de::DeTable;
 
 use crate::config::{Config, default};
-use crate::error::{Invalid, Mistake, Mistakes, Place};
+use crate::error::{Invalid, Lines, Mistake, Mistakes};
 use crate::file::{At, DurationText, File, SizeText};
 use crate::units;
 
@@ -57,6 +57,7 @@ pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
 /// What all steps share: the text, where its keys are, and the mistakes so far.
 struct Check<'a> {
     text: &'a str,
+    lines: Lines<'a>,
     name: &'a str,
     env: &'a dyn Fn(&str) -> Option<String>,
     /// The key of every value, by the bytes where it stands; filled by `shape`. Of a table and its first key that share
@@ -73,6 +74,7 @@ impl<'a> Check<'a> {
     fn new(text: &'a str, name: &'a str, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self {
             text,
+            lines: Lines::of(text),
             name,
             env,
             keys: HashMap::new(),
@@ -132,7 +134,7 @@ impl<'a> Check<'a> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let place = Some(Place::of(self.text, span.start));
+        let place = Some(self.lines.place(span.start));
         self.mistakes.push(Mistake {
             file: self.name.to_owned(),
             place,
@@ -178,7 +180,7 @@ impl<'a> Check<'a> {
 
     /// The line where something stands, for "as in line 5".
     fn line(&self, span: &Range<usize>) -> usize {
-        Place::of(self.text, span.start).line
+        self.lines.place(span.start).line
     }
 
     /// Reads a text value by its type's own rule; reported and `None` if that fails.

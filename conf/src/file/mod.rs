@@ -51,7 +51,7 @@ pub(crate) struct File {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListenTable {
-    /// IP address and port, or unix:/path. [::] means IPv6 only.
+    /// IP address and port, or unix:/path. An IPv6 address is IPv6 only, also the one for all interfaces.
     #[schemars(required, extend("examples" = ["0.0.0.0:80", "[::]:80", "unix:/run/clearcoat/http.sock"]))]
     pub(crate) address: Option<At<String>>,
 }
