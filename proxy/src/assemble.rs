@@ -15,7 +15,7 @@ use clearcoat_cache::{FreshnessSettings, KeySecret, Store};
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
 use http::header::HeaderName;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
@@ -151,7 +151,12 @@ fn server_conf(config: &conf::Config, threads: usize) -> ServerConf {
 
 fn listener(address: &conf::ListenAddress) -> ListenerConfig {
     let listener = match address {
-        conf::ListenAddress::Tcp(address) => ListenerConfig::tcp(address.to_string()),
+        conf::ListenAddress::Tcp(address) => {
+            // An IPv6 address is for IPv6 alone, so that `[::]:80` and `0.0.0.0:80` can stand side by side.
+            let mut options = TcpSocketOptions::default();
+            options.ipv6_only = address.is_ipv6().then_some(true);
+            ListenerConfig::tcp(address.to_string()).tcp_socket_options(options)
+        }
         // Whoever may write to the socket may speak to the nodes; pingora's default would be everybody.
         conf::ListenAddress::Unix(path) => ListenerConfig::uds(path.display().to_string())
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o660)),
@@ -164,6 +169,8 @@ fn listener(address: &conf::ListenAddress) -> ListenerConfig {
 fn check_free(address: &conf::ListenAddress) -> anyhow::Result<()> {
     match address {
         conf::ListenAddress::Tcp(address) => {
+            // With the standard library's options, which take IPv4 along where the system is set so: a little
+            // stricter than what the listener will ask for.
             std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
         }
         conf::ListenAddress::Unix(path) => {
