@@ -369,7 +369,9 @@ impl<H> FillReader<H> {
             {
                 let mut state = self.fill.state.lock();
                 let state = &mut *state;
-                let Some(position) = state.positions.get_mut(&self.number) else { return Err(FillFailed::Failed) };
+                let Some(position) = state.positions.get_mut(&self.number) else {
+                    return Err(FillFailed::Failed);
+                };
                 let start = (*position - state.dropped) as usize;
                 let mut taken = 0;
                 for chunk in state.chunks.iter().skip(start) {
@@ -505,9 +507,8 @@ mod tests {
 
         let (mut writer, reader) = lead(&fills, 2);
         writer.publish("head", Retention::Window(1000));
-        let pouring = tokio::spawn(async move {
-            while writer.pour(Bytes::from_static(&[b'x'; 600])).await.is_ok() {}
-        });
+        let pouring =
+            tokio::spawn(async move { while writer.pour(Bytes::from_static(&[b'x'; 600])).await.is_ok() {} });
         tokio::task::yield_now().await;
         drop(reader);
         pouring.await.unwrap();

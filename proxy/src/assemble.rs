@@ -113,7 +113,12 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     }
     server.add_service(edge);
 
-    let observed = Arc::new(Observer { store: store.clone(), fetcher: fetcher.clone(), pools: pools.clone(), memory: config.cache.memory });
+    let observed = Arc::new(Observer {
+        store: store.clone(),
+        fetcher: fetcher.clone(),
+        pools: pools.clone(),
+        memory: config.cache.memory,
+    });
     if let Some(settings) = &config.admin {
         let settings = admin::Settings {
             address: settings.address.clone(),
@@ -179,7 +184,12 @@ fn check_free(address: &conf::ListenAddress) -> anyhow::Result<()> {
                 anyhow::bail!("listening on {}: another process does already", path.display());
             }
             let folder = path.parent().unwrap_or(Path::new("/"));
-            anyhow::ensure!(folder.is_dir(), "listening on {}: there is no folder {}", path.display(), folder.display());
+            anyhow::ensure!(
+                folder.is_dir(),
+                "listening on {}: there is no folder {}",
+                path.display(),
+                folder.display()
+            );
         }
     }
     Ok(())
@@ -204,7 +214,11 @@ fn lane_settings(config: &conf::Config) -> LaneSettings {
             count: (limits.header_count.get() as usize).min(MAX_HEADERS),
             url_bytes: limits.url_bytes as usize,
         },
-        waits: Waits { header: limits.header_timeout, idle: limits.idle_timeout, write: limits.write_timeout },
+        waits: Waits {
+            header: limits.header_timeout,
+            idle: limits.idle_timeout,
+            write: limits.write_timeout,
+        },
         requests_per_connection: limits.requests_per_connection,
     }
 }
@@ -306,7 +320,9 @@ fn one_pool(name: &str, settings: &conf::Pool) -> anyhow::Result<pool::PoolSetti
             conf::Balance::RoundRobin => pool::Balance::RoundRobin,
             conf::Balance::LeastRequests => pool::Balance::LeastRequests,
             conf::Balance::RandomTwo => pool::Balance::RandomTwo,
-            conf::Balance::Hash { balance_factor, .. } => pool::Balance::Hash { balance_factor: *balance_factor },
+            conf::Balance::Hash { balance_factor, .. } => {
+                pool::Balance::Hash { balance_factor: *balance_factor }
+            }
         },
         health: match &health.probe {
             None => pool::HealthSettings::OFF,
@@ -412,7 +428,10 @@ impl BackgroundService for Draining {
                 break;
             }
             if tokio::time::Instant::now() >= deadline {
-                tracing::warn!(connections = open, "stopped with connections still open: shutdown_timeout is over");
+                tracing::warn!(
+                    connections = open,
+                    "stopped with connections still open: shutdown_timeout is over"
+                );
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -469,6 +488,15 @@ impl admin::Observed for Observer {
             evictions: stats.evictions,
             expirations: stats.expired,
         }
+    }
+
+    fn set_node(&self, pool: &str, node: &str, wish: admin::Wish) -> bool {
+        let state = match wish {
+            admin::Wish::Ready => pool::AdminState::Ready,
+            admin::Wish::Drain => pool::AdminState::Drain,
+            admin::Wish::Disable => pool::AdminState::Disabled,
+        };
+        self.pools.set_admin_state(pool, node, state)
     }
 
     fn ready(&self) -> admin::Readiness {

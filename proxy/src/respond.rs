@@ -112,7 +112,12 @@ mod tests {
     #[test]
     fn an_answer_of_ours_is_framed() {
         let mut output = Vec::new();
-        Local::failure(FetchError::Unavailable(Unavailable::NoNode)).write_http1(&mut output, "DATE", false, true);
+        Local::failure(FetchError::Unavailable(Unavailable::NoNode)).write_http1(
+            &mut output,
+            "DATE",
+            false,
+            true,
+        );
         assert_eq!(
             String::from_utf8_lossy(&output),
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 22\r\n\

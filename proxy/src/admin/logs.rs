@@ -1,7 +1,9 @@
 //! Setting up the log: one line per event on standard error, for people or as JSON.
 //!
 //! Pingora logs through the `log` crate; its records pass through the same filter and format. It reports every client
-//! that breaks off as an error of its own, so it is heard from `warn` upwards only and never below our own level.
+//! that breaks off as an error of its own, so it is heard from `warn` upwards only and never below our own level. Its
+//! connectors are not heard at all: what they say of a failed connection is in our own line with the node, and that a
+//! kept-alive connection was gone is nothing to tell.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal as _};
@@ -50,9 +52,9 @@ impl Level {
         match self {
             Self::Error => "error",
             Self::Warn => "warn",
-            Self::Info => "info,pingora=warn",
-            Self::Debug => "debug,pingora=warn,hickory=warn",
-            Self::Trace => "trace,pingora=warn,hickory=warn",
+            Self::Info => "info,pingora=warn,pingora_core::connectors=off",
+            Self::Debug => "debug,pingora=warn,pingora_core::connectors=off,hickory=warn",
+            Self::Trace => "trace,pingora=warn,pingora_core::connectors=off,hickory=warn",
         }
     }
 }

@@ -365,6 +365,10 @@ mod tests {
     struct Two;
 
     impl Observed for Two {
+        fn set_node(&self, _: &str, _: &str, _: crate::admin::Wish) -> bool {
+            false
+        }
+
         fn pools(&self) -> Vec<PoolView> {
             let up = NodeView {
                 name: "10.0.0.11:80".into(),

@@ -1,22 +1,24 @@
 //! What the edge tells about itself: counters, Prometheus metrics, liveness, readiness, a status document, logs.
 //!
-//! This room only looks. It owns the [`Counters`] that the data plane increments and the listener on which
+//! This room only looks, with one exception: [`nodes`] tells a pool what the operator wants of a node. It owns the [`Counters`] that the data plane increments and the listener on which
 //! everything can be read; nodes, the cache and readiness are seen through [`Observed`], which the assembly of the
 //! running parts implements. Nothing here can fail a request: increments are plain atomics, and a scrape reads
 //! without a lock that the data plane could want.
 //!
-//! Reading order: [`counters`], [`view`], [`metrics`], [`server`] with [`guard`], [`http1`], [`logs`].
+//! Reading order: [`counters`], [`view`], [`metrics`], [`server`] with [`guard`], [`nodes`], [`http1`], [`logs`].
 
 pub(crate) mod counters;
 mod guard;
 pub(crate) mod http1;
 pub(crate) mod logs;
 mod metrics;
+pub(crate) mod nodes;
 pub(crate) mod server;
 mod status;
 pub(crate) mod view;
 mod window;
 
 pub(crate) use counters::{Counters, FetchResult, Limit, PurgeKind, RequestResult};
+pub(crate) use nodes::Wish;
 pub(crate) use server::{AdminService, Extra, Settings};
 pub(crate) use view::{CacheView, Failures, NodeState, NodeView, Observed, PoolView, Readiness};

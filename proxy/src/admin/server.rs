@@ -109,6 +109,7 @@ impl AdminService {
     }
 
     /// Where it listens, with the port that was chosen for port 0.
+    #[cfg(test)]
     pub(crate) fn address(&self) -> &ListenAddress {
         &self.address
     }
@@ -301,12 +302,16 @@ impl Routes {
         let own = [
             ("GET /metrics", "for Prometheus"),
             ("GET /api/status", "the same and more as JSON"),
+            (
+                "POST /api/pools/POOL/nodes/NODE/drain",
+                "take a node out; also /disable, and /ready to give it back",
+            ),
             ("GET /live", "200 while the process runs"),
             ("GET /ready", "200 if traffic should be sent here, else 503 and why"),
         ];
         let extra = self.extra.as_ref().map(|extra| extra.index()).unwrap_or_default();
         for (route, meaning) in own.into_iter().chain(extra) {
-            text.push_str(&format!("{route:<32}{meaning}\n"));
+            text.push_str(&format!("{route:<40}{meaning}\n"));
         }
         Answer::text(200, text)
     }
@@ -337,6 +342,9 @@ impl Handler for Routes {
                 (None, "/") => read_only(&request, || self.index()),
                 (None, "/metrics") => read_only(&request, || self.metrics()),
                 (None, "/api/status") => read_only(&request, || self.status()),
+                (None, path) if path.starts_with("/api/pools/") => {
+                    super::nodes::answer(&request, &*self.observed).unwrap_or_else(not_found)
+                }
                 (None, _) => match &self.extra {
                     Some(extra) => extra.answer(&request).await.unwrap_or_else(not_found),
                     None => not_found(),
@@ -382,6 +390,10 @@ mod tests {
         fn ready(&self) -> Readiness {
             self.0.clone()
         }
+
+        fn set_node(&self, pool: &str, node: &str, _: crate::admin::Wish) -> bool {
+            (pool, node) == ("web", "a:80")
+        }
     }
 
     struct Bell;
@@ -418,6 +430,10 @@ mod tests {
         let routes = routes(Readiness::Ready, None);
         for (method, path, status, part) in [
             ("GET", "/", 200, "POST /bell"),
+            ("POST", "/api/pools/web/nodes/a:80/drain", 200, "done"),
+            ("POST", "/api/pools/web/nodes/b:80/drain", 404, "no node b:80"),
+            ("POST", "/api/pools/web/nodes/a:80/destroy", 404, "nothing here"),
+            ("GET", "/api/pools/web/nodes/a:80/drain", 405, "POST"),
             ("HEAD", "/", 200, ""),
             ("GET", "/metrics", 200, "clearcoat_requests_total{result=\"hit\"} 0"),
             ("GET", "/api/status", 200, "\"state\": \"ejected\""),

@@ -13,6 +13,9 @@ pub(crate) trait Observed: Send + Sync {
 
     /// Whether traffic should be sent here.
     fn ready(&self) -> Readiness;
+
+    /// Tells a pool what the operator wants of a node; whether there is such a node.
+    fn set_node(&self, pool: &str, node: &str, wish: super::nodes::Wish) -> bool;
 }
 
 /// Whether a balancer in front of us should send traffic here.
@@ -78,13 +81,6 @@ pub(crate) struct NodeView {
 /// Failures by kind, such as `("connect", 3)`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Failures(pub(crate) Vec<(&'static str, u64)>);
-
-impl Failures {
-    /// Failures of every kind.
-    pub(crate) fn total(&self) -> u64 {
-        self.0.iter().map(|(_, number)| number).sum()
-    }
-}
 
 impl Serialize for Failures {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -169,13 +169,8 @@ async fn attempt(plan: &Plan, lease: Lease, connector: &Connector) -> Result<Exc
     match result {
         Ok((head, held, session, peer, ended)) => {
             let timeouts = plan.pool.timeouts();
-            let rest = Rest {
-                session,
-                peer,
-                lease,
-                between_bytes: timeouts.between_bytes,
-                idle: timeouts.idle,
-            };
+            let rest =
+                Rest { session, peer, lease, between_bytes: timeouts.between_bytes, idle: timeouts.idle };
             let rest = if ended {
                 rest.finish(connector).await;
                 None
@@ -207,7 +202,8 @@ async fn ask(plan: &Plan, lease: &Lease, connector: &Connector, started: Instant
     let (mut session, reused) = match connect {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => {
-            let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+            let timed_out =
+                matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
             let kind = if timed_out { FetchError::TimedOut } else { FetchError::ConnectFailed };
             return Err(fail(kind, error.to_string()));
         }
@@ -230,10 +226,13 @@ async fn ask(plan: &Plan, lease: &Lease, connector: &Connector, started: Instant
         Ok(Err(error)) => {
             let mut failure = failure_of(&error);
             // Nothing came back on a kept connection: the node had closed it before the request reached it.
-            failure.stale_connection = reused && session.get_status().is_none() && error.etype() != &ErrorType::ReadTimedout;
+            failure.stale_connection =
+                reused && session.get_status().is_none() && error.etype() != &ErrorType::ReadTimedout;
             return Err(failure);
         }
-        Err(_) => return Err(fail(FetchError::TimedOut, format!("no answer within {:?}", timeouts.first_byte))),
+        Err(_) => {
+            return Err(fail(FetchError::TimedOut, format!("no answer within {:?}", timeouts.first_byte)));
+        }
     }
     let Some(head) = session.resp_header().cloned() else {
         return Err(fail(FetchError::Broken, "there is no head".into()));
@@ -289,7 +288,8 @@ fn failure_of(error: &pingora_error::Error) -> Failure {
 
 /// The request as the node gets it.
 fn request_header(plan: &Plan) -> PingoraResult<RequestHeader> {
-    let mut header = RequestHeader::build(plan.method(), plan.target.as_bytes(), Some(plan.headers.len() + 8))?;
+    let mut header =
+        RequestHeader::build(plan.method(), plan.target.as_bytes(), Some(plan.headers.len() + 8))?;
     for (name, value) in &plan.headers {
         header.append_header(name.clone(), value.clone())?;
     }

@@ -102,7 +102,8 @@ impl Fetcher {
         };
         let verdict = self.judge(plan, head.status, &head.headers);
         let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp);
-        let mut keeps = answer.shared && answer.length.is_none_or(|length| length <= self.settings.max_entry_bytes);
+        let mut keeps =
+            answer.shared && answer.length.is_none_or(|length| length <= self.settings.max_entry_bytes);
         if answer.shared && !keeps {
             self.counters.limit(Limit::EntrySize);
         }
@@ -191,7 +192,9 @@ impl Fetcher {
                 self.note_uncacheable(plan);
                 (false, Some("too many tags"), None)
             }
-            (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) => (true, None, Some(lifetime)),
+            (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) => {
+                (true, None, Some(lifetime))
+            }
         };
         let vary = VarySpec::parse(&head.headers).map(Arc::new);
         let variant = match &vary {
@@ -201,7 +204,10 @@ impl Fetcher {
         let unwanted: &[HeaderName] =
             if self.settings.keep_tag_headers { &[] } else { &self.settings.tag_headers };
         let number = |name: HeaderName| {
-            head.headers.get(name).and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok())
+            head.headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|text| text.trim().parse().ok())
         };
         let answer = Answer {
             status: head.status,

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use clearcoat_cache::vary::EncodingClass;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use pingora_error::Result;
@@ -51,8 +52,7 @@ pub(crate) fn end_to_end(head: &Head<'_, '_>) -> HeaderMap {
             headers.remove(name.as_str());
         }
     }
-    let dropped: Vec<HeaderName> =
-        headers.keys().filter(|name| is_not_for_nodes(name)).cloned().collect();
+    let dropped: Vec<HeaderName> = headers.keys().filter(|name| is_not_for_nodes(name)).cloned().collect();
     for name in dropped {
         headers.remove(name);
     }
@@ -83,6 +83,12 @@ pub(crate) fn complete(
     if caching != Caching::Bypass {
         for name in &PARTIAL {
             header.remove_header(name);
+        }
+        // The cache tells clients apart by the classes of codings they take; the node is asked for one of these, lest
+        // it choose a coding that others of the class cannot read.
+        match EncodingClass::of(&header.headers).as_header_value() {
+            Some(codings) => header.insert_header(header::ACCEPT_ENCODING, codings)?,
+            None => drop(header.remove_header(&header::ACCEPT_ENCODING)),
         }
     }
     header.insert_header(header::HOST, host)?;

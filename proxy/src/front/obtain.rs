@@ -36,7 +36,8 @@ impl Front {
             let (reader, collapsed) = match self.fetcher.fills.join(key) {
                 Joined::Leader(writer, reader) => {
                     // A fill may have ended between our look-up and our joining: then the store has it.
-                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now()) {
+                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now())
+                    {
                         writer.withdraw();
                         return Ok(Obtained::Entry(entry));
                     }
@@ -61,7 +62,8 @@ impl Front {
                 Ok(head) => head,
                 // The one who was to fetch found that it need not: look again.
                 Err(FillFailed::Withdrawn) => {
-                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now()) {
+                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now())
+                    {
                         return Ok(Obtained::Entry(entry));
                     }
                     continue;
@@ -85,7 +87,8 @@ impl Front {
                         Some(vary) => vary.variant(self.store.secret(), &plan.headers),
                         None => answer.variant,
                     };
-                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now()) {
+                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now())
+                    {
                         return Ok(Obtained::Entry(entry));
                     }
                 }

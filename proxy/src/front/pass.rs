@@ -67,7 +67,9 @@ impl PassRoad {
     fn check_body(&self, bytes: u64) -> Result<()> {
         if self.max_body.is_some_and(|most| bytes > most) {
             self.counters.limit(Limit::BodyBytes);
-            return Err(Error::explain(ErrorType::HTTPStatus(413), "the request body is too large").into_down());
+            return Err(
+                Error::explain(ErrorType::HTTPStatus(413), "the request body is too large").into_down()
+            );
         }
         Ok(())
     }
@@ -186,9 +188,10 @@ impl ProxyHttp for PassRoad {
         self.counters.fetch(if timed_out { FetchResult::TimedOut } else { FetchResult::ConnectFailed });
         Self::settle_lease(ctx, if timed_out { Outcome::TimedOut } else { Outcome::ConnectFailed });
         ctx.failure = Some(failure);
-        let again = ctx.pool.as_ref().is_some_and(|pool| {
-            ctx.tried.len() < pool.attempts() as usize && pool.may_retry()
-        });
+        let again = ctx
+            .pool
+            .as_ref()
+            .is_some_and(|pool| ctx.tried.len() < pool.attempts() as usize && pool.may_retry());
         if again {
             self.counters.fetch(FetchResult::Retried);
         }
@@ -223,9 +226,10 @@ impl ProxyHttp for PassRoad {
             && session.response_written().is_none()
             && !session.as_ref().retry_buffer_truncated();
         let again = repeatable
-            && ctx.pool.as_ref().is_some_and(|pool| {
-                ctx.tried.len() < pool.attempts() as usize && pool.may_retry()
-            });
+            && ctx
+                .pool
+                .as_ref()
+                .is_some_and(|pool| ctx.tried.len() < pool.attempts() as usize && pool.may_retry());
         if again {
             self.counters.fetch(FetchResult::Retried);
         }
@@ -294,7 +298,11 @@ impl ProxyHttp for PassRoad {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Passing) -> FailToProxy {
         let local = match (ctx.failure, error.esource(), error.etype()) {
             (Some(failure), _, _) => Local::failure(failure),
-            (None, ErrorSource::Downstream, ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed) => {
+            (
+                None,
+                ErrorSource::Downstream,
+                ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+            ) => {
                 // Nobody is there to hear it.
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }

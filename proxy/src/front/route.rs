@@ -130,9 +130,10 @@ impl RouteTable {
         self.exact
             .get(name)
             .or_else(|| {
-                let found = self.below.iter().find(|(suffix, _)| {
-                    name.len() > suffix.len() && name.ends_with(suffix.as_bytes())
-                });
+                let found = self
+                    .below
+                    .iter()
+                    .find(|(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix.as_bytes()));
                 found.map(|(_, site)| site)
             })
             .or(self.any.as_ref())
@@ -155,7 +156,12 @@ fn plain_name<'a>(host: &[u8], room: &'a mut [u8; 256]) -> Option<&'a [u8]> {
 
 impl HashOn {
     /// The number that stands for this request. Not keyed: all edges have to agree on it.
-    pub(crate) fn number(&self, target: &[u8], headers: &dyn SelectingHeaders, client: Option<IpAddr>) -> u64 {
+    pub(crate) fn number(
+        &self,
+        target: &[u8],
+        headers: &dyn SelectingHeaders,
+        client: Option<IpAddr>,
+    ) -> u64 {
         let hasher = SipHasher13::new();
         match self {
             Self::Path => hasher.hash(target),

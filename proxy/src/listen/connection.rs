@@ -69,9 +69,9 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, waits: Waits, shutdown: &ShutdownWatch) -> Self {
-        let client = stream
-            .get_socket_digest()
-            .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip())));
+        let client = stream.get_socket_digest().and_then(|digest| {
+            digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip()))
+        });
         let mut watch = shutdown.clone();
         Self {
             stream,
@@ -232,7 +232,11 @@ async fn progress(wait: Duration, write: impl Future<Output = io::Result<usize>>
 }
 
 /// Reads what is there into the room that the caller has reserved.
-fn poll_read(stream: &mut Stream, input: &mut BytesMut, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn poll_read(
+    stream: &mut Stream,
+    input: &mut BytesMut,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     // The future holds nothing between polls, so making it anew each time loses nothing.
     std::pin::pin!(stream.read_buf(input)).poll(context)
 }

@@ -85,8 +85,6 @@ pub(crate) struct Head<'b, 'h> {
     pub(crate) host: &'b [u8],
     /// Path and query in origin-form, or `*`.
     pub(crate) target: &'b [u8],
-    /// The target came in absolute-form.
-    pub(crate) absolute_form: bool,
     /// HTTP/1.1, not 1.0.
     pub(crate) version_11: bool,
     /// The connection ends after this request.
@@ -118,7 +116,10 @@ impl SelectingHeaders for Head<'_, '_> {
 impl Head<'_, '_> {
     /// The values of all lines of this name, in order.
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+        self.headers
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
     }
 }
 
@@ -131,21 +132,33 @@ pub(crate) const fn lines<'b>() -> Lines<'b> {
 }
 
 /// Reads the head at the start of `bytes`.
-pub(crate) fn parse<'b, 'h>(bytes: &'b [u8], lines: &'h mut Lines<'b>, limits: &HeadLimits) -> Parsed<'b, 'h> {
+pub(crate) fn parse<'b, 'h>(
+    bytes: &'b [u8],
+    lines: &'h mut Lines<'b>,
+    limits: &HeadLimits,
+) -> Parsed<'b, 'h> {
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, lines) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => {
-            return if bytes.len() >= limits.bytes { Parsed::Refused(too_large(bytes, limits)) } else { Parsed::Partial };
+            return if bytes.len() >= limits.bytes {
+                Parsed::Refused(too_large(bytes, limits))
+            } else {
+                Parsed::Partial
+            };
         }
         Err(error) => {
             return Parsed::Refused(match error {
                 httparse::Error::TooManyHeaders => Refusal::TooManyLines,
                 httparse::Error::Version => Refusal::Version,
                 httparse::Error::HeaderName => Refusal::Malformed("a header name is not a token"),
-                httparse::Error::HeaderValue => Refusal::Malformed("a header value has bytes that it may not have"),
+                httparse::Error::HeaderValue => {
+                    Refusal::Malformed("a header value has bytes that it may not have")
+                }
                 httparse::Error::NewLine => Refusal::Malformed("a line does not end in CR LF"),
-                httparse::Error::Token | httparse::Error::Status => Refusal::Malformed("this is not a request line"),
+                httparse::Error::Token | httparse::Error::Status => {
+                    Refusal::Malformed("this is not a request line")
+                }
             });
         }
     };
@@ -176,7 +189,6 @@ pub(crate) fn parse<'b, 'h>(bytes: &'b [u8], lines: &'h mut Lines<'b>, limits: &
             },
             host: facts.host,
             target: facts.target,
-            absolute_form: facts.absolute_form,
             version_11: version == 1,
             close: facts.close,
             upgrade: facts.upgrade,
@@ -203,7 +215,6 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 struct Facts<'b> {
     host: &'b [u8],
     target: &'b [u8],
-    absolute_form: bool,
     close: bool,
     upgrade: bool,
     framing: Framing,
@@ -259,7 +270,7 @@ fn examine<'b>(
     if chunked && !version_11 {
         return Err(Refusal::Malformed("HTTP/1.0 knows no Transfer-Encoding"));
     }
-    let (named, target, absolute_form) = split_target(method, target)?;
+    let (named, target) = split_target(method, target)?;
     let host = match (named, host) {
         (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
             return Err(Refusal::Malformed("the target and the Host line name different hosts"));
@@ -277,7 +288,7 @@ fn examine<'b>(
         (false, Some(length)) if length > 0 => Framing::Length(length),
         (false, _) => Framing::None,
     };
-    Ok(Facts { host, target, absolute_form, close, upgrade, framing })
+    Ok(Facts { host, target, close, upgrade, framing })
 }
 
 /// One decimal number; no sign, no list, no white space inside (RFC 9110 section 8.6).
@@ -289,8 +300,8 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
         .ok_or(Refusal::Malformed("Content-Length is not one number"))
 }
 
-/// Host (of an absolute-form target), origin-form target, whether it was absolute (RFC 9112 section 3.2).
-fn split_target<'b>(method: &str, target: &'b str) -> Result<(Option<&'b [u8]>, &'b [u8], bool), Refusal> {
+/// Host (of an absolute-form target) and origin-form target (RFC 9112 section 3.2).
+fn split_target<'b>(method: &str, target: &'b str) -> Result<(Option<&'b [u8]>, &'b [u8]), Refusal> {
     let bytes = target.as_bytes();
     if method == "CONNECT" {
         return Err(Refusal::MethodNotAllowed);
@@ -300,7 +311,7 @@ fn split_target<'b>(method: &str, target: &'b str) -> Result<(Option<&'b [u8]>, 
         return Err(Refusal::Malformed("the target has bytes that have to be escaped"));
     }
     if bytes.first() == Some(&b'/') || (bytes == b"*" && method == "OPTIONS") {
-        return Ok((None, bytes, false));
+        return Ok((None, bytes));
     }
     let rest = ["http://", "https://"]
         .iter()
@@ -312,9 +323,9 @@ fn split_target<'b>(method: &str, target: &'b str) -> Result<(Option<&'b [u8]>, 
         })
         .ok_or(Refusal::Malformed("the target is neither a path nor a URL"))?;
     match memchr::memchr2(b'/', b'?', rest) {
-        Some(at) if rest[at] == b'/' => Ok((Some(&rest[..at]), &rest[at..], true)),
+        Some(at) if rest[at] == b'/' => Ok((Some(&rest[..at]), &rest[at..])),
         Some(_) => Err(Refusal::Malformed("the target has a query but no path")),
-        None => Ok((Some(rest), b"/", true)),
+        None => Ok((Some(rest), b"/")),
     }
 }
 
@@ -375,7 +386,10 @@ mod tests {
     #[test]
     fn sound_heads_are_read() {
         check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a / None");
-        check("GET /x?y HTTP/1.1\r\nhost: a:80\r\nConnection: keep-alive, Close\r\n\r\n", "a:80 /x?y None close");
+        check(
+            "GET /x?y HTTP/1.1\r\nhost: a:80\r\nConnection: keep-alive, Close\r\n\r\n",
+            "a:80 /x?y None close",
+        );
         check("GET / HTTP/1.0\r\n\r\n", " / None close");
         check("GET http://a/b HTTP/1.1\r\nHost: A\r\n\r\n", "a /b None");
         check("GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", "a / None");
@@ -406,7 +420,10 @@ mod tests {
         check("GET / HTTP/1.1\r\nHost: a\r\nX: y\n\r\n", "a line does not end in CR LF");
         check("GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", "a header name is not a token");
         check("GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n folded\r\n\r\n", "a header name is not a token");
-        check("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", "a header value has bytes that it may not have");
+        check(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+            "a header value has bytes that it may not have",
+        );
         check("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "there are two Host lines");
         check("GET / HTTP/1.1\r\n\r\n", "there is no Host line");
         for host in ["", "a b", "a/b", "a@b", "a:b", "a:123456", "[::1", "[::1]x", "é", "a,b", "::1"] {
@@ -427,10 +444,16 @@ mod tests {
     fn limits_hold() {
         let many: String = (0..10).map(|line| format!("X{line}: y\r\n")).collect();
         check(&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), "the request head has too many lines");
-        check(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100)), "the request target is too long");
+        check(
+            &format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100)),
+            "the request target is too long",
+        );
         check(&format!("GET /{}", "x".repeat(1000)), "the request target is too long");
         check(&format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(1000)), "the request head has too many bytes");
-        check(&format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1000)), "the request head has too many bytes");
+        check(
+            &format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1000)),
+            "the request head has too many bytes",
+        );
     }
 
     proptest! {

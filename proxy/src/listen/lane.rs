@@ -59,7 +59,12 @@ enum Turn {
     Wait,
     Refuse(Refusal),
     /// A request, with what has to be known of it when its head is gone.
-    Take { step: Step, length: usize, window: Window, terms: Terms },
+    Take {
+        step: Step,
+        length: usize,
+        window: Window,
+        terms: Terms,
+    },
 }
 
 #[async_trait]
@@ -70,10 +75,9 @@ impl ServerApp for Lane {
             front.counters.limit(Limit::Connections);
             return None;
         };
-        front.counters.connection_opened();
+        let _open = front.counters.connection();
         let connection = Connection::new(stream, self.settings.waits, shutdown);
         self.run(connection, shutdown).await;
-        front.counters.connection_closed();
         None
     }
 
@@ -97,7 +101,8 @@ impl Lane {
                         Received::End => return,
                         Received::Draining => return connection.close().await,
                         Received::Late => {
-                            let limit = if partial || served == 0 { Limit::HeaderTimeout } else { Limit::Idle };
+                            let limit =
+                                if partial || served == 0 { Limit::HeaderTimeout } else { Limit::Idle };
                             self.front.counters.limit(limit);
                             if partial {
                                 self.refuse(&mut connection, &Local::too_slow());
@@ -170,10 +175,7 @@ impl Lane {
             head_only: head.method == Method::Head,
             version_11: head.version_11,
             arrived,
-            close: head.close
-                || unread_body
-                || (last > 0 && served + 1 >= last)
-                || connection.is_draining(),
+            close: head.close || unread_body || (last > 0 && served + 1 >= last) || connection.is_draining(),
         };
         Turn::Take { step, length: head.length, window: window(&head), terms }
     }
@@ -207,6 +209,7 @@ impl Lane {
 
     async fn fetch(&self, connection: &mut Connection, plan: Plan, terms: Terms, started: Instant) -> Next {
         let counters = &self.front.counters;
+        let _in_flight = counters.in_flight();
         // Answers to earlier requests do not wait for this one.
         if connection.flush().await.is_err() {
             return self.client_gone(started);
@@ -269,6 +272,7 @@ impl Lane {
         close: bool,
         shutdown: &ShutdownWatch,
     ) -> Option<Connection> {
+        let _in_flight = self.front.counters.in_flight();
         let input = std::mem::take(&mut connection.input);
         let rewound = Rewound::new(connection.stream, input, window);
         let mut session = ServerSession::new_http1(Box::new(rewound));

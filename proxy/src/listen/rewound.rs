@@ -13,8 +13,8 @@ use bytes::{Buf, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
-    UniqueID, UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -201,7 +201,8 @@ mod tests {
         stream.read_exact(&mut request).await.unwrap();
         assert_eq!(&request, b"head+body");
         // Watching for the end keeps what comes behind.
-        let watch = tokio::time::timeout(std::time::Duration::from_millis(50), stream.read(&mut request)).await;
+        let watch =
+            tokio::time::timeout(std::time::Duration::from_millis(50), stream.read(&mut request)).await;
         assert!(watch.is_err(), "the next request is not given out");
         let (_, rest) = stream.into_rest().unwrap();
         assert_eq!(&rest[..], b"GET /next");

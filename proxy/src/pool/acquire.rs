@@ -159,6 +159,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`Unavailable`], never [`Unavailable::QueueTimeout`].
+    #[cfg(test)]
     pub(crate) fn try_acquire(self: &Arc<Self>, want: &Want<'_>) -> Result<Lease, Unavailable> {
         if self.queue.len() > 0 {
             return self.refuse(Unavailable::QueueFull);
@@ -311,25 +312,11 @@ impl Pool {
         self.members.load().any_up(Instant::now())
     }
 
-    /// The node that `hash` points to among those that are up: the same on every edge that sees the same nodes up.
-    pub(crate) fn rendezvous(&self, hash: u64) -> Option<NodeId> {
-        self.members.load().rendezvous(hash, Instant::now())
-    }
-
     /// The node whose address reads `address`.
     pub(crate) fn node(&self, address: &str) -> Option<Arc<Node>> {
         let members = self.members.load();
         let found = members.list.iter().find(|member| member.node.to_string() == address)?;
         Some(Arc::clone(&found.node))
-    }
-
-    /// Whether `id` is a node of this pool that is up, drained or not: whether a pin to it holds.
-    pub(crate) fn is_up(&self, id: NodeId) -> bool {
-        let now = Instant::now();
-        self.members.load().find(id).is_some_and(|member| match member.node.state(now) {
-            NodeState::Up | NodeState::SlowStart | NodeState::Draining => true,
-            NodeState::Unknown | NodeState::Down | NodeState::Ejected | NodeState::Disabled => false,
-        })
     }
 
     /// Whether every node was probed at least once and one is up.

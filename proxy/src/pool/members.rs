@@ -77,11 +77,6 @@ impl Members {
         Self { settings, list, rotation }
     }
 
-    /// The node called `id`, if the pool has it.
-    pub(super) fn find(&self, id: NodeId) -> Option<&Member> {
-        self.list.iter().find(|member| member.node.id() == id)
-    }
-
     /// Whether a node is up, drained ones included.
     pub(super) fn any_up(&self, now: Instant) -> bool {
         self.list.iter().any(|member| match member.node.standing(now) {
@@ -127,21 +122,6 @@ impl Members {
         let rotate = |candidates: &[Candidate]| balance::round_robin(candidates, &mut self.rotation.lock());
         balance::choose(balance, want.hash, &candidates, rotate, &mut fastrand::Rng::new())
             .map_or(Pick::Full, Pick::Member)
-    }
-
-    /// The node that `hash` points to among those that are up, whatever the pool's balance: what edges agree on without
-    /// asking each other.
-    pub(super) fn rendezvous(&self, hash: u64, now: Instant) -> Option<NodeId> {
-        let want = Want { hash: None, tried: &[], idempotent: true };
-        let views = self.views(&want, now);
-        let tier = Tier::best(&views, true);
-        let mut candidates = self.candidates(|index| tier.includes(&views[index]), now);
-        for candidate in &mut candidates {
-            // Edges see slow starts begin at different moments, so the configured weight decides here.
-            candidate.weight = u64::from(self.list[candidate.index].weight.max(1));
-        }
-        let index = balance::highest(candidates.iter(), hash)?;
-        Some(self.list[index].node.id())
     }
 
     fn pinned(&self, id: NodeId, want: &Want<'_>, now: Instant) -> Option<Pick> {

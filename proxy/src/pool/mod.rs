@@ -41,13 +41,12 @@ use tokio::time::Instant;
 
 pub(crate) use acquire::{Pool, Unavailable, Want};
 pub(crate) use lease::{Lease, Outcome};
-pub(crate) use node::Node;
-pub(crate) use peer::PeerError;
+
 pub(crate) use settings::{
-    BadCas, Balance, BodyPattern, Check, HealthSettings, HttpCheck, NodeAddress, NodeId, NodeSettings,
-    NodeTls, PassiveSettings, PoolSettings, RetrySettings, Timeouts, TrustedCas,
+    Balance, BodyPattern, Check, HealthSettings, HttpCheck, NodeAddress, NodeId, NodeSettings, NodeTls,
+    PassiveSettings, PoolSettings, RetrySettings, Timeouts, TrustedCas,
 };
-pub(crate) use status::{AdminState, Failures, NodeState, NodeStatus, PoolStatus};
+pub(crate) use status::{AdminState, NodeState, NodeStatus, PoolStatus};
 
 use resolve::{Lookup, SystemLookup};
 
@@ -115,11 +114,6 @@ impl Pools {
     /// Whether every pool was probed once and has a node that is up.
     pub(crate) fn ready(&self) -> bool {
         self.current.load().values().all(|pool| pool.is_ready())
-    }
-
-    /// Drains the node whose address reads `node`, or ends that. Tells whether there is such a node.
-    pub(crate) fn set_drain(&self, pool: &str, node: &str, drain: bool) -> bool {
-        self.set_admin_state(pool, node, if drain { AdminState::Drain } else { AdminState::Ready })
     }
 
     /// Sets what the operator wants of the node whose address reads `node`. Tells whether there is such a node.

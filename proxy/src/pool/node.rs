@@ -132,6 +132,7 @@ impl Node {
     }
 
     /// Why it is in its state; empty if there is nothing to say.
+    #[cfg(test)]
     pub(crate) fn reason(&self) -> String {
         self.record.lock().reason.clone()
     }

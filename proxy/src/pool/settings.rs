@@ -172,6 +172,7 @@ impl HttpCheck {
     pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 
     /// `GET path`, good with any status from 200 to 399.
+    #[cfg(test)]
     pub(crate) fn get(path: &str) -> Self {
         Self {
             method: http::Method::GET,

@@ -108,10 +108,6 @@ pub(crate) enum NodeState {
 }
 
 impl NodeState {
-    /// Every state, for metrics that show each as 0 or 1.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Unknown, Self::Up, Self::SlowStart, Self::Down, Self::Ejected, Self::Draining, Self::Disabled];
-
     /// One word, as on the status page and in metric labels.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

@@ -73,14 +73,12 @@ async fn a_pin_holds_while_its_node_is_up() {
     let pool = pool(&[1, 2], |settings| limit(settings, 1));
     let pin = NodeId::of(&ip(1));
     pool.set_admin_state(&ip(1).to_string(), AdminState::Drain);
-    assert!(pool.is_up(pin));
     let lease = pool.acquire_at(Some(pin), &want(&[])).await.unwrap();
     assert_eq!(last(&lease), 1, "a drained node keeps its sessions");
     assert_eq!(pool.acquire_at(Some(pin), &want(&[])).await.unwrap_err(), Unavailable::QueueTimeout);
     drop(lease);
     assert_eq!(last(&pool.acquire_at(Some(pin), &want(&[pin])).await.unwrap()), 2);
     pool.set_admin_state(&ip(1).to_string(), AdminState::Disabled);
-    assert!(!pool.is_up(pin));
     assert_eq!(last(&pool.acquire_at(Some(pin), &want(&[])).await.unwrap()), 2);
 }
 
@@ -323,7 +321,6 @@ async fn a_hash_keeps_to_its_node_and_edges_agree() {
         let want = Want { hash: Some(hash), ..want(&[]) };
         let node = one.try_acquire(&want).unwrap().node().id();
         assert_eq!(other.try_acquire(&want).unwrap().node().id(), node);
-        assert_eq!(one.rendezvous(hash), Some(node));
         assert_ne!(one.try_acquire(&Want { tried: &[node], ..want }).unwrap().node().id(), node);
     }
 }
