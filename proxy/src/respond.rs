@@ -120,9 +120,9 @@ mod tests {
         );
         assert_eq!(
             String::from_utf8_lossy(&output),
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 22\r\n\
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 19\r\n\
              Date: DATE\r\nCache-Status: clearcoat; fwd=miss\r\nRetry-After: 5\r\nConnection: close\r\n\r\n\
-             no node can be had now\n"
+             no node can be had\n"
         );
     }
 }

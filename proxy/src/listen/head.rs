@@ -464,8 +464,9 @@ mod tests {
         }
 
         #[test]
-        fn a_sound_head_broken_anywhere_never_panics(at in 0usize..60, byte in any::<u8>()) {
+        fn a_sound_head_broken_anywhere_never_panics(at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
             let mut text = b"POST /path?query HTTP/1.1\r\nHost: a.b\r\nContent-Length: 5\r\n\r\n".to_vec();
+            let at = at.index(text.len());
             text[at] = byte;
             let mut room = lines();
             let _ = parse(&text, &mut room, &LIMITS);
