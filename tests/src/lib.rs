@@ -1,1 +1,36 @@
-//! Harness and end-to-end suite of Clearcoat, over the wire.
+//! Harness of the end-to-end suite: real processes, real sockets, nothing mocked inside the product.
+//!
+//! What it is not: a client or server library. Everything here speaks just enough HTTP/1.1 to be *stricter* than a browser (the
+//! client refuses an answer whose framing is doubtful) and *worse* than a web server (a node can stall, lie, cut and vanish).
+//!
+//! Where to start reading: [`proxy`] starts the binary under test, [`node`] is a web node under the test's control, [`real`] are
+//! nginx and PHP, [`client`] talks to any of them, [`purge`] invalidates, [`load`] keeps asking. [`wait`] replaces sleeping,
+//! [`ports`] hands out ports, [`process`] ends children, [`metrics`] reads what the proxy counts, [`wire`] frames bytes.
+//!
+//! A failed expectation of the harness itself is a panic with a sentence in it: a test has nobody to return an error to.
+
+pub mod client;
+pub mod load;
+pub mod metrics;
+pub mod node;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod purge;
+pub mod real;
+pub mod wait;
+pub mod wire;
+
+pub use client::{Answer, Connection, Request, Served};
+pub use load::{Load, Report};
+pub use metrics::Metrics;
+pub use node::{Gate, Node, Page};
+pub use proxy::{Proxy, Setup};
+
+use std::net::SocketAddr;
+
+/// Something that can stand in a pool's `nodes` list.
+pub trait Address {
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+}
