@@ -61,6 +61,10 @@ impl fmt::Display for Report {
 struct Shared {
     address: SocketAddr,
     targets: Vec<(Request, Option<Bytes>)>,
+    /// Turns are handed out from here, so that connections share the targets instead of repeating them.
+    turn: AtomicUsize,
+    /// Turns in all; without an end if the load goes on until it is stopped.
+    turns: usize,
     stopping: AtomicBool,
     answered: AtomicUsize,
     report: Mutex<Report>,
@@ -74,23 +78,46 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `connections` that ask for `targets` in turn, each beginning elsewhere. A target's body is compared where one is given.
+    /// Starts `connections` that take `targets` in turn, over and over, until [`Load::stop`]. A target's body is compared where one
+    /// is given.
     pub fn start(
         address: SocketAddr,
         connections: usize,
         targets: impl IntoIterator<Item = (Request, Option<Bytes>)>,
     ) -> Self {
+        Self::begin(address, connections, targets.into_iter().collect(), usize::MAX)
+    }
+
+    /// Starts `connections` that share `targets` among them, each target once; see [`Load::finish`].
+    pub fn once(
+        address: SocketAddr,
+        connections: usize,
+        targets: impl IntoIterator<Item = (Request, Option<Bytes>)>,
+    ) -> Self {
+        let targets: Vec<_> = targets.into_iter().collect();
+        let turns = targets.len();
+        Self::begin(address, connections, targets, turns)
+    }
+
+    fn begin(
+        address: SocketAddr,
+        connections: usize,
+        targets: Vec<(Request, Option<Bytes>)>,
+        turns: usize,
+    ) -> Self {
         let shared = Arc::new(Shared {
             address,
-            targets: targets.into_iter().collect(),
+            targets,
+            turn: AtomicUsize::new(0),
+            turns,
             stopping: AtomicBool::new(false),
             answered: AtomicUsize::new(0),
             report: Mutex::default(),
         });
         assert!(!shared.targets.is_empty(), "a load asks for something");
         let mut tasks = JoinSet::new();
-        for number in 0..connections {
-            tasks.spawn(ask_on(Arc::clone(&shared), number));
+        for _ in 0..connections {
+            tasks.spawn(ask_on(Arc::clone(&shared)));
         }
         Self { shared, connections: tasks }
     }
@@ -103,8 +130,13 @@ impl Load {
     }
 
     /// Lets every request under way finish, and tells what came.
-    pub async fn stop(mut self) -> Report {
+    pub async fn stop(self) -> Report {
         self.shared.stopping.store(true, Ordering::SeqCst);
+        self.finish().await
+    }
+
+    /// Waits until every target of [`Load::once`] had its turn, and tells what came.
+    pub async fn finish(mut self) -> Report {
         wait::soon("the load's last answers", async {
             while self.connections.join_next().await.is_some() {}
         })
@@ -127,12 +159,14 @@ impl Shared {
     }
 }
 
-async fn ask_on(shared: Arc<Shared>, number: usize) {
+async fn ask_on(shared: Arc<Shared>) {
     let mut connection: Option<Connection> = None;
-    let mut turn = number;
     while !shared.stopping.load(Ordering::SeqCst) {
+        let turn = shared.turn.fetch_add(1, Ordering::SeqCst);
+        if turn >= shared.turns {
+            return;
+        }
         let (request, expected) = &shared.targets[turn % shared.targets.len()];
-        turn += 1;
         let started = Instant::now();
         let mut used = match connection.take() {
             Some(used) => used,

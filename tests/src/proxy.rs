@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::client::{self, Answer, Connection, Request};
+use crate::client::{self, Answer, Connection, Crowd, Request};
 use crate::node::HEALTH_PATH;
 use crate::ports::Port;
 use crate::process::{Process, Signal};
@@ -56,6 +56,13 @@ impl Setup {
     #[must_use]
     pub fn node_with(mut self, node: &dyn Address, settings: &str) -> Self {
         self.nodes.push(format!("{{ address = \"{}\", {settings} }}", node.address()));
+        self
+    }
+
+    /// One more node, written as the configuration file has it.
+    #[must_use]
+    pub fn node_at(mut self, address: &str) -> Self {
+        self.nodes.push(format!("\"{address}\""));
         self
     }
 
@@ -252,6 +259,11 @@ impl Proxy {
     /// If the connection, the request or the answer fails.
     pub async fn try_ask(&self, request: &Request) -> Result<Answer> {
         client::try_ask(self.address(), request).await
+    }
+
+    /// Sends a request from many visitors at once.
+    pub fn crowd(&self, count: usize, request: &Request) -> Crowd {
+        client::crowd(self.address(), count, request)
     }
 
     /// GETs a page on a connection of its own.

@@ -1,1 +1,20 @@
-//! End-to-end suite.
+//! End-to-end suite: each test starts the real binary before nodes of its own and tells a story over the wire.
+//!
+//! Tests share nothing and run in any order. Where time has to pass, a [`Gate`](clearcoat_tests::Gate) or a page that claims an age
+//! stands in for it. `tests/run WORDS` runs the stories whose names contain the words.
+
+#![allow(clippy::unwrap_used)]
+
+mod balance;
+mod caching;
+mod collapsing;
+mod config;
+mod failover;
+mod framing;
+mod memory;
+mod observing;
+mod purge;
+mod routing;
+mod rules;
+mod shutdown;
+mod streaming;

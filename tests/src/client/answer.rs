@@ -105,12 +105,12 @@ impl Answer {
     pub fn cache_status(&self) -> String {
         let lines = self.headers("cache-status");
         let members = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
-        let ours = members.filter_map(|member| {
+        let mut ours = members.filter_map(|member| {
             let rest = member.strip_prefix("clearcoat")?;
             Some(rest.trim_start_matches(';').trim())
         });
         // Each cache appends itself, so the nearest one is the last.
-        ours.last().unwrap_or_else(|| panic!("no Cache-Status of clearcoat in {self}")).to_owned()
+        ours.next_back().unwrap_or_else(|| panic!("no Cache-Status of clearcoat in {self}")).to_owned()
     }
 
     /// The value of a parameter of [`Answer::cache_status`]; empty for a bare one.

@@ -14,13 +14,14 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use answer::{Answer, Head, Served};
 pub use request::Request;
 
 use crate::wait::PATIENCE;
-use crate::wire::{self, Left, Reader};
+use crate::wire::{self, Framing, Left, Reader};
 
 /// One connection to a server.
 #[derive(Debug)]
@@ -215,6 +216,27 @@ impl Connection {
         self.ask(&Request::get(target)).await
     }
 
+    /// Reads one interim answer (1xx) and gives its status.
+    ///
+    /// # Errors
+    ///
+    /// If something else comes, or nothing in time.
+    pub async fn interim(&mut self) -> Result<u16> {
+        let head = timeout(self.patience, self.reader.answer_head()).await.context("no answer in time")??;
+        let status = head.context("closed before an answer")?.status;
+        ensure!((100..200).contains(&status), "status {status} instead of an interim answer");
+        Ok(status)
+    }
+
+    /// Reads so many bytes as they come, framed by nothing: what follows an upgrade.
+    ///
+    /// # Errors
+    ///
+    /// If fewer come before the end of the stream or in time.
+    pub async fn bytes(&mut self, count: u64) -> Result<Bytes> {
+        timeout(self.patience, self.reader.body(Framing::Length(count))).await.context("no bytes in time")?
+    }
+
     /// Waits until the server closes, with or without a reset, and requires that it sends nothing more before.
     ///
     /// # Errors
@@ -262,4 +284,44 @@ pub async fn try_ask(address: SocketAddr, request: &Request) -> Result<Answer> {
 /// If any step fails.
 pub async fn ask(address: SocketAddr, request: &Request) -> Answer {
     Connection::open(address).await.ask(request).await
+}
+
+/// Visitors that ask the same at the same time, each on a connection of its own; see [`crowd`].
+#[derive(Debug)]
+pub struct Crowd(JoinSet<Result<Answer>>);
+
+/// Sends a request from `count` visitors at once.
+pub fn crowd(address: SocketAddr, count: usize, request: &Request) -> Crowd {
+    let mut visitors = JoinSet::new();
+    for _ in 0..count {
+        let request = request.clone();
+        visitors.spawn(async move { try_ask(address, &request).await });
+    }
+    Crowd(visitors)
+}
+
+impl Crowd {
+    /// All answers, in the order in which they came.
+    ///
+    /// # Panics
+    ///
+    /// If any visitor got none.
+    pub async fn answers(mut self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while let Some(visitor) = self.0.join_next().await {
+            let answer = visitor.expect("a visitor does not panic");
+            answers.push(answer.unwrap_or_else(|error| panic!("one of the crowd: {error:#}")));
+        }
+        answers
+    }
+
+    /// The next answer that comes; nothing when all have come.
+    ///
+    /// # Panics
+    ///
+    /// If this visitor got none.
+    pub async fn next(&mut self) -> Option<Answer> {
+        let answer = self.0.join_next().await?.expect("a visitor does not panic");
+        Some(answer.unwrap_or_else(|error| panic!("one of the crowd: {error:#}")))
+    }
 }

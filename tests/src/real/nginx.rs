@@ -97,6 +97,13 @@ impl Nginx {
         }
     }
 
+    /// Sends a signal to the server.
+    pub fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            process.signal(signal);
+        }
+    }
+
     /// Finishes the requests under way and ends, as a deployment does.
     pub async fn stop_gracefully(&mut self) {
         if let Some(mut process) = self.process.take() {
