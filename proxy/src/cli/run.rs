@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clearcoat_conf::{Config, ListenAddress, Mistakes, NodeAddress};
+use clearcoat_conf::{Config, ListenAddress, NodeAddress};
 
 use super::{Run, Trouble, check, ports};
 
@@ -37,16 +37,22 @@ pub(super) fn command(arguments: Arguments, run: Run) -> Result<(), Trouble> {
         Some(path) => clearcoat_conf::load(path)?,
         None => without_file(&arguments)?,
     };
-    let option = if arguments.config.is_some() { "another address in [[listen]]" } else { "--listen" };
-    for listen in &config.listen {
-        ports::require_free(&listen.address, option)?;
+    let (listen, admin) = match arguments.config {
+        Some(_) => ("listen.address", "admin.address"),
+        None => ("--listen", "--admin"),
+    };
+    for socket in &config.listen {
+        ports::require_free(&socket.address, listen)?;
+    }
+    if let Some(socket) = &config.admin {
+        ports::require_free(&socket.address, admin)?;
     }
     check::begin_log(&config)?;
     Ok(run(config, None)?)
 }
 
 /// The options as a configuration. They become text first, so that they go through the same checks as a file.
-fn without_file(arguments: &Arguments) -> Result<Config, Mistakes> {
+fn without_file(arguments: &Arguments) -> Result<Config, Trouble> {
     let listen = arguments.listen.as_ref().map_or_else(|| LISTEN.to_owned(), ToString::to_string);
     let nodes: Vec<String> = arguments.to.iter().map(|node| quoted(&node.to_string())).collect();
     let mut text = format!("[[listen]]\naddress = {}\n", quoted(&listen));
@@ -58,7 +64,16 @@ fn without_file(arguments: &Arguments) -> Result<Config, Mistakes> {
     }
     let _ = write!(text, "[pools.web]\nnodes = [{}]\n", nodes.join(", "));
     text.push_str("[[site]]\nhosts = [\"*\"]\npool = \"web\"\n");
-    clearcoat_conf::parse(&text, "command line", &|variable| std::env::var(variable).ok())
+    clearcoat_conf::parse(&text, "command line", &|variable| std::env::var(variable).ok()).map_err(
+        |mistakes| {
+            // Lines and columns of a text that nobody has seen would only confuse.
+            let lines: Vec<String> = mistakes
+                .iter()
+                .map(|mistake| format!("{}: {}; {}", mistake.key, mistake.message, mistake.hint))
+                .collect();
+            Trouble::Usage(lines.join("\n"))
+        },
+    )
 }
 
 /// A TOML basic string. JSON's escapes are among TOML's; what TOML refuses beyond that, the reader of the text reports.
@@ -95,5 +110,7 @@ mod tests {
     fn an_option_cannot_write_configuration() {
         let sneaky = "1GiB\"\n[purge]\nallow = [\"0.0.0.0/0\"]\nx = \"";
         without_file(&options("10.0.0.11:80", None, Some(sneaky))).unwrap_err();
+        let trouble = without_file(&options("10.0.0.11:80", None, Some("5"))).unwrap_err();
+        assert!(matches!(&trouble, Trouble::Usage(text) if text.starts_with("cache.memory: ")), "{trouble}");
     }
 }
