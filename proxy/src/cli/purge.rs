@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     /// Remove all pages that carry this tag; may be given several times.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
-    /// Remove this page in all its variants: http://www.example.com/page, or /page with --host; may be given
+    /// Remove this page in all its variants: a URL with scheme and host, or /page with --host; may be given
     /// several times.
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
