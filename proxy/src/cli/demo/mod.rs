@@ -46,6 +46,13 @@ pub(super) fn command(arguments: &Arguments, run: Run) -> Result<(), Trouble> {
     if arguments.listen == arguments.admin && arguments.listen.port() != 0 {
         return Err(Trouble::Usage("--listen and --admin must differ".into()));
     }
+    // Its switches have no password.
+    if !arguments.admin.ip().is_loopback() {
+        return Err(Trouble::Usage(format!(
+            "--admin {}: only loopback, such as 127.0.0.1:8081",
+            arguments.admin
+        )));
+    }
     let listen = ports::settle(arguments.listen, "--listen")?;
     let admin = ports::settle(arguments.admin, "--admin")?;
     let nodes = Arc::new(Nodes::start(NODES)?);
@@ -136,6 +143,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn addresses_that_make_no_sense_are_refused_before_anything_starts() {
+        for (listen, admin) in [("127.0.0.1:8080", "127.0.0.1:8080"), ("127.0.0.1:8080", "0.0.0.0:8081")] {
+            let arguments = Arguments { listen: listen.parse().unwrap(), admin: admin.parse().unwrap() };
+            let trouble = command(&arguments, |_, _| panic!("nothing may be run")).unwrap_err();
+            assert!(matches!(trouble, Trouble::Usage(_)), "{listen} {admin}: {trouble}");
+        }
+    }
 
     #[test]
     fn the_configuration_is_good() {
