@@ -15,7 +15,7 @@ use clearcoat_cache::{FreshnessSettings, KeySecret, Store};
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
 use http::header::HeaderName;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
@@ -34,6 +34,7 @@ use crate::front::{Front, FrontSettings};
 use crate::listen::connection::Waits;
 use crate::listen::head::{HeadLimits, MAX_HEADERS};
 use crate::listen::lane::{Lane, LaneSettings};
+use crate::listen::service::{BoundSocket, Edge};
 use crate::pool::{self, Pools};
 
 /// Starts everything and runs until the process is told to end.
@@ -45,8 +46,12 @@ use crate::pool::{self, Pools};
 /// What keeps the parts from starting, such as an address that is taken. Nothing has served a request then.
 pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) -> anyhow::Result<()> {
     let config = &config;
+    let mut sockets = Vec::new();
     for listen in &config.listen {
-        check_free(&listen.address)?;
+        match &listen.address {
+            conf::ListenAddress::Tcp(address) => sockets.push(BoundSocket::bind(*address)?),
+            conf::ListenAddress::Unix(path) => check_free(path)?,
+        }
     }
     let clock = Clock::start();
     let counters = Counters::new();
@@ -111,7 +116,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         edge.add_listener(listener(&listen.address));
         info!(address = %listen.address, "serving");
     }
-    server.add_service(edge);
+    server.add_service(Edge::new(edge, sockets));
 
     let observed = Arc::new(Observer {
         store: store.clone(),
@@ -156,12 +161,7 @@ fn server_conf(config: &conf::Config, threads: usize) -> ServerConf {
 
 fn listener(address: &conf::ListenAddress) -> ListenerConfig {
     let listener = match address {
-        conf::ListenAddress::Tcp(address) => {
-            // An IPv6 address is for IPv6 alone, so that `[::]:80` and `0.0.0.0:80` can stand side by side.
-            let mut options = TcpSocketOptions::default();
-            options.ipv6_only = address.is_ipv6().then_some(true);
-            ListenerConfig::tcp(address.to_string()).tcp_socket_options(options)
-        }
+        conf::ListenAddress::Tcp(address) => ListenerConfig::tcp(address.to_string()),
         // Whoever may write to the socket may speak to the nodes; pingora's default would be everybody.
         conf::ListenAddress::Unix(path) => ListenerConfig::uds(path.display().to_string())
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o660)),
@@ -170,28 +170,14 @@ fn listener(address: &conf::ListenAddress) -> ListenerConfig {
     listener.l4_buffer(L4BufferSettings::unbuffered())
 }
 
-/// pingora panics in a thread of its own when an address is taken; asking first gives a message instead.
-fn check_free(address: &conf::ListenAddress) -> anyhow::Result<()> {
-    match address {
-        conf::ListenAddress::Tcp(address) => {
-            // With the standard library's options, which take IPv4 along where the system is set so: a little
-            // stricter than what the listener will ask for.
-            std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
-        }
-        conf::ListenAddress::Unix(path) => {
-            // A socket that nobody answers on is left over from a process that died.
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                anyhow::bail!("listening on {}: another process does already", path.display());
-            }
-            let folder = path.parent().unwrap_or(Path::new("/"));
-            anyhow::ensure!(
-                folder.is_dir(),
-                "listening on {}: there is no folder {}",
-                path.display(),
-                folder.display()
-            );
-        }
+/// pingora binds Unix sockets itself and would take one away from a process that lives.
+fn check_free(path: &Path) -> anyhow::Result<()> {
+    // A socket that nobody answers on is left over from a process that died.
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        anyhow::bail!("listening on {}: another process does already", path.display());
     }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    anyhow::ensure!(folder.is_dir(), "listening on {}: there is no folder {}", path.display(), folder.display());
     Ok(())
 }
 

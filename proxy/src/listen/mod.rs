@@ -9,3 +9,4 @@ mod deadline;
 pub(crate) mod head;
 pub(crate) mod lane;
 mod rewound;
+pub(crate) mod service;

@@ -1,0 +1,90 @@
+//! The listening sockets, bound before anything starts, and the service that serves them.
+//!
+//! Pingora binds in a thread of its own once its services run: an address that is taken ends in a panic there, and the
+//! admin listener may report readiness before the edge can be reached. So the TCP sockets are bound here and handed to
+//! pingora through its table of inherited sockets. A socket that is in the table already, because an older process
+//! handed it over, is left alone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd as _;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use pingora_core::server::{ListenFds, ShutdownWatch};
+use pingora_core::services::Service as PingoraService;
+use pingora_core::services::listening::Service;
+use socket2::{Domain, Socket, Type};
+
+use super::lane::Lane;
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+
+/// A socket that listens already: connections wait in its backlog until the service starts.
+#[derive(Debug)]
+pub(crate) struct BoundSocket {
+    address: SocketAddr,
+    socket: Socket,
+}
+
+impl BoundSocket {
+    /// Binds `address`. An IPv6 address is for IPv6 alone, so that `[::]:80` and `0.0.0.0:80` can stand side by side.
+    ///
+    /// # Errors
+    ///
+    /// If the address is taken, not of this machine, or privileged.
+    pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        let bound = || -> io::Result<Socket> {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            if address.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            // As every server on Unix: connections of a predecessor that linger must not keep the port.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let socket = bound().with_context(|| format!("listening on {address}"))?;
+        Ok(Self { address, socket })
+    }
+}
+
+/// Pingora's listening service, given sockets that are bound.
+pub(crate) struct Edge {
+    inner: Service<Lane>,
+    sockets: Vec<BoundSocket>,
+}
+
+impl Edge {
+    pub(crate) fn new(inner: Service<Lane>, sockets: Vec<BoundSocket>) -> Self {
+        Self { inner, sockets }
+    }
+}
+
+#[async_trait]
+impl PingoraService for Edge {
+    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
+        if let Some(fds) = &fds {
+            let mut table = fds.lock();
+            for bound in self.sockets.drain(..) {
+                let name = bound.address.to_string();
+                if table.get(&name).is_none() {
+                    // From here on the table owns it.
+                    table.add(name, bound.socket.into_raw_fd());
+                }
+            }
+        }
+        self.inner.start_service(fds, shutdown, listeners_per_fd).await;
+    }
+
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn threads(&self) -> Option<usize> {
+        PingoraService::threads(&self.inner)
+    }
+}
