@@ -32,12 +32,12 @@ pub use crate::schema::schema;
 /// The largest configuration that is read, in bytes. Thousands of sites fit.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Reads and checks a configuration file, with the environment of this process for `{ env = … }`.
+/// Reads and checks a configuration file. `env` looks up variables for `{ env = … }`.
 ///
 /// # Errors
 ///
 /// [`Mistakes`]: every mistake of the file, or the one reason why it could not be read.
-pub fn load(path: &Path) -> Result<Config, Mistakes> {
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
     let name = path.display().to_string();
     let text = read(path).map_err(|(message, hint, place)| {
         Mistakes::from(Mistake {
@@ -48,7 +48,7 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
             hint: hint.to_owned(),
         })
     })?;
-    parse(&text, &name, &|variable| std::env::var(variable).ok())
+    parse(&text, &name, env)
 }
 
 /// Reads the text of a file, or says why not.
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_a_mistake() {
         let folder = tempfile::tempdir().unwrap();
-        let mistakes = load(&folder.path().join("none.toml")).unwrap_err();
+        let mistakes = load(&folder.path().join("none.toml"), &|_| None).unwrap_err();
         assert_eq!(mistakes.len(), 1);
         assert!(mistakes.to_string().contains("none.toml: the file cannot be read: "), "{mistakes}");
     }
@@ -96,7 +96,7 @@ mod tests {
     fn bytes_that_are_not_utf8_have_a_place() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"threads = 1\n# \xff\n").unwrap();
-        let mistakes = load(file.path()).unwrap_err();
+        let mistakes = load(file.path(), &|_| None).unwrap_err();
         assert_eq!(mistakes.iter().next().unwrap().place, Some(Place { line: 2, column: 3 }), "{mistakes}");
     }
 
@@ -104,12 +104,12 @@ mod tests {
     fn a_huge_file_is_not_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(MAX_FILE_BYTES + 1).unwrap();
-        assert!(load(file.path()).unwrap_err().to_string().contains("larger than 4MiB"));
+        assert!(load(file.path(), &|_| None).unwrap_err().to_string().contains("larger than 4MiB"));
     }
 
     #[test]
     fn a_good_file_is_loaded() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/minimal.toml");
-        assert_eq!(load(&path).unwrap().sites.len(), 1);
+        assert_eq!(load(&path, &|_| None).unwrap().sites.len(), 1);
     }
 }

@@ -175,6 +175,7 @@ fn limits(page: &mut Page, limits: &Limits) {
     page.raw("header_count", limits.header_count);
     page.duration("header_timeout", limits.header_timeout);
     page.duration("idle_timeout", limits.idle_timeout);
+    page.duration("body_timeout", limits.body_timeout);
     page.duration("write_timeout", limits.write_timeout);
     page.size("url_bytes", limits.url_bytes.into());
     page.raw("max_connections", limits.max_connections);

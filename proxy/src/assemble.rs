@@ -101,6 +101,9 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             clock: clock.clone(),
             unwanted: if config.purge.keep_tag_headers { Vec::new() } else { tag_headers },
             fresh_connections: AtomicU64::new(0),
+            idle_seconds: config.limits.idle_timeout.as_secs().max(1),
+            body_timeout: config.limits.body_timeout,
+            write_timeout: config.limits.write_timeout,
             max_body: config.limits.max_body,
         },
     );
@@ -177,7 +180,12 @@ fn check_free(path: &Path) -> anyhow::Result<()> {
         anyhow::bail!("listening on {}: another process does already", path.display());
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
-    anyhow::ensure!(folder.is_dir(), "listening on {}: there is no folder {}", path.display(), folder.display());
+    anyhow::ensure!(
+        folder.is_dir(),
+        "listening on {}: there is no folder {}",
+        path.display(),
+        folder.display()
+    );
     Ok(())
 }
 

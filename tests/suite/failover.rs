@@ -65,7 +65,8 @@ async fn killing_a_web_server_under_load_costs_nobody_a_page() {
 #[tokio::test]
 async fn a_web_server_that_stops_gracefully_costs_nobody_a_page() {
     let (mut one, two) = (Nginx::start("web1").await, Nginx::start("web2").await);
-    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
+    let pool = format!("{QUICK_PROBES}\npassive = {{ eject = \"500ms\", eject_max = \"1s\" }}");
+    let proxy = Setup::new([&one, &two]).pool(&pool).start().await;
     until_all_up(&proxy, &[&one, &two]).await;
     let pages = (0..500).map(|number| (Request::get(&format!("/uncached/{number}")), None));
     let load = Load::start(proxy.address(), 16, pages);
@@ -292,11 +293,15 @@ async fn without_any_node_visitors_are_told() {
 async fn if_every_health_page_fails_traffic_goes_on() {
     let (one, two) = (Node::named("one").await, Node::named("two").await);
     for node in [&one, &two] {
-        node.serve("/-/health", Page::text("").status(500));
         node.serve("/a", Page::text("a").no_store());
     }
     let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
-    wait::until_true("probes", || one.probes() > 4 && two.probes() > 4).await;
+    until_all_up(&proxy, &[&one, &two]).await;
+    for node in [&one, &two] {
+        node.serve("/-/health", Page::text("").status(500));
+    }
+    until_up(&proxy, &one, false).await;
+    until_up(&proxy, &two, false).await;
     ask_around(&proxy, "/a", 20).await;
     assert!(one.count("/a") > 0 && two.count("/a") > 0, "spread over all of them");
 }

@@ -105,6 +105,7 @@ pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> L
             default::KEEP_ALIVE_TIMEOUT,
             "write requests_per_connection = 1 to close connections at once",
         ),
+        body_timeout: check.positive_duration(table.body_timeout, default::BODY_TIMEOUT, LONG),
         write_timeout: check.positive_duration(table.write_timeout, default::WRITE_TIMEOUT, LONG),
         url_bytes: u32::try_from(url_bytes).unwrap_or(default::URL_BYTES),
         max_connections: optional_count(table.max_connections).unwrap_or(default::MAX_CONNECTIONS),

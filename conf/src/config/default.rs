@@ -103,6 +103,8 @@ pub(crate) const HEADER_BYTES: u32 = 64 * 1024;
 pub(crate) const HEADER_COUNT: NonZeroU32 = nonzero(128);
 /// As in HAProxy's sample configurations for `timeout http-request`: a slow-loris client is gone after that.
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// As long as a node may be silent in mid-body; nginx's `client_body_timeout` is twice that.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Browsers reuse a connection within a minute or not at all.
 pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// nginx's `send_timeout`.

@@ -10,10 +10,12 @@ use super::default;
 pub struct Limits {
     /// The most bytes of a request line and header block together (431 beyond). Default 64 KiB, 1 KiB to 1 MiB.
     pub header_bytes: u32,
-    /// The most header fields of a request (431 beyond). Default 128, 1 to 1024.
+    /// The most header fields of a request (431 beyond). Default 128, 1 to 256.
     pub header_count: NonZeroU32,
     /// From the first byte of a request to the end of its headers (408 beyond). Default 10 s; never zero.
     pub header_timeout: Duration,
+    /// How long a request body may go without progress (nginx's `client_body_timeout`). Default 30 s; never zero.
+    pub body_timeout: Duration,
     /// How long a connection may wait for its next request (HAProxy's `timeout http-keep-alive`). Default 60 s; never
     /// zero.
     pub idle_timeout: Duration,
@@ -39,6 +41,7 @@ impl Default for Limits {
             header_count: default::HEADER_COUNT,
             header_timeout: default::HEADER_TIMEOUT,
             idle_timeout: default::KEEP_ALIVE_TIMEOUT,
+            body_timeout: default::BODY_TIMEOUT,
             write_timeout: default::WRITE_TIMEOUT,
             url_bytes: default::URL_BYTES,
             max_connections: default::MAX_CONNECTIONS,

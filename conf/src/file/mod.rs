@@ -158,10 +158,12 @@ pub(crate) struct LimitsTable {
     /// The most bytes of a request line and its headers, 1KiB to 1MiB. Default 64KiB.
     pub(crate) header_bytes: Option<At<SizeText>>,
     /// The most header fields of a request. Default 128.
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = 256))]
     pub(crate) header_count: Option<At<u64>>,
     /// From the first byte of a request to the end of its headers. Default 10s.
     pub(crate) header_timeout: Option<At<DurationText>>,
+    /// How long a request body may go without progress. Default 30s.
+    pub(crate) body_timeout: Option<At<DurationText>>,
     /// How long a connection may wait for its next request. Default 60s.
     pub(crate) idle_timeout: Option<At<DurationText>>,
     /// How long a write may go without progress. Default 60s.

@@ -16,9 +16,14 @@ pub(super) struct Arguments {
     config: PathBuf,
 }
 
+/// A variable of this process's environment, for `{ env = … }` in a configuration.
+pub(super) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// Tells every mistake of a file, or that there is none.
 pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
-    clearcoat_conf::load(&arguments.config)?;
+    clearcoat_conf::load(&arguments.config, &environment)?;
     Ok(print(&format!("{}: no mistakes\n", arguments.config.display()))?)
 }
 

@@ -34,7 +34,7 @@ const LISTEN: &str = "0.0.0.0:8080";
 /// Runs the edge until a signal ends it.
 pub(super) fn command(arguments: Arguments, run: Run) -> Result<(), Trouble> {
     let config = match &arguments.config {
-        Some(path) => clearcoat_conf::load(path)?,
+        Some(path) => clearcoat_conf::load(path, &super::check::environment)?,
         None => without_file(&arguments)?,
     };
     let (listen, admin) = match arguments.config {

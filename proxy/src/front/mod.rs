@@ -3,6 +3,7 @@
 //! [`Front::decide`] is the short way: it looks and never waits. [`Front::obtain`] is the long one. The pass road is
 //! pingora-proxy's, told what to do by [`pass::PassRoad`].
 
+pub(crate) mod conditional;
 pub(crate) mod forward;
 mod obtain;
 pub(crate) mod pass;
@@ -39,8 +40,8 @@ pub(crate) struct Front {
 /// Which way a request goes.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Answered from memory.
-    Hit { entry: Arc<Entry>, result: RequestResult, now: Moment },
+    /// Answered from memory; `not_modified` if the client has it already.
+    Hit { entry: Arc<Entry>, result: RequestResult, now: Moment, not_modified: bool },
     /// Answered by ourselves.
     Local(Local, RequestResult),
     /// Through the cache.
@@ -73,15 +74,13 @@ impl Front {
         }
         let now = self.clock.now();
         match self.store.lookup(key, head, now) {
-            Lookup::Fresh(entry) => Step::Hit { entry, result: RequestResult::Hit, now },
+            Lookup::Fresh(entry) => hit(head, entry, RequestResult::Hit, now),
             Lookup::Grace(entry) => {
                 self.refresh(self.plan(head, false, key, Caching::Shared, treatment, client));
-                Step::Hit { entry, result: RequestResult::Grace, now }
+                hit(head, entry, RequestResult::Grace, now)
             }
             // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
-            Lookup::Stale(entry) if !treatment.pool.any_up() => {
-                Step::Hit { entry, result: RequestResult::Grace, now }
-            }
+            Lookup::Stale(entry) if !treatment.pool.any_up() => hit(head, entry, RequestResult::Grace, now),
             Lookup::Stale(_) | Lookup::Missing => {
                 self.fetch(head, head_only, key, Caching::Shared, treatment, client)
             }
@@ -137,4 +136,9 @@ impl Front {
             uncacheable_for: treatment.uncacheable_for,
         }
     }
+}
+
+fn hit(head: &Head<'_, '_>, entry: Arc<Entry>, result: RequestResult, now: Moment) -> Step {
+    let not_modified = conditional::is_not_modified(&entry, head);
+    Step::Hit { entry, result, now, not_modified }
 }

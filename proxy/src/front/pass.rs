@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
-use http::{Method, Version};
+use http::{HeaderMap, Method, Version};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -21,7 +21,7 @@ use super::forward;
 use super::route::RouteTable;
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
-use crate::fetch::{Caching, FetchError};
+use crate::fetch::{Caching, FetchError, listed_in_connection};
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 use crate::respond::Local;
 
@@ -33,6 +33,12 @@ pub(crate) struct PassRoad {
     pub(crate) unwanted: Vec<HeaderName>,
     /// Sets requests apart that must not meet a kept-alive connection.
     pub(crate) fresh_connections: AtomicU64,
+    /// How long a client's connection may be idle, in seconds.
+    pub(crate) idle_seconds: u64,
+    /// How long a request body may go without progress.
+    pub(crate) body_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub(crate) write_timeout: Duration,
     /// Bytes that a request body may have; `None`: any number.
     pub(crate) max_body: Option<u64>,
 }
@@ -81,6 +87,10 @@ impl PassRoad {
     }
 }
 
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    listed_in_connection(headers).iter().any(|option| option == "close")
+}
+
 /// Turns why there is no node into pingora's kind of error; what the client hears stands in `ctx.failure`.
 fn give_up(ctx: &mut Passing, failure: FetchError) -> Box<Error> {
     ctx.failure = Some(failure);
@@ -106,6 +116,25 @@ impl ProxyHttp for PassRoad {
 
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {
         // None: pingora's compression is not wanted.
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, _ctx: &mut Passing) -> Result<()> {
+        // pingora resets this when it has read the head, to no limit at all. A connection whose request had no length
+        // does not come back to the lane, and says so.
+        let headers = &session.req_header().headers;
+        let ends = headers.contains_key(header::TRANSFER_ENCODING)
+            || headers.contains_key(header::UPGRADE)
+            || session.req_header().version < Version::HTTP_11
+            || asks_to_close(headers)
+            || session.is_process_shutting_down();
+        let upgrade = headers.contains_key(header::UPGRADE);
+        session.set_keepalive((!ends).then_some(self.idle_seconds));
+        if !upgrade {
+            // What is upgraded may rest: a WebSocket says nothing for hours.
+            session.set_read_timeout(Some(self.body_timeout));
+            session.set_write_timeout(Some(self.write_timeout));
+        }
+        Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, _ctx: &mut Passing) -> Result<bool> {

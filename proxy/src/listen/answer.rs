@@ -8,6 +8,7 @@ use clearcoat_cache::{Entry, Moment};
 
 use super::connection::{COPY_UP_TO, Connection};
 use crate::fetch::{Answer, Reader};
+use crate::front::conditional;
 
 /// Bytes of a body that are taken and written in one step.
 const STEP_BYTES: usize = 256 * 1024;
@@ -31,15 +32,7 @@ pub(super) async fn write_hit(
 ) -> io::Result<u64> {
     let output = &mut connection.output;
     output.extend_from_slice(entry.head());
-    output.extend_from_slice(b"Age: ");
-    push_number(output, entry.age_seconds(now));
-    output.extend_from_slice(b"\r\nCache-Status: clearcoat; hit; ttl=");
-    let left = entry.ttl_left(now);
-    if left < 0 {
-        output.push(b'-');
-    }
-    push_number(output, left.unsigned_abs());
-    output.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+    end_hit(output, entry, now, close);
     let body = entry.body();
     if head_only || body.is_empty() {
         return Ok(0);
@@ -50,6 +43,30 @@ pub(super) async fn write_hit(
         connection.flush_with(std::slice::from_ref(body)).await?;
     }
     Ok(body.len() as u64)
+}
+
+/// Appends a 304 for an entry that the client has.
+pub(super) fn write_not_modified(output: &mut Vec<u8>, entry: &Entry, now: Moment, close: bool) {
+    output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
+    for line in entry.head().split_inclusive(|byte| *byte == b'\n').skip(1) {
+        if conditional::belongs_on_not_modified(line) {
+            output.extend_from_slice(line);
+        }
+    }
+    end_hit(output, entry, now, close);
+}
+
+/// What of a hit's head is not prepared.
+fn end_hit(output: &mut Vec<u8>, entry: &Entry, now: Moment, close: bool) {
+    output.extend_from_slice(b"Age: ");
+    push_number(output, entry.age_seconds(now));
+    output.extend_from_slice(b"\r\nCache-Status: clearcoat; hit; ttl=");
+    let left = entry.ttl_left(now);
+    if left < 0 {
+        output.push(b'-');
+    }
+    push_number(output, left.unsigned_abs());
+    output.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
 }
 
 fn push_number(output: &mut Vec<u8>, number: u64) {

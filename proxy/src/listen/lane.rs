@@ -129,7 +129,7 @@ impl Lane {
                         if connection.flush().await.is_err() {
                             return;
                         }
-                        match self.hand_over(connection, window, terms.close, shutdown).await {
+                        match self.hand_over(connection, window, shutdown).await {
                             Some(back) => {
                                 connection = back;
                                 Next::Continue
@@ -189,7 +189,12 @@ impl Lane {
         let started = terms.arrived;
         let counters = &self.front.counters;
         match step {
-            Step::Hit { entry, result, now } => {
+            Step::Hit { entry, result, now, not_modified: true } => {
+                answer::write_not_modified(&mut connection.output, &entry, now, terms.close);
+                counters.request(result, 304, 0, started.elapsed());
+                Next::Continue
+            }
+            Step::Hit { entry, result, now, not_modified: false } => {
                 let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
                 let Ok(bytes) = written else { return self.client_gone(started) };
                 counters.request(result, entry.status(), bytes, started.elapsed());
@@ -269,15 +274,12 @@ impl Lane {
         &self,
         mut connection: Connection,
         window: Window,
-        close: bool,
         shutdown: &ShutdownWatch,
     ) -> Option<Connection> {
         let _in_flight = self.front.counters.in_flight();
         let input = std::mem::take(&mut connection.input);
         let rewound = Rewound::new(connection.stream, input, window);
-        let mut session = ServerSession::new_http1(Box::new(rewound));
-        let keep = window != Window::Open && !close;
-        session.set_keepalive(keep.then_some(self.settings.waits.idle.as_secs().max(1)));
+        let session = ServerSession::new_http1(Box::new(rewound));
         let reusable = self.pass.process_new_http(session, shutdown).await?;
         let (stream, _) = reusable.consume();
         let rewound = stream.into_any().downcast::<Rewound>().ok()?;

@@ -80,19 +80,25 @@ impl AsyncRead for Rewound {
             Window::Bytes(bytes) => buffer.remaining().min(usize::try_from(bytes).unwrap_or(usize::MAX)),
             Window::Open => buffer.remaining(),
         };
-        let count = if this.before.is_empty() {
-            let mut part = buffer.take(limit);
-            ready!(Pin::new(&mut this.inner).poll_read(context, &mut part))?;
-            let count = part.filled().len();
-            buffer.advance(count);
-            this.ended |= count == 0;
-            count
-        } else {
+        let count = if !this.before.is_empty() {
             let count = limit.min(this.before.len());
             buffer.put_slice(&this.before[..count]);
             this.before.advance(count);
             count
+        } else if limit == buffer.remaining() {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
+            buffer.filled().len() - before
+        } else {
+            // The end of the window is nearer than that of the buffer. What a part of it has taken in can only be
+            // claimed safely for memory that is initialised first.
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
+            ready!(Pin::new(&mut this.inner).poll_read(context, &mut part))?;
+            let count = part.filled().len();
+            buffer.advance(count);
+            count
         };
+        this.ended |= count == 0 && limit > 0;
         if let Window::Bytes(left) = &mut this.window {
             *left -= count as u64;
         }
@@ -214,6 +220,28 @@ mod tests {
         let mut request = [0; 7];
         stream.read_exact(&mut request).await.unwrap();
         assert!(stream.into_rest().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_read_through_buffers_of_any_size() {
+        for size in [1, 7, 1000, 100_000] {
+            let (mut stream, mut client) = rewound(b"head", Window::Bytes(50_004));
+            let sending = tokio::spawn(async move {
+                client.write_all(&[b'x'; 50_000]).await.unwrap();
+                client.write_all(b"GET /next").await.unwrap();
+                client
+            });
+            let mut read = 0;
+            while read < 50_004 {
+                let mut room = Vec::with_capacity(size);
+                let count = stream.read_buf(&mut room).await.unwrap();
+                assert!((1..=size).contains(&count), "{count} of {size}");
+                read += count;
+            }
+            assert_eq!(read, 50_004);
+            let _client = sending.await.unwrap();
+            assert!(stream.into_rest().is_some());
+        }
     }
 
     #[tokio::test]

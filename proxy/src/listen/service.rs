@@ -66,7 +66,12 @@ impl Edge {
 
 #[async_trait]
 impl PingoraService for Edge {
-    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+    ) {
         if let Some(fds) = &fds {
             let mut table = fds.lock();
             for bound in self.sockets.drain(..) {

@@ -1,0 +1,139 @@
+//! Conditional requests that are answered from memory (RFC 9110 section 13).
+
+use std::time::SystemTime;
+
+use clearcoat_cache::Entry;
+
+use crate::listen::head::Head;
+
+/// Whether the client has this very entry already, so that 304 is the answer.
+///
+/// If-None-Match, compared weakly, decides alone where it stands; else If-Modified-Since (section 13.2.2). Only an
+/// entry that is a 200 can be "not modified". Other conditions are for the node and do not come here as such: the
+/// whole entry is a right answer to them too.
+pub(crate) fn is_not_modified(entry: &Entry, head: &Head<'_, '_>) -> bool {
+    if entry.status() != 200 {
+        return false;
+    }
+    let mut tags = head.values("if-none-match").peekable();
+    if tags.peek().is_some() {
+        let own = line(entry.head(), b"etag");
+        return tags.any(|list| {
+            list.trim_ascii() == b"*"
+                || own.is_some_and(|own| entity_tags(list).any(|tag| tag == opaque(own)))
+        });
+    }
+    let since = head.values("if-modified-since").next().and_then(date);
+    let modified = line(entry.head(), b"last-modified").and_then(date);
+    matches!((since, modified), (Some(since), Some(modified)) if modified <= since)
+}
+
+/// Whether a header line of an entry belongs on a 304: those that tell of the body do not (section 15.4.5).
+pub(crate) fn belongs_on_not_modified(line: &[u8]) -> bool {
+    const BODY: [&[u8]; 5] =
+        [b"content-length:", b"content-type:", b"content-encoding:", b"content-language:", b"content-range:"];
+    !BODY.iter().any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+}
+
+/// The value of the first line of this name in a serialised head.
+fn line<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+        let (start, rest) = line.split_at_checked(name.len())?;
+        let value = rest.strip_prefix(b":")?;
+        start.eq_ignore_ascii_case(name).then_some(value.trim_ascii())
+    })
+}
+
+/// The opaque part of an entity tag, quotes included.
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// The opaque parts of a list of entity tags. A comma may stand inside the quotes.
+fn entity_tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        let start = memchr::memchr(b'"', rest)?;
+        let end = start + 1 + memchr::memchr(b'"', &rest[start + 1..])?;
+        let tag = &rest[start..=end];
+        rest = &rest[end + 1..];
+        Some(tag)
+    })
+}
+
+fn date(value: &[u8]) -> Option<SystemTime> {
+    httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bytes::Bytes;
+    use clearcoat_cache::{CacheKey, EntryParts, Lifetime, Moment, VariantKey};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::listen::head::{HeadLimits, Parsed, lines, parse};
+
+    fn entry(status: u16, extra: &str) -> Entry {
+        Entry::new(EntryParts {
+            key: CacheKey::from_number(1),
+            variant: VariantKey::NONE,
+            url: "http://a/".into(),
+            status,
+            head: Bytes::from(format!("HTTP/1.1 {status} X\r\n{extra}Content-Length: 0\r\n")),
+            body: Bytes::new(),
+            tags: Box::default(),
+            stored: Moment::ZERO,
+            lifetime: Lifetime {
+                ttl: Duration::from_secs(1),
+                initial_age: Duration::ZERO,
+                grace: Duration::ZERO,
+                keep: Duration::ZERO,
+            },
+        })
+    }
+
+    #[track_caller]
+    fn check(own: &str, condition: &str, expected: bool) {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{condition}\r\n\r\n");
+        let mut room = lines();
+        let limits = HeadLimits { bytes: 1000, count: 10, url_bytes: 100 };
+        let Parsed::Complete(head) = parse(text.as_bytes(), &mut room, &limits) else { panic!("{text}") };
+        let entry = entry(200, &format!("{own}\r\n"));
+        assert_eq!(is_not_modified(&entry, &head), expected, "{own} / {condition}");
+    }
+
+    #[test]
+    fn conditions_are_read() {
+        check("ETag: \"a\"", "If-None-Match: \"a\"", true);
+        check("ETag: \"a\"", "If-None-Match: W/\"a\"", true);
+        check("Etag: W/\"a\"", "If-None-Match: \"b\", \"a\"", true);
+        check("ETag: \"a,b\"", "If-None-Match: \"x\",\"a,b\"", true);
+        check("ETag: \"a\"", "If-None-Match: *", true);
+        check("ETag: \"a\"", "If-None-Match: \"b\"", false);
+        check("ETag: \"a\"", "If-None-Match: a", false);
+        check("ETag: \"a\"", "If-None-Match: \"a", false);
+        check("X: y", "If-None-Match: \"a\"", false);
+        let modified = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT";
+        check(modified, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", true);
+        check(modified, "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT", false);
+        check(modified, "If-Modified-Since: yesterday", false);
+        // The entity tag decides alone.
+        check(modified, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\nIf-None-Match: \"a\"", false);
+    }
+
+    #[test]
+    fn lines_about_the_body_stay_away() {
+        for (line, expected) in [
+            ("Content-Length: 5", false),
+            ("content-type: text/html", false),
+            ("Content-Location: /a", true),
+            ("ETag: \"a\"", true),
+            ("", true),
+        ] {
+            assert_eq!(belongs_on_not_modified(line.as_bytes()), expected, "{line}");
+        }
+    }
+}
