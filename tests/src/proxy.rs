@@ -166,7 +166,7 @@ impl Setup {
         command.arg("run").arg("--config").arg(&file).current_dir(folder.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start("clearcoat", &command, folder.path());
-        let mut proxy = Proxy { process, listen, admin, file, folder };
+        let mut proxy = Proxy { process, listen, admin, file, folder, let_in_when_ready: false };
         proxy.wait_until_ready().await;
         proxy
     }
@@ -196,6 +196,7 @@ pub struct Proxy {
     admin: Port,
     file: PathBuf,
     folder: TempDir,
+    let_in_when_ready: bool,
 }
 
 impl Proxy {
@@ -220,6 +221,14 @@ impl Proxy {
             (answer.status == 200).then_some(())
         };
         wait::until("the proxy to be ready", ready).await;
+        self.let_in_when_ready = Connection::try_open(self.address()).await.is_ok();
+        let visitors = self.address();
+        wait::until("the proxy to listen", async || Connection::try_open(visitors).await.ok()).await;
+    }
+
+    /// Whether the very first visitor after `/ready` said yes was let in. One test asks; for all others the harness waits.
+    pub fn let_in_when_ready(&self) -> bool {
+        self.let_in_when_ready
     }
 
     /// Where visitors connect.

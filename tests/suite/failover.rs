@@ -9,6 +9,10 @@ use clearcoat_tests::{Address, Gate, Load, Node, Page, Proxy, Request, Setup, wa
 /// Probes every 100 ms; two failures take a node out, one success brings it back.
 const QUICK_PROBES: &str = r#"health = { type = "http", path = "/-/health", interval = "100ms", timeout = "500ms", fall = 2, rise = 1 }"#;
 
+/// A node that failed requests is tried again soon, as often as it fails: these tests end one many times.
+const SHORT_EJECTIONS: &str =
+    r#"passive = { errors = 5, eject = "200ms", eject_max = "200ms", max_ejected_percent = 50 }"#;
+
 /// Requests decide alone.
 const NO_PROBES: &str = r#"health = { type = "off" }"#;
 
@@ -40,7 +44,7 @@ async fn ask_around(proxy: &Proxy, path: &str, count: usize) {
 #[tokio::test]
 async fn killing_a_web_server_under_load_costs_nobody_a_page() {
     let (mut one, mut two) = (Nginx::start("web1").await, Nginx::start("web2").await);
-    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
+    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).pool(SHORT_EJECTIONS).start().await;
     until_all_up(&proxy, &[&one, &two]).await;
     // New URLs all the time: each is a miss that has to reach a node. And pages for one visitor only.
     let cacheable = (0..2_000).map(|number| (Request::get(&format!("/cached/{number}")), None));
@@ -65,8 +69,7 @@ async fn killing_a_web_server_under_load_costs_nobody_a_page() {
 #[tokio::test]
 async fn a_web_server_that_stops_gracefully_costs_nobody_a_page() {
     let (mut one, two) = (Nginx::start("web1").await, Nginx::start("web2").await);
-    let pool = format!("{QUICK_PROBES}\npassive = {{ eject = \"500ms\", eject_max = \"1s\" }}");
-    let proxy = Setup::new([&one, &two]).pool(&pool).start().await;
+    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).pool(SHORT_EJECTIONS).start().await;
     until_all_up(&proxy, &[&one, &two]).await;
     let pages = (0..500).map(|number| (Request::get(&format!("/uncached/{number}")), None));
     let load = Load::start(proxy.address(), 16, pages);
@@ -150,6 +153,7 @@ async fn a_hanging_node_is_noticed_by_its_probes() {
     }
     let proxy = Setup::new([&one, &two])
         .pool(QUICK_PROBES)
+        .pool(SHORT_EJECTIONS)
         .pool(r#"timeouts = { connect = "500ms", first_byte = "1s", between_bytes = "1s" }"#)
         .start()
         .await;
@@ -292,13 +296,10 @@ async fn without_any_node_visitors_are_told() {
 #[tokio::test]
 async fn if_every_health_page_fails_traffic_goes_on() {
     let (one, two) = (Node::named("one").await, Node::named("two").await);
-    for node in [&one, &two] {
-        node.serve("/a", Page::text("a").no_store());
-    }
     let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
     until_all_up(&proxy, &[&one, &two]).await;
     for node in [&one, &two] {
-        node.serve("/-/health", Page::text("").status(500));
+        node.serve("/a", Page::text("a").no_store());
     }
     until_up(&proxy, &one, false).await;
     until_up(&proxy, &two, false).await;
@@ -483,6 +484,7 @@ async fn a_suspended_process_is_like_a_hanging_node() {
     let (mut one, two) = (Nginx::start("web1").await, Nginx::start("web2").await);
     let proxy = Setup::new([&one, &two])
         .pool(QUICK_PROBES)
+        .pool(SHORT_EJECTIONS)
         .pool(r#"timeouts = { connect = "500ms", first_byte = "1s", between_bytes = "1s" }"#)
         .start()
         .await;

@@ -118,6 +118,18 @@ async fn live_ready_and_status_answer() {
 }
 
 #[tokio::test]
+async fn ready_means_that_visitors_are_let_in() {
+    let node = Node::start().await;
+    for number in 0..8 {
+        let proxy = Proxy::before(&node).await;
+        assert!(
+            proxy.let_in_when_ready(),
+            "start {number}: a load balancer in front would have lost its first visitors"
+        );
+    }
+}
+
+#[tokio::test]
 async fn visitors_do_not_reach_the_admin_pages() {
     let node = Node::start().await;
     node.serve_everything(Page::text("the site's own page").no_store());
