@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use clearcoat_tests::{Connection, Node, Page, Proxy, Request, Served, Setup};
+use clearcoat_tests::{Answer, Connection, Node, Page, Proxy, Request, Served, Setup};
 
 /// Every request that must be refused: name, bytes, accepted status codes.
 ///
@@ -167,6 +167,7 @@ async fn doubtful_chunks_never_make_a_request() {
         "2\r\nab0\r\n\r\n",
         "2\r\nab\r0\r\n\r\n",
     ];
+    let mut taken = Vec::new();
     for body in bodies {
         let node = Node::start().await;
         node.serve_everything(Page::echo());
@@ -177,12 +178,15 @@ async fn doubtful_chunks_never_make_a_request() {
         );
         visitor.set_patience(Duration::from_secs(5));
         let _ = visitor.send(bytes).await;
-        if let Ok(answer) = visitor.answer("POST").await {
-            assert!(answer.status >= 400, "{body:?}: {answer}");
+        let answer = visitor.answer("POST").await;
+        let status = answer.as_ref().map_or(0, |answer| answer.status);
+        let closed = visitor.closed().await;
+        // All of them are tried, so that one run tells the whole truth.
+        if (200..400).contains(&status) || closed.is_err() || node.total() > 0 {
+            taken.push(format!("{body:?}: {answer:?}, {closed:?}, the node got {:?}", node.requests()));
         }
-        visitor.closed().await.unwrap_or_else(|error| panic!("{body:?}: {error:#}"));
-        assert_eq!(node.total(), 0, "{body:?}: {:?}", node.requests());
     }
+    assert!(taken.is_empty(), "{}", taken.join("\n"));
 }
 
 #[tokio::test]
@@ -202,7 +206,7 @@ async fn pipelined_requests_are_answered_in_turn() {
         Request::post("/echo", "one"),
         Request::head("/hit"),
         Request::get("/mine"),
-        Request::post("/echo", "two").chunked(),
+        Request::post("/echo", "two"),
         Request::get("/miss"),
         Request::get("/hit"),
     ];
@@ -212,11 +216,15 @@ async fn pipelined_requests_are_answered_in_turn() {
     assert_eq!(visitor.answer("GET").await.unwrap().text(), "hit");
     gate.reached(1).await;
     gate.open();
-    for (request, body) in requests[1..].iter().zip(["miss", "hit", "one", "", "mine", "two", "miss", "hit"])
-    {
-        let answer =
-            visitor.answer(request.method()).await.unwrap_or_else(|error| panic!("{request:?}: {error:#}"));
-        assert_eq!((answer.status, answer.text().as_str()), (200, body), "{request:?}: {answer}");
+    let bodies = ["hit", "miss", "hit", "one", "", "mine", "two", "miss", "hit"];
+    for (number, (request, body)) in requests.iter().zip(bodies).enumerate().skip(1) {
+        let answer = visitor.answer(request.method()).await;
+        let answer = answer.unwrap_or_else(|error| panic!("number {number}, {request:?}: {error:#}"));
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, body),
+            "number {number}, {request:?}: {answer}"
+        );
     }
     assert_eq!((node.count("/hit"), node.count("/miss"), node.count("/echo")), (1, 1, 2));
     // And the connection is still good.
@@ -235,6 +243,32 @@ async fn a_hundred_pipelined_hits() {
     visitor.send(bytes).await.unwrap();
     for path in &paths {
         assert_eq!(&visitor.answer("GET").await.unwrap().text(), path);
+    }
+}
+
+#[tokio::test]
+async fn behind_a_chunked_upload_the_next_request_is_served_or_the_close_was_told() {
+    let node = Node::start().await;
+    node.serve("/echo", Page::echo());
+    node.serve("/a", Page::text("a").fresh_for(60));
+    let proxy = Proxy::before(&node).await;
+    proxy.warm(["/a"]).await;
+    let mut visitor = proxy.connect().await;
+    let mut bytes = Request::post("/echo", "two chunks").chunked().to_bytes();
+    bytes.extend(Request::get("/a").to_bytes());
+    visitor.send(bytes).await.unwrap();
+    let first = visitor.answer("POST").await.unwrap().expect_status(200);
+    assert_eq!(first.text(), "two chunks");
+    second_is(&mut visitor, &first, "a").await;
+}
+
+/// The answer behind `first`, unless that one announced the end of the connection: then the end.
+async fn second_is(visitor: &mut Connection, first: &Answer, body: &str) {
+    if first.closes() {
+        visitor.closed().await.unwrap();
+    } else {
+        let second = visitor.answer("GET").await.expect("an answer, as no close was announced");
+        assert_eq!((second.status, second.text().as_str()), (200, body), "{second}");
     }
 }
 
@@ -258,16 +292,9 @@ async fn a_body_in_pieces_with_a_request_behind() {
         {
             let mut visitor = proxy.connect().await;
             visitor.send_slowly(&bytes, size, Duration::from_millis(1)).await;
-            assert_eq!(
-                visitor.answer("POST").await.unwrap().expect_status(200).text(),
-                "abcdefghij",
-                "pieces of {size}"
-            );
-            assert_eq!(
-                visitor.answer("GET").await.unwrap().expect_status(200).text(),
-                "a",
-                "pieces of {size}"
-            );
+            let first = visitor.answer("POST").await.unwrap().expect_status(200);
+            assert_eq!(first.text(), "abcdefghij", "pieces of {size}");
+            second_is(&mut visitor, &first, "a").await;
         }
     }
 }
@@ -288,13 +315,11 @@ async fn the_body_of_a_get_is_not_a_request() {
     ] {
         let mut visitor = proxy.connect().await;
         visitor.send(request.to_bytes()).await.unwrap();
-        visitor.send(Request::get("/b").to_bytes()).await.unwrap();
-        let first = visitor.answer(request.method()).await.unwrap();
-        if first.closes() {
-            visitor.closed().await.unwrap();
-        } else {
-            assert_eq!(visitor.answer("GET").await.unwrap().text(), "b", "{request:?}");
-        }
+        // The proxy may have closed by now.
+        let _ = visitor.send(Request::get("/b").to_bytes()).await;
+        let first =
+            visitor.answer(request.method()).await.unwrap_or_else(|error| panic!("{request:?}: {error:#}"));
+        second_is(&mut visitor, &first, "b").await;
         assert_eq!(node.count("/smuggled"), 0, "{request:?}");
     }
     // What a GET with a body brought is nobody else's page.
