@@ -292,8 +292,13 @@ async fn a_body_in_pieces_with_a_request_behind() {
         {
             let mut visitor = proxy.connect().await;
             visitor.send_slowly(&bytes, size, Duration::from_millis(1)).await;
-            let first = visitor.answer("POST").await.unwrap().expect_status(200);
-            assert_eq!(first.text(), "abcdefghij", "pieces of {size}");
+            let first =
+                visitor.answer("POST").await.unwrap_or_else(|error| panic!("pieces of {size}: {error:#}"));
+            assert_eq!(
+                (first.status, first.text().as_str()),
+                (200, "abcdefghij"),
+                "pieces of {size}, {sending:?}: {first}"
+            );
             second_is(&mut visitor, &first, "a").await;
         }
     }
