@@ -119,11 +119,10 @@ impl ProxyHttp for PassRoad {
     }
 
     async fn early_request_filter(&self, session: &mut Session, _ctx: &mut Passing) -> Result<()> {
-        // pingora resets this when it has read the head, to no limit at all. A connection whose request had no length
-        // does not come back to the lane, and says so.
+        // pingora resets this when it has read the head, to no limit at all. A connection that is upgraded does
+        // not come back to the lane, and says so.
         let headers = &session.req_header().headers;
-        let ends = headers.contains_key(header::TRANSFER_ENCODING)
-            || headers.contains_key(header::UPGRADE)
+        let ends = headers.contains_key(header::UPGRADE)
             || session.req_header().version < Version::HTTP_11
             || asks_to_close(headers)
             || session.is_process_shutting_down();

@@ -16,6 +16,7 @@ use pingora_proxy::HttpProxy;
 use tokio::sync::Semaphore;
 
 use super::answer::{self, Terms};
+use super::chunks::ChunkScan;
 use super::connection::{Connection, Received, Waits};
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::rewound::{Rewound, Window};
@@ -295,8 +296,8 @@ fn window(head: &Head<'_, '_>) -> Window {
     match head.framing {
         Framing::None if !head.upgrade => Window::Bytes(head.length as u64),
         Framing::Length(body) if !head.upgrade => Window::Bytes((head.length as u64).saturating_add(body)),
-        // Where a chunked body ends is known only when it has been read, and pingora may have read past it by then;
-        // after an upgrade the connection is another protocol's.
+        Framing::Chunked if !head.upgrade => Window::Chunked(head.length as u64, ChunkScan::new()),
+        // After an upgrade the connection is another protocol's.
         Framing::None | Framing::Length(_) | Framing::Chunked => Window::Open,
     }
 }

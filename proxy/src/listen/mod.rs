@@ -4,6 +4,7 @@
 //! own loop ([`lane::Lane`]), because hits are answered from prepared bytes and need none of pingora's HTTP session.
 
 mod answer;
+mod chunks;
 pub(crate) mod connection;
 mod deadline;
 pub(crate) mod head;

@@ -1,9 +1,10 @@
 //! A connection handed to pingora with the bytes put back that were read from it already, and taken back afterwards.
 //!
 //! Pingora reads ahead and would swallow a pipelined request behind the one it is given. So it sees no more than a
-//! *window*: the head and the Content-Length body of that request. Bytes behind it are kept for the lane. A chunked
-//! body or an upgrade has no length to be told in advance; it gets an open window, and the connection ends with it.
+//! *window*: the head and the body of that request, as long as Content-Length says or until its last chunk. Bytes
+//! behind it are kept for the lane. An upgrade has no end; it gets an open window, and the connection ends with it.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,18 +17,36 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+use super::chunks::ChunkScan;
 
 /// Bytes of requests behind the current one that are kept while it is served; past it the client has to wait.
 const READ_AHEAD: usize = 16 * 1024;
+
+/// Bytes of a chunked body that are read in one go.
+const CHUNKS_AT_ONCE: usize = 16 * 1024;
 
 /// How much of what follows belongs to the request that is handed over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Window {
     /// So many bytes, the head included.
     Bytes(u64),
+    /// So many bytes of head, and the chunked body behind it.
+    Chunked(u64, ChunkScan),
     /// Everything until the connection ends.
     Open,
+}
+
+impl Window {
+    /// Whether the whole request has been given out.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Bytes(left) => *left == 0,
+            Self::Chunked(head, scan) => *head == 0 && scan.is_done(),
+            Self::Open => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,7 +67,27 @@ impl Rewound {
     /// The connection and the bytes behind the request; `None` when the request was not read to its end, so that
     /// nobody knows where the next one starts.
     pub(crate) fn into_rest(self) -> Option<(Stream, BytesMut)> {
-        (self.window == Window::Bytes(0) && !self.ended).then_some((self.inner, self.before))
+        (self.window.is_over() && !self.ended).then_some((self.inner, self.before))
+    }
+
+    /// The head is read: gives out the chunked body as far as its framing is sound.
+    fn poll_chunks(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.before.is_empty() {
+            // Not straight into the reader's buffer: a next request may follow in the same piece.
+            self.before.reserve(CHUNKS_AT_ONCE);
+            let count = ready!(std::pin::pin!(self.inner.read_buf(&mut self.before)).poll(context))?;
+            self.ended |= count == 0;
+        }
+        let Window::Chunked(_, scan) = &mut self.window else { return Poll::Ready(Ok(())) };
+        let most = self.before.len().min(buffer.remaining());
+        let count = scan.advance(&self.before[..most]).map_err(std::io::Error::other)?;
+        buffer.put_slice(&self.before[..count]);
+        self.before.advance(count);
+        Poll::Ready(Ok(()))
     }
 
     /// The request is read. Only the end of the connection is of interest now; what comes is kept.
@@ -76,8 +115,11 @@ impl AsyncRead for Rewound {
     ) -> Poll<std::io::Result<()>> {
         let this = &mut *self;
         let limit = match this.window {
-            Window::Bytes(0) => return this.poll_end(context),
-            Window::Bytes(bytes) => buffer.remaining().min(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            window if window.is_over() => return this.poll_end(context),
+            Window::Chunked(0, _) => return this.poll_chunks(context, buffer),
+            Window::Bytes(bytes) | Window::Chunked(bytes, _) => {
+                buffer.remaining().min(usize::try_from(bytes).unwrap_or(usize::MAX))
+            }
             Window::Open => buffer.remaining(),
         };
         let count = if !this.before.is_empty() {
@@ -99,8 +141,9 @@ impl AsyncRead for Rewound {
             count
         };
         this.ended |= count == 0 && limit > 0;
-        if let Window::Bytes(left) = &mut this.window {
-            *left -= count as u64;
+        match &mut this.window {
+            Window::Bytes(left) | Window::Chunked(left, _) => *left -= count as u64,
+            Window::Open => {}
         }
         Poll::Ready(Ok(()))
     }
@@ -192,7 +235,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
 
     fn rewound(before: &[u8], window: Window) -> (Rewound, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1024);
@@ -212,6 +255,23 @@ mod tests {
         assert!(watch.is_err(), "the next request is not given out");
         let (_, rest) = stream.into_rest().unwrap();
         assert_eq!(&rest[..], b"GET /next");
+    }
+
+    #[tokio::test]
+    async fn a_chunked_body_ends_the_window_with_its_last_chunk() {
+        let window = || Window::Chunked(4, ChunkScan::new());
+        let (mut stream, mut client) = rewound(b"head3\r\nab", window());
+        client.write_all(b"c\r\n0\r\n\r\nGET /next").await.unwrap();
+        let mut request = vec![0; 17];
+        stream.read_exact(&mut request).await.unwrap();
+        assert_eq!(request, b"head3\r\nabc\r\n0\r\n\r\n"[..]);
+        let (_, rest) = stream.into_rest().unwrap();
+        assert_eq!(&rest[..], b"GET /next");
+
+        let (mut stream, _client) = rewound(b"head;x\r\n", window());
+        let mut request = Vec::new();
+        assert!(stream.read_to_end(&mut request).await.is_err());
+        assert_eq!(request, b"head");
     }
 
     #[tokio::test]
