@@ -296,10 +296,13 @@ async fn without_any_node_visitors_are_told() {
 #[tokio::test]
 async fn if_every_health_page_fails_traffic_goes_on() {
     let (one, two) = (Node::named("one").await, Node::named("two").await);
+    for node in [&one, &two] {
+        node.serve("/a", Page::text("a").no_store());
+    }
     let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
     until_all_up(&proxy, &[&one, &two]).await;
     for node in [&one, &two] {
-        node.serve("/a", Page::text("a").no_store());
+        node.serve("/-/health", Page::text("").status(500));
     }
     until_up(&proxy, &one, false).await;
     until_up(&proxy, &two, false).await;
