@@ -126,13 +126,13 @@ fn a_hard_purge_removes_and_counts_each_entry_once() {
     let count = store.purge_tags(&tags("t u t"), PurgeMode::Hard, NOW);
     assert_eq!(count, PurgeCount { purged: 2, softened: 0 });
     check(&store, NOW, "missing");
-    assert_eq!(store.stats(), StoreStats::default());
+    assert_eq!(store.stats(), StoreStats { stored: 2, ..StoreStats::default() });
     put(&store, KEY, "t", "c");
     assert_eq!(store.purge_key(KEY, PurgeMode::Hard, NOW).purged, 1);
     put(&store, KEY, "t", "d");
     assert_eq!(store.purge_all(PurgeMode::Hard, NOW).purged, 1);
     check(&store, NOW, "missing");
-    assert_eq!(store.stats(), StoreStats::default());
+    assert_eq!(store.stats(), StoreStats { stored: 4, ..StoreStats::default() });
 }
 
 #[test]
