@@ -1,1 +1,14 @@
-//! Benches of Clearcoat: micro benches and the load driver.
+//! What the benches share: seeded input, and how much of it.
+//!
+//! The same pages come out of the same seed on every machine, so two runs differ by code and machine only. Nothing
+//! here is timed and nothing is stored that could be made again: a page is a function of its number.
+//!
+//! `micro/` times one operation per name; `memory/` compares what a store says it takes with what it takes.
+
+pub mod scale;
+pub mod site;
+pub mod zipf;
+
+/// As in the server: both times and bytes depend on it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,0 +1,96 @@
+//! The rules that every response, or every request, goes through: pure functions.
+
+use std::time::{Duration, SystemTime};
+
+use clearcoat_benches::site::{HOST, NOW, Site};
+use clearcoat_cache::directive::CacheControl;
+use clearcoat_cache::vary::EncodingClass;
+use clearcoat_cache::{FreshnessSettings, KeySecret, RequestFacts, Scheme, VarySpec, Verdict, assess};
+use divan::{Bencher, black_box};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+fn main() {
+    divan::main();
+}
+
+/// Ten header lines as a PHP application sends them.
+fn response() -> HeaderMap {
+    HeaderMap::from_iter(
+        [
+            (header::SERVER, "nginx"),
+            (header::CONTENT_TYPE, "text/html; charset=UTF-8"),
+            (header::VARY, "X-User-Context-Hash, Accept-Encoding"),
+            (header::CACHE_CONTROL, "public, s-maxage=86400, stale-while-revalidate=60"),
+            (header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (header::LAST_MODIFIED, "Sat, 05 Nov 1994 12:00:00 GMT"),
+            (header::ETAG, "\"0123456789abcdef\""),
+            (header::CONTENT_LANGUAGE, "en-GB"),
+            (header::AGE, "12"),
+            (HeaderName::from_static("xkey"), "c52 l2 ct1 p42"),
+        ]
+        .map(|(name, value)| (name, HeaderValue::from_static(value))),
+    )
+}
+
+#[divan::bench]
+fn assess_freshness(bencher: Bencher<'_, '_>) {
+    assess_response(bencher, &response());
+}
+
+/// The lifetime is in `Expires`, so two dates are read.
+#[divan::bench]
+fn assess_freshness_by_date(bencher: Bencher<'_, '_>) {
+    let mut headers = response();
+    headers.remove(header::CACHE_CONTROL);
+    headers.insert(header::EXPIRES, HeaderValue::from_static("Mon, 07 Nov 1994 08:49:37 GMT"));
+    assess_response(bencher, &headers);
+}
+
+fn assess_response(bencher: Bencher<'_, '_>, headers: &HeaderMap) {
+    let request = RequestFacts { method: &Method::GET, authorization: false, no_store: false };
+    let settings = FreshnessSettings { keep: Duration::from_secs(600), ..FreshnessSettings::default() };
+    let received = SystemTime::UNIX_EPOCH;
+    bencher.bench(|| {
+        let verdict = assess(&request, StatusCode::OK, black_box(headers), &settings, received);
+        assert!(matches!(verdict, Verdict::Store(_)));
+        verdict
+    });
+}
+
+#[divan::bench]
+fn read_cache_control(bencher: Bencher<'_, '_>) {
+    let headers = response();
+    bencher.bench(|| CacheControl::read(black_box(&headers)));
+}
+
+/// What is asked of a stored entry at every hit.
+#[divan::bench]
+fn freshness_of_entry(bencher: Bencher<'_, '_>) {
+    let entry = Site::new(1024, 0).entry(&KeySecret::new([1; 16]), 1);
+    bencher.bench(|| (black_box(&entry).freshness(NOW), entry.age_seconds(NOW), entry.ttl_left(NOW)));
+}
+
+#[divan::bench]
+fn key_of_url(bencher: Bencher<'_, '_>) {
+    let (secret, target) = (KeySecret::new([1; 16]), Site::new(0, 0).target(12_345));
+    bencher.bench(|| secret.key(Scheme::Https, black_box(HOST.as_bytes()), black_box(target.as_bytes())));
+}
+
+#[divan::bench]
+fn variant_of_request(bencher: Bencher<'_, '_>) {
+    let secret = KeySecret::new([1; 16]);
+    let user = HeaderName::from_static("x-user-context-hash");
+    let vary = VarySpec::from_names([header::ACCEPT_ENCODING, user.clone()]);
+    let request = HeaderMap::from_iter([
+        (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, br, zstd")),
+        (user, HeaderValue::from_static("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")),
+    ]);
+    bencher.bench(|| vary.as_ref().map(|vary| vary.variant(&secret, black_box(&request))));
+}
+
+#[divan::bench]
+fn encoding_class(bencher: Bencher<'_, '_>) {
+    let value = HeaderValue::from_static("gzip, deflate, br, zstd");
+    let request = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);
+    bencher.bench(|| EncodingClass::of(black_box(&request)));
+}
