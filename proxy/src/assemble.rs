@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tracing::info;
 
 use crate::admin;
-use crate::admin::Counters;
+use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 use crate::fetch::{FetchSettings, Fetcher};
 use crate::front::pass::PassRoad;
@@ -136,7 +136,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         server.add_service(admin::AdminService::bind(&settings, counters.clone(), observed, extra)?);
     }
     server.add_service(background_service("pools", Watching { pools }));
-    server.add_service(background_service("store", Tidying { store }));
+    server.add_service(background_service("store", Tidying { store, counters: counters.clone() }));
     server.add_service(background_service("drain", Draining { counters, timeout: config.shutdown_timeout }));
     server.run(RunArgs { shutdown_signal: Box::new(Signals) });
     Ok(())
@@ -385,15 +385,22 @@ impl BackgroundService for Watching {
 /// Lets the store do what is due although nobody asks it anything.
 struct Tidying {
     store: Arc<Store>,
+    counters: Arc<Counters>,
 }
 
 #[async_trait]
 impl BackgroundService for Tidying {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut ticks = tokio::time::interval(TIDY_INTERVAL);
+        let mut variants_dropped = 0;
         loop {
             tokio::select! {
-                _ = ticks.tick() => self.store.settle(),
+                _ = ticks.tick() => {
+                    self.store.settle();
+                    let dropped = self.store.stats().variants_dropped;
+                    self.counters.limit_times(Limit::Variants, dropped - variants_dropped);
+                    variants_dropped = dropped;
+                }
                 _ = shutdown.changed() => return,
             }
         }

@@ -9,7 +9,9 @@ use std::array;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
 
 /// How often each counter exists. More than the threads of any machine we expect to serve, so that sharing a stripe
 /// is the exception; a stripe takes about two KiB.
@@ -22,6 +24,9 @@ pub(crate) const BUCKET_MICROS: [u64; 19] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
+
+/// How long the log is silent about a kind of limit after a line on it.
+const LIMIT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The buckets of [`BUCKET_MICROS`] and the one for everything slower.
 const BUCKETS: usize = BUCKET_MICROS.len() + 1;
@@ -227,6 +232,10 @@ thread_local! {
 /// Everything that is counted. Shared by the whole process; it outlives reloads.
 pub(crate) struct Counters {
     stripes: Box<[Stripe; STRIPES]>,
+    /// What the next one counts seconds from.
+    began: Instant,
+    /// When each kind of limit was last logged, in seconds and one more; zero: never.
+    logged: [AtomicU64; Limit::ALL.len()],
 }
 
 impl Counters {
@@ -234,10 +243,10 @@ impl Counters {
     pub(crate) fn new() -> Arc<Self> {
         let stripes: Vec<Stripe> = (0..STRIPES).map(|_| Stripe::new()).collect();
         let stripes = stripes.try_into().unwrap_or_else(|_| unreachable!("exactly STRIPES were made"));
-        Arc::new(Self { stripes })
+        Arc::new(Self { stripes, began: Instant::now(), logged: zeros() })
     }
 
-    /// A request of a client is over. `sent_bytes` is what went out for it, head and body; `took` runs from the end
+    /// A request of a client is over. `sent_bytes` is what went out of the body; `took` runs from the end
     /// of the request head to the last byte of the answer.
     pub(crate) fn request(&self, result: RequestResult, status: u16, sent_bytes: u64, took: Duration) {
         let stripe = self.stripe();
@@ -272,9 +281,27 @@ impl Counters {
         InFlight(Arc::clone(self))
     }
 
-    /// A limit fired.
+    /// A limit fired. Logged too, each kind a line in [`LIMIT_LOG_INTERVAL`] at most: whoever makes it fire can do so
+    /// a hundred thousand times a second.
     pub(crate) fn limit(&self, limit: Limit) {
-        self.stripe().limits[limit as usize].fetch_add(1, Relaxed);
+        self.limit_times(limit, 1);
+    }
+
+    /// A limit fired several times.
+    pub(crate) fn limit_times(&self, limit: Limit, times: u64) {
+        if times == 0 {
+            return;
+        }
+        self.stripe().limits[limit as usize].fetch_add(times, Relaxed);
+        let now = self.began.elapsed().as_secs() + 1;
+        let logged = &self.logged[limit as usize];
+        let last = logged.load(Relaxed);
+        let due = last == 0 || now - last.min(now) >= LIMIT_LOG_INTERVAL.as_secs();
+        // Of several threads that see the time come, one wins.
+        if due && logged.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
+            let in_all = self.totals().limit(limit);
+            warn!(limit = limit.label(), in_all, "a limit fired; clearcoat_limits_total counts on");
+        }
     }
 
     /// An exchange with a node is over.

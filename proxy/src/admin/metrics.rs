@@ -93,7 +93,7 @@ families! {
     IN_FLIGHT: GAUGE "clearcoat_requests_in_flight" []
         "Requests that wait for a node or stream from one.";
     SENT: COUNTER "clearcoat_sent_bytes_total" []
-        "Bytes sent to clients, heads and bodies.";
+        "Bytes of response bodies sent to clients.";
     HIT_RATIO: GAUGE "clearcoat_hit_ratio" ["window"]
         "Share of the requests that asked the cache and were answered from it; NaN if none asked.";
     CONNECTIONS: COUNTER "clearcoat_connections_opened_total" []
@@ -134,6 +134,8 @@ families! {
         "1 if the node takes new requests.";
     NODE_STATE: GAUGE "clearcoat_node_state" ["pool", "node", "state"]
         "1 for the state that the node is in, 0 for the others.";
+    NODE_REASON: GAUGE "clearcoat_node_reason" ["pool", "node", "reason"]
+        "1 for the reason why the node is in its state; one series a node, none while there is nothing to say.";
     NODE_WEIGHT: GAUGE "clearcoat_node_weight" ["pool", "node"]
         "The node's share of new requests at this moment.";
     NODE_IN_FLIGHT: GAUGE "clearcoat_node_in_flight" ["pool", "node"]
@@ -257,6 +259,9 @@ fn nodes(page: &mut Page, pool: &PoolView) {
 
 fn traffic_of_node(page: &mut Page, labels: [&str; 2], node: &NodeView) {
     let [pool, name] = labels;
+    if !node.reason.is_empty() {
+        page.gauge(&NODE_REASON, &[pool, name, &node.reason], 1.0);
+    }
     page.gauge(&NODE_WEIGHT, &labels, node.effective_weight);
     page.gauge(&NODE_IN_FLIGHT, &labels, node.in_flight as f64);
     page.gauge(&NODE_QUEUED, &labels, node.queued as f64);

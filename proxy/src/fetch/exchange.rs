@@ -18,9 +18,9 @@ use tracing::{debug, info, warn};
 
 use super::error::FetchError;
 use super::plan::Plan;
-use crate::admin::{Counters, FetchResult};
+use crate::admin::{Counters, FetchResult, Limit};
 use crate::front::forward;
-use crate::pool::{Lease, NodeId, Outcome, Want};
+use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 
 /// Bytes of a body that are held before the answer counts as given.
 const HOLD_BYTES: usize = 64 * 1024;
@@ -115,7 +115,10 @@ pub(super) async fn exchange(
         let want = Want { hash: plan.hash, tried: &tried, idempotent: true };
         let lease = match pool.acquire(&want).await {
             Ok(lease) => lease,
-            Err(unavailable) => return Err(last.unwrap_or(FetchError::Unavailable(unavailable))),
+            Err(unavailable) => {
+                limit_fired(unavailable, counters);
+                return Err(last.unwrap_or(FetchError::Unavailable(unavailable)));
+            }
         };
         let node = lease.node().clone();
         let failure = match attempt(plan, lease, connector).await {
@@ -125,7 +128,7 @@ pub(super) async fn exchange(
                 let again = asks_for_another_node(exchange.head.status)
                     && tried.len() < pool.attempts() as usize
                     && pool.is_usable_besides(&tried)
-                    && pool.may_retry();
+                    && may_retry(pool, counters);
                 if !again {
                     return Ok(exchange);
                 }
@@ -145,7 +148,7 @@ pub(super) async fn exchange(
             FetchError::Broken | FetchError::Unavailable(_) | FetchError::GivenUp => FetchResult::Broken,
         });
         tried.push(node.id());
-        let again = tried.len() < pool.attempts() as usize && pool.may_retry();
+        let again = tried.len() < pool.attempts() as usize && may_retry(pool, counters);
         let cause = failure.cause.trim();
         if !again {
             warn!(%node, url = plan.url(), cause, tries = tried.len(), "a visitor gets an error: {}", failure.error);
@@ -155,6 +158,24 @@ pub(super) async fn exchange(
         info!(%node, url = plan.url(), cause, "trying another node: {}", failure.error);
         last = Some(failure.error);
         counters.fetch(FetchResult::Retried);
+    }
+}
+
+/// Takes a retry off the pool's budget.
+pub(crate) fn may_retry(pool: &Pool, counters: &Counters) -> bool {
+    let may = pool.may_retry();
+    if !may {
+        counters.limit(Limit::RetryBudget);
+    }
+    may
+}
+
+/// Counts that a pool's queue refused a request.
+pub(crate) fn limit_fired(unavailable: Unavailable, counters: &Counters) {
+    match unavailable {
+        Unavailable::QueueFull => counters.limit(Limit::QueueFull),
+        Unavailable::QueueTimeout => counters.limit(Limit::QueueTimeout),
+        Unavailable::NoNode => {}
     }
 }
 

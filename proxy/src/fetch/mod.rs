@@ -32,6 +32,7 @@ pub(crate) use plan::{Caching, Plan};
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 use exchange::{Exchange, exchange};
+pub(crate) use exchange::{limit_fired, may_retry};
 
 /// What fills are joined by: the URL, and the variant as far as it is known.
 pub(crate) type FillKey = (CacheKey, VariantKey);

@@ -21,7 +21,7 @@ use super::forward;
 use super::route::RouteTable;
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
-use crate::fetch::{Caching, FetchError, listed_in_connection};
+use crate::fetch::{Caching, FetchError, limit_fired, listed_in_connection, may_retry};
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 use crate::respond::Local;
 
@@ -180,6 +180,7 @@ impl ProxyHttp for PassRoad {
         let lease = match pool.acquire(&want).await {
             Ok(lease) => lease,
             Err(unavailable) => {
+                limit_fired(unavailable, &self.counters);
                 let failure = ctx.failure.unwrap_or(FetchError::Unavailable(unavailable));
                 return Err(give_up(ctx, failure));
             }
@@ -216,10 +217,9 @@ impl ProxyHttp for PassRoad {
         self.counters.fetch(if timed_out { FetchResult::TimedOut } else { FetchResult::ConnectFailed });
         Self::settle_lease(ctx, if timed_out { Outcome::TimedOut } else { Outcome::ConnectFailed });
         ctx.failure = Some(failure);
-        let again = ctx
-            .pool
-            .as_ref()
-            .is_some_and(|pool| ctx.tried.len() < pool.attempts() as usize && pool.may_retry());
+        let again = ctx.pool.as_ref().is_some_and(|pool| {
+            ctx.tried.len() < pool.attempts() as usize && may_retry(pool, &self.counters)
+        });
         if again {
             self.counters.fetch(FetchResult::Retried);
         }
@@ -254,10 +254,9 @@ impl ProxyHttp for PassRoad {
             && session.response_written().is_none()
             && !session.as_ref().retry_buffer_truncated();
         let again = repeatable
-            && ctx
-                .pool
-                .as_ref()
-                .is_some_and(|pool| ctx.tried.len() < pool.attempts() as usize && pool.may_retry());
+            && ctx.pool.as_ref().is_some_and(|pool| {
+                ctx.tried.len() < pool.attempts() as usize && may_retry(pool, &self.counters)
+            });
         if again {
             self.counters.fetch(FetchResult::Retried);
         }
@@ -336,6 +335,10 @@ impl ProxyHttp for PassRoad {
             }
             (None, _, ErrorType::HTTPStatus(413)) => {
                 Local::plain(413, None, "the request body is too large".into())
+            }
+            (None, ErrorSource::Downstream, ErrorType::ReadTimedout) => {
+                self.counters.limit(Limit::BodyTimeout);
+                Local::too_slow()
             }
             (None, ErrorSource::Downstream, _) => {
                 Local::plain(400, None, "the request could not be read to its end".into())

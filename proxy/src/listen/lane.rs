@@ -197,7 +197,10 @@ impl Lane {
             }
             Step::Hit { entry, result, now, not_modified: false } => {
                 let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
-                let Ok(bytes) = written else { return self.client_gone(started) };
+                let bytes = match written {
+                    Ok(bytes) => bytes,
+                    Err(error) => return self.client_gone(started, Some(&error)),
+                };
                 counters.request(result, entry.status(), bytes, started.elapsed());
                 Next::Continue
             }
@@ -217,14 +220,14 @@ impl Lane {
         let counters = &self.front.counters;
         let _in_flight = counters.in_flight();
         // Answers to earlier requests do not wait for this one.
-        if connection.flush().await.is_err() {
-            return self.client_gone(started);
+        if let Err(error) = connection.flush().await {
+            return self.client_gone(started, Some(&error));
         }
         let caching = plan.caching;
         let read_ahead = self.settings.head.bytes;
         let obtained = connection.unless_gone(read_ahead, self.front.obtain(plan)).await;
         match obtained {
-            None => self.client_gone(started),
+            None => self.client_gone(started, None),
             Some(Err(error)) => {
                 let local = Local::failure(error);
                 let date = self.front.clock.http_date();
@@ -236,7 +239,10 @@ impl Lane {
             Some(Ok(Obtained::Entry(entry))) => {
                 let now = self.front.clock.now();
                 let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
-                let Ok(bytes) = written else { return self.client_gone(started) };
+                let bytes = match written {
+                    Ok(bytes) => bytes,
+                    Err(error) => return self.client_gone(started, Some(&error)),
+                };
                 counters.request(RequestResult::Hit, entry.status(), bytes, started.elapsed());
                 Next::Continue
             }
@@ -258,14 +264,17 @@ impl Lane {
                             (false, false) => Next::Continue,
                         }
                     }
-                    Err(_) => self.client_gone(started),
+                    Err(error) => self.client_gone(started, Some(&error)),
                 }
             }
         }
     }
 
     /// The client does not take its answer.
-    fn client_gone(&self, started: Instant) -> Next {
+    fn client_gone(&self, started: Instant, error: Option<&std::io::Error>) -> Next {
+        if error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
+            self.front.counters.limit(Limit::WriteTimeout);
+        }
         self.front.counters.request(RequestResult::ClientGone, 0, 0, started.elapsed());
         Next::Drop
     }
