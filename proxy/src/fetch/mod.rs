@@ -148,10 +148,8 @@ impl Fetcher {
                 return;
             }
         }
-        if keeps {
-            if let Some(lifetime) = lifetime {
-                self.commit(plan, &stamp, storing, lifetime, writer.body());
-            }
+        if let Some(lifetime) = lifetime.filter(|_| keeps) {
+            self.commit(plan, &stamp, storing, lifetime, writer.body());
         }
         writer.complete();
         if let Some(rest) = rest {

@@ -231,14 +231,13 @@ fn examine<'b>(
     let mut chunked = false;
     let mut close = !version_11;
     let mut upgrade = false;
+    let (mut two_hosts, mut two_lengths) = (false, false);
     for header in headers {
         let name = header.name;
         // The lengths sort out nearly every line before a name is compared.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
-                if host.replace(header.value).is_some() {
-                    return Err(Refusal::Malformed("there are two Host lines"));
-                }
+                two_hosts |= host.replace(header.value).is_some();
             }
             // Nobody has to follow an offer of HTTP/2 without TLS, and RFC 9113 section 3.1 has taken it back.
             7 if name.eq_ignore_ascii_case("upgrade") => {
@@ -251,9 +250,7 @@ fn examine<'b>(
                     .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
-                if length.replace(content_length(header.value)?).is_some() {
-                    return Err(Refusal::Malformed("there are two Content-Length lines"));
-                }
+                two_lengths |= length.replace(content_length(header.value)?).is_some();
             }
             17 if name.eq_ignore_ascii_case("transfer-encoding") => {
                 if chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
@@ -263,6 +260,12 @@ fn examine<'b>(
             }
             _ => {}
         }
+    }
+    if two_hosts {
+        return Err(Refusal::Malformed("there are two Host lines"));
+    }
+    if two_lengths {
+        return Err(Refusal::Malformed("there are two Content-Length lines"));
     }
     if chunked && length.is_some() {
         return Err(Refusal::Malformed("Content-Length and Transfer-Encoding exclude each other"));
