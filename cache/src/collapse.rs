@@ -1,6 +1,6 @@
 //! One fetch for many: requests that want the same answer while it is on its way share it.
 //!
-//! A [`Fill`] is an answer in the making. Exactly one [`FillWriter`] pours into it; any number of [`FillReader`]s
+//! A fill is an answer in the making. Exactly one [`FillWriter`] pours into it; any number of [`FillReader`]s
 //! drink from it, each at its own pace and from the first byte. The writer belongs to a task of its own, so a reader
 //! that is slow or leaves neither slows nor ends the fill, unless the body is only passing through
 //! ([`Retention::Window`]): then it is paced by the slowest reader and ends with the last.
