@@ -31,7 +31,7 @@ fn lead(fills: &Arc<Table>, key: u128) -> (FillWriter<u128, &'static str>, FillR
 }
 
 /// From the first request to the whole answer, with nobody else there.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn collapse_lead_and_complete(bencher: Bencher<'_, '_>) {
     let fills = Arc::new(Table::default());
     let body = Bytes::from(vec![b'x'; 1024]);

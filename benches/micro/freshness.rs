@@ -32,13 +32,13 @@ fn response() -> HeaderMap {
     )
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn assess_freshness(bencher: Bencher<'_, '_>) {
     assess_response(bencher, &response());
 }
 
 /// The lifetime is in `Expires`, so two dates are read.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn assess_freshness_by_date(bencher: Bencher<'_, '_>) {
     let mut headers = response();
     headers.remove(header::CACHE_CONTROL);
@@ -57,26 +57,26 @@ fn assess_response(bencher: Bencher<'_, '_>, headers: &HeaderMap) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn read_cache_control(bencher: Bencher<'_, '_>) {
     let headers = response();
     bencher.bench(|| CacheControl::read(black_box(&headers)));
 }
 
 /// What is asked of a stored entry at every hit.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn freshness_of_entry(bencher: Bencher<'_, '_>) {
     let entry = Site::new(1024, 0).entry(&KeySecret::new([1; 16]), 1);
     bencher.bench(|| (black_box(&entry).freshness(NOW), entry.age_seconds(NOW), entry.ttl_left(NOW)));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn key_of_url(bencher: Bencher<'_, '_>) {
     let (secret, target) = (KeySecret::new([1; 16]), Site::new(0, 0).target(12_345));
     bencher.bench(|| secret.key(Scheme::Https, black_box(HOST.as_bytes()), black_box(target.as_bytes())));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn variant_of_request(bencher: Bencher<'_, '_>) {
     let secret = KeySecret::new([1; 16]);
     let user = HeaderName::from_static("x-user-context-hash");
@@ -88,7 +88,7 @@ fn variant_of_request(bencher: Bencher<'_, '_>) {
     bencher.bench(|| vary.as_ref().map(|vary| vary.variant(&secret, black_box(&request))));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn encoding_class(bencher: Bencher<'_, '_>) {
     let value = HeaderValue::from_static("gzip, deflate, br, zstd");
     let request = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);

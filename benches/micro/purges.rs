@@ -45,7 +45,7 @@ impl Stock {
     }
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 50)]
 fn purge_tag_10_of_100k(bencher: Bencher<'_, '_>) {
     purge_tag(bencher, 10, PurgeMode::Hard);
 }
@@ -61,7 +61,7 @@ fn soft_purge_tag_1k_of_100k(bencher: Bencher<'_, '_>) {
 }
 
 /// Most purges of a busy editor find nothing.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn purge_tag_unknown(bencher: Bencher<'_, '_>) {
     let stock = Stock::of_100k();
     let unknown = [tag("unknown")];
@@ -79,7 +79,7 @@ fn purge_tag(bencher: Bencher<'_, '_>, carriers: u64, mode: PurgeMode) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 200)]
 fn purge_url(bencher: Bencher<'_, '_>) {
     let stock = RefCell::new(Stock::of_100k());
     let stored = || {
@@ -94,7 +94,7 @@ fn purge_url(bencher: Bencher<'_, '_>) {
 }
 
 /// The whole way of a `PURGEKEYS` with ten tags, from the headers to the reason phrase; nobody carries them.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn purge_request_10_tags(bencher: Bencher<'_, '_>) {
     let stock = Stock::of_100k();
     let guard = Guard::new(Settings {
@@ -114,7 +114,7 @@ fn purge_request_10_tags(bencher: Bencher<'_, '_>) {
 }
 
 /// The check of the sender alone, by token.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn admit_by_token(bencher: Bencher<'_, '_>) {
     let guard = Guard::new(Settings { allow: Vec::new(), token: Some(b"a secret of some length".to_vec()) });
     let (headers, key) = (HeaderMap::new(), CacheKey::from_number(1));

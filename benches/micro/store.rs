@@ -1,7 +1,8 @@
 //! Looking up and storing.
 //!
 //! Every look-up bench asks for keys out of a sequence drawn beforehand; the key's hash is timed apart, in
-//! `freshness.rs`. What a look-up returns is dropped inside the timed part, as a request would.
+//! `freshness.rs`. The sizes of samples are set by hand: with two threads a sample must be long enough for both to be
+//! at it at once, and elsewhere for a cold start not to count. What a look-up returns is dropped inside the timed part, as a request would.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,29 +74,29 @@ fn even(pages: u64) -> impl Iterator<Item = u64> {
 static SMALL: LazyLock<Warm> = LazyLock::new(|| Warm::new(scaled(10_000), even(scaled(10_000))));
 static LARGE: LazyLock<Warm> = LazyLock::new(|| Warm::new(scaled(100_000), Zipf::new(scaled(100_000), 3)));
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn lookup_hit_10k_entries(bencher: Bencher<'_, '_>) {
     SMALL.bench(bencher, &HeaderMap::new());
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn lookup_hit_100k_entries_zipf(bencher: Bencher<'_, '_>) {
     LARGE.bench(bencher, &HeaderMap::new());
 }
 
-#[divan::bench(threads = [2])]
+#[divan::bench(threads = [2], sample_size = 20000)]
 fn lookup_hit_two_threads(bencher: Bencher<'_, '_>) {
     LARGE.bench(bencher, &HeaderMap::new());
 }
 
 /// Both threads ask for one page: they share the counter of its `Arc` and the lock of its part.
-#[divan::bench(threads = [2])]
+#[divan::bench(threads = [2], sample_size = 20000)]
 fn lookup_hit_two_threads_one_page(bencher: Bencher<'_, '_>) {
     static ONE: LazyLock<Warm> = LazyLock::new(|| Warm::new(scaled(1000), std::iter::repeat(0)));
     ONE.bench(bencher, &HeaderMap::new());
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn lookup_miss(bencher: Bencher<'_, '_>) {
     static ABSENT: LazyLock<Warm> = LazyLock::new(|| {
         let entries = scaled(100_000);
@@ -105,7 +106,7 @@ fn lookup_miss(bencher: Bencher<'_, '_>) {
 }
 
 /// A thousand URLs of four variants each, by encoding and user context as with eZ Platform.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn lookup_vary(bencher: Bencher<'_, '_>) {
     const USERS: u64 = 4;
     let store = store(ROOMY);
@@ -135,7 +136,7 @@ fn request(user: u64) -> HeaderMap {
 }
 
 /// Making an entry: its own copy of the head, its weight.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn entry_1k(bencher: Bencher<'_, '_>) {
     let store = store(ROOMY);
     let mut pages = 0..;
@@ -144,18 +145,18 @@ fn entry_1k(bencher: Bencher<'_, '_>) {
         .bench_local_values(Entry::new);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 200)]
 fn commit_1k_entry(bencher: Bencher<'_, '_>) {
     commit(bencher, &store(ROOMY), &UNTAGGED, 0..);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 200)]
 fn commit_tagged_10(bencher: Bencher<'_, '_>) {
     commit(bencher, &store(ROOMY), &Site::new(1024, 10), 0..);
 }
 
 /// As in a store that has been running for a while: one comes, another goes.
-#[divan::bench]
+#[divan::bench(sample_size = 200)]
 fn commit_when_full(bencher: Bencher<'_, '_>) {
     let store = store(scaled(64 << 20));
     let entries = scaled(60_000);
@@ -164,7 +165,7 @@ fn commit_when_full(bencher: Bencher<'_, '_>) {
 }
 
 /// A refresh: the same page again.
-#[divan::bench]
+#[divan::bench(sample_size = 200)]
 fn replace_entry(bencher: Bencher<'_, '_>) {
     let (store, entries) = (store(ROOMY), scaled(10_000));
     SITE.fill(&store, 0..entries);

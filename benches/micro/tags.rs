@@ -29,23 +29,23 @@ fn response(tags: u32) -> HeaderMap {
     ])
 }
 
-#[divan::bench(args = [1, 10, 100])]
+#[divan::bench(args = [1, 10, 100], sample_size = 1000)]
 fn split(bencher: Bencher<'_, '_>, tags: u32) {
     let line = line(tags);
     bencher.bench(|| split_tags(line.as_bytes()).map(<[u8]>::len).sum::<usize>());
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn collect_tags_none(bencher: Bencher<'_, '_>) {
     collect(bencher, HeaderMap::new(), 0);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn collect_tags_10(bencher: Bencher<'_, '_>) {
     collect(bencher, response(10), 10);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn collect_tags_100(bencher: Bencher<'_, '_>) {
     collect(bencher, response(100), 100);
 }
@@ -59,14 +59,14 @@ fn collect(bencher: Bencher<'_, '_>, headers: HeaderMap, expected: usize) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn tag_new(bencher: Bencher<'_, '_>) {
     bencher.bench(|| Tag::new(divan::black_box(b"l12345")));
 }
 
 /// What `clearcoat why` and a dry run ask.
-#[divan::bench]
-fn count_tagged_1k_of_100k(bencher: Bencher<'_, '_>) {
+#[divan::bench(sample_size = 1000)]
+fn count_tagged_5k_of_100k(bencher: Bencher<'_, '_>) {
     let store = store(1 << 30);
     Site::new(64, 3).fill(&store, 0..scaled(100_000));
     let kind = tag("ct7");
