@@ -133,6 +133,11 @@ impl<K: Eq + Hash + Clone, H> Fills<K, H> {
         self.remove(key, &reader.fill);
     }
 
+    /// Whether somebody fetches `key` and can be joined.
+    pub fn is_fetching(&self, key: &K) -> bool {
+        self.shard(key).lock().contains_key(key)
+    }
+
     /// How many fills can be joined now.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
@@ -258,15 +263,14 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
     /// The whole body in one piece; copied once when it came in several. Only of use while the retention is
     /// [`Retention::Whole`].
     pub fn body(&self) -> Bytes {
-        let state = self.fill.state.lock();
-        match state.chunks.len() {
-            0 => Bytes::new(),
-            _ => {
-                let mut whole = Vec::with_capacity(state.kept_bytes);
-                state.chunks.iter().for_each(|chunk| whole.extend_from_slice(chunk));
-                Bytes::from(whole)
-            }
-        }
+        // The pieces are shared, so the lock is not held while they are copied.
+        let (pieces, length): (Vec<Bytes>, usize) = {
+            let state = self.fill.state.lock();
+            (state.chunks.iter().cloned().collect(), state.kept_bytes)
+        };
+        let mut whole = Vec::with_capacity(length);
+        pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        Bytes::from(whole)
     }
 
     /// Nobody can join from now on; readers that are there stay.

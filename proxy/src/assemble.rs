@@ -442,23 +442,30 @@ impl BackgroundService for Draining {
     }
 }
 
-/// SIGTERM and SIGQUIT drain; SIGINT ends at once.
+/// SIGTERM and SIGQUIT drain; SIGINT ends at once; SIGHUP does not end anything.
 struct Signals;
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut quit), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::quit()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut quit), Ok(mut interrupt), Ok(mut hangup)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::quit()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        ) else {
             tracing::error!("signals cannot be received: only SIGKILL will end this process");
             return std::future::pending().await;
         };
-        tokio::select! {
-            _ = terminate.recv() => ShutdownSignal::GracefulTerminate,
-            _ = quit.recv() => ShutdownSignal::GracefulTerminate,
-            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return ShutdownSignal::GracefulTerminate,
+                _ = quit.recv() => return ShutdownSignal::GracefulTerminate,
+                _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                // A terminal that goes away, or an operator who is used to it, must not take the edge down.
+                _ = hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at the start only"),
+            }
         }
     }
 }

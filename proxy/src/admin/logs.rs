@@ -50,8 +50,8 @@ impl Level {
     /// The filter for this level.
     const fn directives(self) -> &'static str {
         match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
+            Self::Error => "error,pingora_core::connectors=off",
+            Self::Warn => "warn,pingora_core::connectors=off",
             Self::Info => "info,pingora=warn,pingora_core::connectors=off",
             Self::Debug => "debug,pingora=warn,pingora_core::connectors=off,hickory=warn",
             Self::Trace => "trace,pingora=warn,pingora_core::connectors=off,hickory=warn",

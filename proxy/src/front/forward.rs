@@ -103,8 +103,5 @@ pub(crate) fn complete(
 
 /// Whether repeating the request does no harm (RFC 9110 section 9.2.2), as far as the method tells.
 pub(crate) fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }

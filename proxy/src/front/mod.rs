@@ -76,7 +76,9 @@ impl Front {
         match self.store.lookup(key, head, now) {
             Lookup::Fresh(entry) => hit(head, entry, RequestResult::Hit, now),
             Lookup::Grace(entry) => {
-                self.refresh(self.plan(head, false, key, Caching::Shared, treatment, client));
+                if !self.fetcher.fills.is_fetching(&(key, entry.variant())) {
+                    self.refresh(self.plan(head, false, key, Caching::Shared, treatment, client));
+                }
                 hit(head, entry, RequestResult::Grace, now)
             }
             // Every node looks down: what is kept is better than an error, and than more load on dying nodes.

@@ -315,7 +315,7 @@ impl ProxyHttp for PassRoad {
         }
         let method = &session.req_header().method;
         let reason = if *method == Method::GET || *method == Method::HEAD { "bypass" } else { "method" };
-        response.insert_header("Cache-Status", format!("clearcoat; fwd={reason}"))?;
+        response.append_header("Cache-Status", format!("clearcoat; fwd={reason}"))?;
         if !response.headers.contains_key(header::DATE) {
             response.insert_header(header::DATE, &*self.clock.http_date())?;
         }

@@ -23,7 +23,8 @@ impl Front {
         let outcome = self
             .guard
             .admit(read(method, &headers, key), sender, token)
-            .map(|admitted| apply(admitted, &self.store, now));
+            // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere.
+            .map(|admitted| tokio::task::block_in_place(|| apply(admitted, &self.store, now)));
         match outcome {
             Ok(done) => {
                 let kind = if method == "PURGE" { PurgeKind::Url } else { PurgeKind::Tags };

@@ -36,7 +36,7 @@ pub(crate) enum Refusal {
     /// A longer request target than allowed.
     #[error("the request target is too long")]
     UrlTooLong,
-    /// `CONNECT`, which a gateway has no use for.
+    /// `CONNECT` or `TRACE`.
     #[error("this method is not served here")]
     MethodNotAllowed,
     /// A version of HTTP that is not spoken here.
@@ -306,7 +306,8 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
 /// Host (of an absolute-form target) and origin-form target (RFC 9112 section 3.2).
 fn split_target<'b>(method: &str, target: &'b str) -> Result<(Option<&'b [u8]>, &'b [u8]), Refusal> {
     let bytes = target.as_bytes();
-    if method == "CONNECT" {
+    // A gateway has no use for the one, and the other hands a visitor's cookies to whoever can make a browser send it.
+    if method == "CONNECT" || method == "TRACE" {
         return Err(Refusal::MethodNotAllowed);
     }
     // A fragment has no business in a request, and readers disagree on what it means there.
@@ -440,6 +441,7 @@ mod tests {
         check("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "the target has bytes that have to be escaped");
         check("GET /é HTTP/1.1\r\nHost: a\r\n\r\n", "the target has bytes that have to be escaped");
         check("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "this method is not served here");
+        check("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "this method is not served here");
         check("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "this version of HTTP is not served here");
     }
 
