@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use clearcoat_cache::{Entry, Lookup, Moment, Scheme, Store, VariantKey};
+use clearcoat_cache::{CacheKey, Entry, Lookup, Moment, Scheme, Store, VariantKey};
 use clearcoat_purge::Guard;
 
 pub(crate) use obtain::{FrontSettings, Obtained};
@@ -35,6 +35,15 @@ pub(crate) struct Front {
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
     pub(crate) settings: FrontSettings,
+}
+
+/// A request that is for the cache or a node, and what is known of it.
+struct Asked<'a> {
+    head: &'a Head<'a, 'a>,
+    head_only: bool,
+    key: CacheKey,
+    treatment: &'a Treatment,
+    client: Option<IpAddr>,
 }
 
 /// Which way a request goes.
@@ -69,24 +78,23 @@ impl Front {
             return Step::Local(Local::no_site(), RequestResult::Refused);
         };
         let key = self.store.secret().key(Scheme::Http, head.host, head.target);
+        let asked = Asked { head, head_only, key, treatment, client };
         if treatment.pass {
-            return self.fetch(head, head_only, key, Caching::Bypass, treatment, client);
+            return self.fetch(&asked, Caching::Bypass);
         }
         let now = self.clock.now();
         match self.store.lookup(key, head, now) {
             Lookup::Fresh(entry) => hit(head, entry, RequestResult::Hit, now),
             Lookup::Grace(entry) => {
                 if !self.fetcher.fills.is_fetching(&(key, entry.variant())) {
-                    self.refresh(self.plan(head, false, key, Caching::Shared, treatment, client));
+                    self.refresh(self.plan(&asked, Caching::Shared));
                 }
                 hit(head, entry, RequestResult::Grace, now)
             }
             // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
             Lookup::Stale(entry) if !treatment.pool.any_up() => hit(head, entry, RequestResult::Grace, now),
-            Lookup::Stale(_) | Lookup::Missing => {
-                self.fetch(head, head_only, key, Caching::Shared, treatment, client)
-            }
-            Lookup::Uncacheable => self.fetch(head, head_only, key, Caching::Apart, treatment, client),
+            Lookup::Stale(_) | Lookup::Missing => self.fetch(&asked, Caching::Shared),
+            Lookup::Uncacheable => self.fetch(&asked, Caching::Apart),
         }
     }
 
@@ -97,27 +105,13 @@ impl Front {
         }
     }
 
-    fn fetch(
-        &self,
-        head: &Head<'_, '_>,
-        head_only: bool,
-        key: clearcoat_cache::CacheKey,
-        caching: Caching,
-        treatment: &Treatment,
-        client: Option<IpAddr>,
-    ) -> Step {
-        Step::Fetch(Box::new(self.plan(head, head_only, key, caching, treatment, client)))
+    fn fetch(&self, asked: &Asked<'_>, caching: Caching) -> Step {
+        Step::Fetch(Box::new(self.plan(asked, caching)))
     }
 
-    fn plan(
-        &self,
-        head: &Head<'_, '_>,
-        head_only: bool,
-        key: clearcoat_cache::CacheKey,
-        caching: Caching,
-        treatment: &Treatment,
-        client: Option<IpAddr>,
-    ) -> Plan {
+    /// What has to be kept of a request for the time when its head is gone.
+    fn plan(&self, asked: &Asked<'_>, caching: Caching) -> Plan {
+        let &Asked { head, head_only, key, treatment, client } = asked;
         let headers = forward::end_to_end(head);
         let variant = match self.store.vary_of(key) {
             Some(vary) => vary.variant(self.store.secret(), &headers),
