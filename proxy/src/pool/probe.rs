@@ -123,7 +123,10 @@ fn reason(error: &Error) -> String {
         ErrorType::ConnectTimedout => "connection timed out".to_owned(),
         ErrorType::ConnectNoRoute => "no route".to_owned(),
         ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert => {
-            format!("tls: {}", detail(error))
+            // What pingora nests innermost is the local address; the certificate's fault stands in between.
+            let whole = error.to_string();
+            let fault = whole.split(" cause: ").find(|part| part.contains("certificate"));
+            format!("tls: {}", fault.map_or_else(|| detail(error), str::to_owned))
         }
         ErrorType::ConnectionClosed => "closed before a whole answer".to_owned(),
         ErrorType::ReadError => format!("reading the answer: {}", detail(error)),
