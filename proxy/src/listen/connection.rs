@@ -18,6 +18,9 @@ use super::deadline::Deadline;
 /// What is asked of the buffer before each read; a browser's head fits.
 const READ_ROOM: usize = 4096;
 
+/// Bytes of each buffer that a connection keeps between requests.
+const KEEP_ROOM: usize = 8192;
+
 /// Bodies up to this many bytes are copied behind their head, so that one plain write carries both; larger ones are
 /// written from where they are.
 pub(crate) const COPY_UP_TO: usize = 4096;
@@ -107,6 +110,13 @@ impl Connection {
             Instant::now() + self.waits.idle
         };
         self.deadline.set(due);
+        if !partial {
+            // What a burst of pipelined requests or a large head took is not kept while the client rests.
+            if self.input.capacity() > KEEP_ROOM {
+                self.input = BytesMut::new();
+            }
+            self.output.shrink_to(KEEP_ROOM);
+        }
         self.input.reserve(READ_ROOM);
         let Self { stream, input, deadline, draining, drains, .. } = self;
         poll_fn(|context| {
