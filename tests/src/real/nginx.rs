@@ -171,6 +171,7 @@ mod tests {
     use super::*;
     use crate::client::{Connection, Request};
     use crate::load::Load;
+    use crate::wait;
 
     #[tokio::test]
     async fn nginx_serves_its_pages_and_comes_back_after_kill() {
@@ -182,7 +183,8 @@ mod tests {
         assert_eq!(connection.get("/uncached").await.header("cache-control"), Some("private, no-store"));
         assert_eq!(connection.get("/files/a.txt").await.body.len(), 100_000);
         assert_eq!(connection.ask(&Request::head("/files/a.txt")).await.body.len(), 0);
-        assert_eq!(nginx.requests().len(), 4, "{:?}", nginx.requests());
+        // nginx writes its log after the answer.
+        wait::until_true("four lines in the access log", || nginx.requests().len() == 4).await;
 
         nginx.kill();
         connection.closed().await.expect("a dead server's connection ends");
