@@ -260,7 +260,7 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
         self.fill.state.lock().kept_bytes
     }
 
-    /// The whole body in one piece; copied once when it came in several. Only of use while the retention is
+    /// The whole body in one piece; copied when it came in several. Only of use while the retention is
     /// [`Retention::Whole`].
     pub fn body(&self) -> Bytes {
         // The pieces are shared, so the lock is not held while they are copied.
@@ -268,6 +268,9 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
             let state = self.fill.state.lock();
             (state.chunks.iter().cloned().collect(), state.kept_bytes)
         };
+        if let [only] = &pieces[..] {
+            return only.clone();
+        }
         let mut whole = Vec::with_capacity(length);
         pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
         Bytes::from(whole)

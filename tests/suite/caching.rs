@@ -393,6 +393,41 @@ async fn conditional_requests_are_answered_from_memory() {
 }
 
 #[tokio::test]
+async fn a_stale_page_is_asked_after_and_not_fetched_again() {
+    let node = Node::start().await;
+    let page = Page::composed(|request| match request.header("if-none-match") {
+        Some("\"v1\"") => {
+            Page::text("").status(304).header("ETag", "\"v1\"").header("X-Round", "2").fresh_for(60)
+        }
+        _ => Page::text("abc")
+            .header("ETag", "\"v1\"")
+            .header("X-Round", "1")
+            .tags("t1")
+            .fresh_for(60)
+            .header("Age", "60"),
+    });
+    // Softly purged is stale too, and needs no waiting.
+    node.serve(
+        "/a",
+        Page::text("abc").header("ETag", "\"v1\"").header("X-Round", "1").tags("t1").fresh_for(60),
+    );
+    let proxy = Proxy::before(&node).await;
+    proxy.warm(["/a"]).await;
+    node.serve("/a", page);
+    proxy.soft_purge_tags("t1").await;
+    let updated = proxy.get("/a").await.expect_status(200);
+    assert_eq!((updated.text().as_str(), updated.header("x-round")), ("abc", Some("2")), "{updated}");
+    assert_eq!(updated.cache_parameter("fwd-status").as_deref(), Some("304"), "{updated}");
+    let kept = proxy.get("/a").await.expect_status(200);
+    assert_eq!((kept.served(), kept.text().as_str()), (Served::Hit, "abc"), "{kept}");
+    assert_eq!(proxy.purge_tags("t1").await.purged, 1, "it keeps its tags");
+    assert_eq!(node.count("/a"), 2);
+    // What was purged for good is not asked after but fetched.
+    assert_eq!(proxy.get("/a").await.text(), "abc");
+    assert_eq!(node.last("/a").header("if-none-match"), None);
+}
+
+#[tokio::test]
 async fn an_unsolicited_304_is_not_stored_as_the_page() {
     let node = Node::start().await;
     let page = Page::composed(|request| match request.header("if-none-match") {

@@ -29,6 +29,8 @@ pub(crate) struct Answer {
     pub(crate) length: Option<u64>,
     /// The Age that the node's answer had already.
     pub(crate) age: Option<u64>,
+    /// A node said 304, and this is the stored entry brought up to date.
+    pub(crate) revalidated: bool,
     /// The same answer may be given to others who ask for the same variant.
     pub(crate) shared: bool,
     /// Why not, in a word.

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use clearcoat_cache::Entry;
 use http::StatusCode;
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::protocols::http::v1::client::HttpSession;
@@ -18,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::error::FetchError;
 use super::plan::Plan;
+use super::revalidate;
 use crate::admin::{Counters, FetchResult, Limit};
 use crate::front::forward;
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
@@ -96,13 +98,14 @@ impl Failure {
     }
 }
 
-/// Asks nodes until one answers.
+/// Asks nodes until one answers; with `stale`, whether that entry is still right.
 ///
 /// # Errors
 ///
 /// Why there is no answer, after all tries that are allowed.
 pub(super) async fn exchange(
     plan: &Plan,
+    stale: Option<&Entry>,
     connector: &Connector,
     counters: &Counters,
 ) -> Result<Exchange, FetchError> {
@@ -121,7 +124,7 @@ pub(super) async fn exchange(
             }
         };
         let node = lease.node().clone();
-        let failure = match attempt(plan, lease, connector).await {
+        let failure = match attempt(plan, stale, lease, connector).await {
             Ok(exchange) => {
                 counters.fetch(FetchResult::Ok);
                 tried.push(node.id());
@@ -184,9 +187,14 @@ fn asks_for_another_node(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-async fn attempt(plan: &Plan, lease: Lease, connector: &Connector) -> Result<Exchange, Failure> {
+async fn attempt(
+    plan: &Plan,
+    stale: Option<&Entry>,
+    lease: Lease,
+    connector: &Connector,
+) -> Result<Exchange, Failure> {
     let started = Instant::now();
-    let result = ask(plan, &lease, connector, started).await;
+    let result = ask(plan, stale, &lease, connector, started).await;
     match result {
         Ok((head, held, session, peer, ended)) => {
             let timeouts = plan.pool.timeouts();
@@ -212,11 +220,17 @@ async fn attempt(plan: &Plan, lease: Lease, connector: &Connector) -> Result<Exc
 type Asked = (Box<ResponseHeader>, Vec<Bytes>, HttpSession, HttpPeer, bool);
 
 /// Sends the request and reads the head and the held start of the body.
-async fn ask(plan: &Plan, lease: &Lease, connector: &Connector, started: Instant) -> Result<Asked, Failure> {
+async fn ask(
+    plan: &Plan,
+    stale: Option<&Entry>,
+    lease: &Lease,
+    connector: &Connector,
+    started: Instant,
+) -> Result<Asked, Failure> {
     let timeouts = plan.pool.timeouts();
     let fail = |error, cause: String| Failure { error, cause, stale_connection: false };
     let peer = lease.peer().map_err(|error| fail(FetchError::ConnectFailed, error.to_string()))?;
-    let header = request_header(plan).map_err(|error| fail(FetchError::Broken, error.to_string()))?;
+    let header = request_header(plan, stale).map_err(|error| fail(FetchError::Broken, error.to_string()))?;
 
     // The peer carries the limit for the TCP connect; this one bounds TLS and all.
     let connect = timeout_at(started + timeouts.connect * 2, connector.get_http_session(&peer)).await;
@@ -308,12 +322,15 @@ fn failure_of(error: &pingora_error::Error) -> Failure {
 }
 
 /// The request as the node gets it.
-fn request_header(plan: &Plan) -> PingoraResult<RequestHeader> {
+fn request_header(plan: &Plan, stale: Option<&Entry>) -> PingoraResult<RequestHeader> {
     let mut header =
         RequestHeader::build(plan.method(), plan.target.as_bytes(), Some(plan.headers.len() + 8))?;
     for (name, value) in &plan.headers {
         header.append_header(name.clone(), value.clone())?;
     }
     forward::complete(&mut header, &plan.host, plan.client, plan.caching)?;
+    if let Some(entry) = stale {
+        revalidate::add_conditions(&mut header, entry)?;
+    }
     Ok(header)
 }

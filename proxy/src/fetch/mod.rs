@@ -9,6 +9,7 @@ mod answer;
 mod error;
 mod exchange;
 mod plan;
+mod revalidate;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -93,7 +94,13 @@ impl Fetcher {
     async fn run(&self, plan: &Plan, mut writer: Writer) {
         // Taken before the request goes out: a purge from now on names what this fetch will bring.
         let stamp = Arc::new(self.store.begin_fill());
-        let Exchange { head, held, mut rest } = match exchange(plan, &self.connector, &self.counters).await {
+        // Only an entry that is still stored is asked after: a purge since the look-up took it for good.
+        let stale = plan.stale.as_ref().filter(|stale| {
+            plan.caching != Caching::Bypass
+                && self.store.variants(plan.key).iter().any(|stored| Arc::ptr_eq(stored, stale))
+        });
+        let exchange = exchange(plan, stale.map(Arc::as_ref), &self.connector, &self.counters).await;
+        let Exchange { mut head, mut held, mut rest } = match exchange {
             Ok(exchange) => exchange,
             Err(error) => {
                 writer.publish(Published::Failed(error), Retention::Whole);
@@ -101,8 +108,23 @@ impl Fetcher {
                 return;
             }
         };
+        let mut revalidated = None;
+        if let Some(stale) = stale.filter(|_| head.status == http::StatusCode::NOT_MODIFIED) {
+            match revalidate::freshened(stale, &head.headers) {
+                Ok(freshened) => {
+                    *head = freshened;
+                    held = vec![stale.body().clone()];
+                    revalidated = Some(stale);
+                }
+                Err(error) => {
+                    warn!(url = plan.url(), %error, "a stored head could not be brought up to date");
+                    writer.publish(Published::Failed(FetchError::Broken), Retention::Whole);
+                    return writer.fail();
+                }
+            }
+        }
         let verdict = self.judge(plan, head.status, &head.headers);
-        let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp);
+        let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp, revalidated);
         let mut keeps =
             answer.shared && answer.length.is_none_or(|length| length <= self.settings.max_entry_bytes);
         if answer.shared && !keeps {
@@ -174,6 +196,7 @@ impl Fetcher {
         head: &pingora_http::ResponseHeader,
         verdict: Verdict,
         stamp: &Arc<FillStamp>,
+        revalidated: Option<&Arc<Entry>>,
     ) -> (Answer, Option<Lifetime>) {
         let tags = collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes);
         let (shared, detail, lifetime) = match (plan.caching, verdict, &tags) {
@@ -223,7 +246,12 @@ impl Fetcher {
             detail,
             variant,
             vary,
-            tags: tags.unwrap_or_default(),
+            tags: match (tags.unwrap_or_default(), revalidated) {
+                // A 304 without tags leaves the entry those that it has.
+                (tags, Some(entry)) if tags.is_empty() => entry.tags().into(),
+                (tags, _) => tags,
+            },
+            revalidated: revalidated.is_some(),
             stamp: stamp.clone(),
         };
         (answer, lifetime)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clearcoat_cache::{CacheKey, FreshnessSettings, VariantKey};
+use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, VariantKey};
 use http::HeaderMap;
 
 use crate::pool::Pool;
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) headers: HeaderMap,
     pub(crate) client: Option<IpAddr>,
     pub(crate) pool: Arc<Pool>,
+    /// A stored entry that is not fresh any more, to be asked after.
+    pub(crate) stale: Option<Arc<Entry>>,
     /// What consistent hashing goes by, when the pool balances so.
     pub(crate) hash: Option<u64>,
     pub(crate) freshness: FreshnessSettings,

@@ -44,6 +44,8 @@ struct Asked<'a> {
     key: CacheKey,
     treatment: &'a Treatment,
     client: Option<IpAddr>,
+    /// What the store has of it, if that is not fresh.
+    stale: Option<Arc<Entry>>,
 }
 
 /// Which way a request goes.
@@ -78,7 +80,7 @@ impl Front {
             return Step::Local(Local::no_site(), RequestResult::Refused);
         };
         let key = self.store.secret().key(Scheme::Http, head.host, head.target);
-        let asked = Asked { head, head_only, key, treatment, client };
+        let mut asked = Asked { head, head_only, key, treatment, client, stale: None };
         if treatment.pass {
             return self.fetch(&asked, Caching::Bypass);
         }
@@ -87,13 +89,18 @@ impl Front {
             Lookup::Fresh(entry) => hit(head, entry, RequestResult::Hit, now),
             Lookup::Grace(entry) => {
                 if !self.fetcher.fills.is_fetching(&(key, entry.variant())) {
+                    asked.stale = Some(entry.clone());
                     self.refresh(self.plan(&asked, Caching::Shared));
                 }
                 hit(head, entry, RequestResult::Grace, now)
             }
             // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
             Lookup::Stale(entry) if !treatment.pool.any_up() => hit(head, entry, RequestResult::Grace, now),
-            Lookup::Stale(_) | Lookup::Missing => self.fetch(&asked, Caching::Shared),
+            Lookup::Stale(entry) => {
+                asked.stale = Some(entry);
+                self.fetch(&asked, Caching::Shared)
+            }
+            Lookup::Missing => self.fetch(&asked, Caching::Shared),
             Lookup::Uncacheable => self.fetch(&asked, Caching::Apart),
         }
     }
@@ -111,7 +118,7 @@ impl Front {
 
     /// What has to be kept of a request for the time when its head is gone.
     fn plan(&self, asked: &Asked<'_>, caching: Caching) -> Plan {
-        let &Asked { head, head_only, key, treatment, client } = asked;
+        let &Asked { head, head_only, key, treatment, client, .. } = asked;
         let headers = forward::end_to_end(head);
         let variant = match self.store.vary_of(key) {
             Some(vary) => vary.variant(self.store.secret(), &headers),
@@ -125,6 +132,7 @@ impl Front {
             host: String::from_utf8_lossy(head.host).into(),
             target: String::from_utf8_lossy(head.target).into(),
             client,
+            stale: asked.stale.clone(),
             hash: treatment.hash_on.as_ref().map(|hash_on| hash_on.number(head.target, head, client)),
             headers,
             pool: treatment.pool.clone(),

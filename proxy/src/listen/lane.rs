@@ -224,6 +224,7 @@ impl Lane {
             return self.client_gone(started, Some(&error));
         }
         let caching = plan.caching;
+        let why = if plan.stale.is_some() { "stale" } else { "miss" };
         let read_ahead = self.settings.head.bytes;
         let obtained = connection.unless_gone(read_ahead, self.front.obtain(plan)).await;
         match obtained {
@@ -250,9 +251,12 @@ impl Lane {
                 let Published::Answer(answer) = &*head else { return Next::Drop };
                 let (result, status) = match (caching, answer.shared, collapsed) {
                     (Caching::Bypass, _, _) => (RequestResult::Pass, "fwd=bypass".into()),
-                    (_, true, true) => (RequestResult::Collapsed, "fwd=miss; collapsed".into()),
-                    (_, true, false) => (RequestResult::Miss, "fwd=miss; stored".into()),
-                    (_, false, _) => (RequestResult::Uncacheable, not_stored(answer.detail)),
+                    (_, true, true) => (RequestResult::Collapsed, format!("fwd={why}; collapsed")),
+                    (_, true, false) if answer.revalidated => {
+                        (RequestResult::Miss, format!("fwd={why}; fwd-status=304; stored"))
+                    }
+                    (_, true, false) => (RequestResult::Miss, format!("fwd={why}; stored")),
+                    (_, false, _) => (RequestResult::Uncacheable, not_stored(why, answer.detail)),
                 };
                 match answer::stream(connection, answer, reader, &status, terms).await {
                     Ok(delivered) => {
@@ -311,10 +315,10 @@ fn window(head: &Head<'_, '_>) -> Window {
     }
 }
 
-fn not_stored(detail: Option<&'static str>) -> String {
+fn not_stored(why: &str, detail: Option<&'static str>) -> String {
     match detail {
         // A token or a string (RFC 9211 section 2.8).
-        Some(detail) => format!("fwd=miss; detail=\"{detail}\""),
-        None => "fwd=miss".to_owned(),
+        Some(detail) => format!("fwd={why}; detail=\"{detail}\""),
+        None => format!("fwd={why}"),
     }
 }
