@@ -379,6 +379,41 @@ async fn a_partial_answer_is_never_taken_for_the_page() {
 }
 
 #[tokio::test]
+async fn ranges_are_cut_from_what_is_stored() {
+    let node = Node::start().await;
+    let page =
+        Page::text("0123456789").header("Content-Type", "text/x").header("ETag", "\"v1\"").fresh_for(60);
+    node.serve("/a", page);
+    let proxy = Proxy::before(&node).await;
+    proxy.warm(["/a"]).await;
+    let mut visitor = proxy.connect().await;
+    for (range, condition, status, content_range, body) in [
+        ("bytes=2-4", None, 206, Some("bytes 2-4/10"), "234"),
+        ("bytes=-3", Some("\"v1\""), 206, Some("bytes 7-9/10"), "789"),
+        ("bytes=2-4", Some("\"v0\""), 200, None, "0123456789"),
+        ("bytes=20-", None, 416, Some("bytes */10"), ""),
+        ("lines=1-2", None, 200, None, "0123456789"),
+    ] {
+        let mut request = Request::get("/a").header("Range", range);
+        if let Some(condition) = condition {
+            request = request.header("If-Range", condition);
+        }
+        let answer = visitor.ask(&request).await;
+        let seen = (answer.status, answer.header("content-range"), answer.text());
+        assert_eq!(seen, (status, content_range, body.to_owned()), "{range}: {answer}");
+        assert_eq!(answer.served(), Served::Hit, "{answer}");
+    }
+    let several = visitor.ask(&Request::get("/a").header("Range", "bytes=0-1,8-9")).await.expect_status(206);
+    let boundary = several.header("content-type").and_then(|kind| kind.split_once("boundary=")).unwrap().1;
+    let part = |range: &str, text: &str| {
+        format!("\r\n--{boundary}\r\nContent-Type: text/x\r\nContent-Range: bytes {range}/10\r\n\r\n{text}")
+    };
+    let expected = format!("{}{}\r\n--{boundary}--\r\n", part("0-1", "01"), part("8-9", "89"));
+    assert_eq!(several.text(), expected);
+    assert_eq!(node.count("/a"), 1);
+}
+
+#[tokio::test]
 async fn conditional_requests_are_answered_from_memory() {
     let node = Node::start().await;
     node.serve("/a", Page::text("abc").fresh_for(60).header("ETag", "\"v1\""));

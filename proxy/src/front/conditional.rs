@@ -28,15 +28,20 @@ pub(crate) fn is_not_modified(entry: &Entry, head: &Head<'_, '_>) -> bool {
     matches!((since, modified), (Some(since), Some(modified)) if modified <= since)
 }
 
+/// Whether a line of a serialised head has this name, given in lower case and with its colon.
+pub(crate) fn is_named(line: &[u8], name: &[u8]) -> bool {
+    line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+}
+
 /// Whether a header line of an entry belongs on a 304: those that tell of the body do not (section 15.4.5).
 pub(crate) fn belongs_on_not_modified(line: &[u8]) -> bool {
     const BODY: [&[u8]; 5] =
         [b"content-length:", b"content-type:", b"content-encoding:", b"content-language:", b"content-range:"];
-    !BODY.iter().any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+    !BODY.iter().any(|name| is_named(line, name))
 }
 
 /// The value of the first line of this name in a serialised head.
-fn line<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn line<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
         let (start, rest) = line.split_at_checked(name.len())?;
         let value = rest.strip_prefix(b":")?;
@@ -61,7 +66,7 @@ fn entity_tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn date(value: &[u8]) -> Option<SystemTime> {
+pub(super) fn date(value: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod forward;
 mod obtain;
 pub(crate) mod pass;
 mod purge;
+pub(crate) mod range;
 pub(crate) mod route;
 
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use crate::clock::Clock;
 use crate::fetch::{Caching, Fetcher, Plan};
 use crate::listen::head::{Framing, Head, Method};
 use crate::respond::Local;
+use range::Part;
 use route::{RouteTable, Treatment};
 
 /// What answers requests.
@@ -48,11 +50,20 @@ struct Asked<'a> {
     stale: Option<Arc<Entry>>,
 }
 
+/// What a client gets of an entry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Form {
+    /// That it has it already (304).
+    NotModified,
+    /// The entry or a part of it.
+    Part(Part),
+}
+
 /// Which way a request goes.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Answered from memory; `not_modified` if the client has it already.
-    Hit { entry: Arc<Entry>, result: RequestResult, now: Moment, not_modified: bool },
+    /// Answered from memory.
+    Hit { entry: Arc<Entry>, result: RequestResult, now: Moment, form: Form },
     /// Answered by ourselves.
     Local(Local, RequestResult),
     /// Through the cache.
@@ -143,6 +154,11 @@ impl Front {
 }
 
 fn hit(head: &Head<'_, '_>, entry: Arc<Entry>, result: RequestResult, now: Moment) -> Step {
-    let not_modified = conditional::is_not_modified(&entry, head);
-    Step::Hit { entry, result, now, not_modified }
+    // In this order: a range of what the client has already is not sent (RFC 9110 section 13.2.2).
+    let form = if conditional::is_not_modified(&entry, head) {
+        Form::NotModified
+    } else {
+        Form::Part(range::part(&entry, head))
+    };
+    Step::Hit { entry, result, now, form }
 }

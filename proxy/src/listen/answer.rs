@@ -1,6 +1,7 @@
 //! Answers as HTTP/1 bytes: a hit from its prepared head, and a body that is still on its way.
 
 use std::io;
+use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -8,7 +9,8 @@ use clearcoat_cache::{Entry, Moment};
 
 use super::connection::{COPY_UP_TO, Connection};
 use crate::fetch::{Answer, Reader};
-use crate::front::conditional;
+use crate::front::range::Part;
+use crate::front::{Form, conditional};
 
 /// Bytes of a body that are taken and written in one step.
 const STEP_BYTES: usize = 256 * 1024;
@@ -22,38 +24,103 @@ enum Delimited {
     Close,
 }
 
-/// Appends a hit; the body goes out at once when it is large. Returns how many bytes of body were sent.
+/// Appends a hit; the body goes out at once when it is large. Returns the status and how many bytes of body were sent.
 pub(super) async fn write_hit(
     connection: &mut Connection,
     entry: &Entry,
     now: Moment,
-    head_only: bool,
-    close: bool,
-) -> io::Result<u64> {
+    form: &Form,
+    terms: Terms,
+) -> io::Result<(u16, u64)> {
     let output = &mut connection.output;
-    output.extend_from_slice(entry.head());
-    end_hit(output, entry, now, close);
-    let body = entry.body();
-    if head_only || body.is_empty() {
-        return Ok(0);
-    }
-    if body.len() <= COPY_UP_TO {
-        output.extend_from_slice(body);
-    } else {
-        connection.flush_with(std::slice::from_ref(body)).await?;
-    }
-    Ok(body.len() as u64)
+    let (status, parts) = match form {
+        Form::Part(Part::Whole) => {
+            output.extend_from_slice(entry.head());
+            end_hit(output, entry, now, terms.close);
+            // The one form that is frequent takes no list of parts.
+            let body = entry.body();
+            return if terms.head_only || body.is_empty() {
+                Ok((entry.status(), 0))
+            } else {
+                send(connection, std::slice::from_ref(body)).await.map(|sent| (entry.status(), sent))
+            };
+        }
+        Form::NotModified => {
+            output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
+            push_lines(output, entry, conditional::belongs_on_not_modified);
+            (304, Vec::new())
+        }
+        Form::Part(Part::One(range)) => (206, one_range(output, entry, range)),
+        Form::Part(Part::Several(ranges)) => (206, several_ranges(output, entry, ranges)),
+        Form::Part(Part::Unsatisfiable) => {
+            output.extend_from_slice(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */");
+            push_number(output, entry.body().len() as u64);
+            output.extend_from_slice(b"\r\nContent-Length: 0\r\n");
+            push_lines(output, entry, |line| conditional::is_named(line, b"date:"));
+            (416, Vec::new())
+        }
+    };
+    end_hit(output, entry, now, terms.close);
+    send(connection, &parts).await.map(|sent| (status, sent))
 }
 
-/// Appends a 304 for an entry that the client has.
-pub(super) fn write_not_modified(output: &mut Vec<u8>, entry: &Entry, now: Moment, close: bool) {
-    output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
-    for line in entry.head().split_inclusive(|byte| *byte == b'\n').skip(1) {
-        if conditional::belongs_on_not_modified(line) {
-            output.extend_from_slice(line);
-        }
+/// Sends the parts of a body behind the output: copied behind it when small.
+async fn send(connection: &mut Connection, parts: &[Bytes]) -> io::Result<u64> {
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    if length <= COPY_UP_TO {
+        parts.iter().for_each(|part| connection.output.extend_from_slice(part));
+    } else {
+        connection.flush_with(parts).await?;
     }
-    end_hit(output, entry, now, close);
+    Ok(length as u64)
+}
+
+/// Appends those lines of an entry's head that are wanted.
+fn push_lines(output: &mut Vec<u8>, entry: &Entry, wanted: impl Fn(&[u8]) -> bool) {
+    let lines = entry.head().split_inclusive(|byte| *byte == b'\n').skip(1);
+    lines.filter(|line| wanted(line)).for_each(|line| output.extend_from_slice(line));
+}
+
+/// The head of a 206 with one range, and its body (RFC 9110 section 15.3.7.1).
+fn one_range(output: &mut Vec<u8>, entry: &Entry, range: &Range<usize>) -> Vec<Bytes> {
+    output.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
+    push_lines(output, entry, |line| !conditional::is_named(line, b"content-length:"));
+    output.extend_from_slice(content_range(entry, range).as_bytes());
+    output.extend_from_slice(b"Content-Length: ");
+    push_number(output, range.len() as u64);
+    output.extend_from_slice(b"\r\n");
+    vec![entry.body().slice(range.clone())]
+}
+
+/// The head of a 206 with several ranges, and its body (RFC 9110 section 15.3.7.2).
+fn several_ranges(output: &mut Vec<u8>, entry: &Entry, ranges: &[Range<usize>]) -> Vec<Bytes> {
+    // Must not stand in the body; 128 bits of chance see to that.
+    let boundary = format!("{:032x}", fastrand::u128(..));
+    let mut media_type = Vec::new();
+    push_lines(&mut media_type, entry, |line| conditional::is_named(line, b"content-type:"));
+    let mut parts = Vec::with_capacity(ranges.len() * 2 + 1);
+    for range in ranges {
+        let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
+        head.extend_from_slice(&media_type);
+        head.extend_from_slice(content_range(entry, range).as_bytes());
+        head.extend_from_slice(b"\r\n");
+        parts.push(Bytes::from(head));
+        parts.push(entry.body().slice(range.clone()));
+    }
+    parts.push(Bytes::from(format!("\r\n--{boundary}--\r\n")));
+    output.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
+    push_lines(output, entry, |line| {
+        !conditional::is_named(line, b"content-length:") && !conditional::is_named(line, b"content-type:")
+    });
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    let lines =
+        format!("Content-Type: multipart/byteranges; boundary={boundary}\r\nContent-Length: {length}\r\n");
+    output.extend_from_slice(lines.as_bytes());
+    parts
+}
+
+fn content_range(entry: &Entry, range: &Range<usize>) -> String {
+    format!("Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, entry.body().len())
 }
 
 /// What of a hit's head is not prepared.

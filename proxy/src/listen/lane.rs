@@ -23,7 +23,8 @@ use super::rewound::{Rewound, Window};
 use crate::admin::{Limit, RequestResult};
 use crate::fetch::{Caching, Plan, Published};
 use crate::front::pass::PassRoad;
-use crate::front::{Front, Obtained, Step};
+use crate::front::range::Part;
+use crate::front::{Form, Front, Obtained, Step};
 use crate::respond::Local;
 
 /// What the lane needs to know of the configuration.
@@ -190,19 +191,14 @@ impl Lane {
         let started = terms.arrived;
         let counters = &self.front.counters;
         match step {
-            Step::Hit { entry, result, now, not_modified: true } => {
-                answer::write_not_modified(&mut connection.output, &entry, now, terms.close);
-                counters.request(result, 304, 0, started.elapsed());
-                Next::Continue
-            }
-            Step::Hit { entry, result, now, not_modified: false } => {
-                let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
-                let bytes = match written {
-                    Ok(bytes) => bytes,
-                    Err(error) => return self.client_gone(started, Some(&error)),
-                };
-                counters.request(result, entry.status(), bytes, started.elapsed());
-                Next::Continue
+            Step::Hit { entry, result, now, form } => {
+                match answer::write_hit(connection, &entry, now, &form, terms).await {
+                    Ok((status, bytes)) => {
+                        counters.request(result, status, bytes, started.elapsed());
+                        Next::Continue
+                    }
+                    Err(error) => self.client_gone(started, Some(&error)),
+                }
             }
             Step::Local(local, result) => {
                 let date = self.front.clock.http_date();
@@ -239,13 +235,14 @@ impl Lane {
             }
             Some(Ok(Obtained::Entry(entry))) => {
                 let now = self.front.clock.now();
-                let written = answer::write_hit(connection, &entry, now, terms.head_only, terms.close).await;
-                let bytes = match written {
-                    Ok(bytes) => bytes,
-                    Err(error) => return self.client_gone(started, Some(&error)),
-                };
-                counters.request(RequestResult::Hit, entry.status(), bytes, started.elapsed());
-                Next::Continue
+                let form = Form::Part(Part::Whole);
+                match answer::write_hit(connection, &entry, now, &form, terms).await {
+                    Ok((status, bytes)) => {
+                        counters.request(RequestResult::Hit, status, bytes, started.elapsed());
+                        Next::Continue
+                    }
+                    Err(error) => self.client_gone(started, Some(&error)),
+                }
             }
             Some(Ok(Obtained::Stream { head, reader, collapsed })) => {
                 let Published::Answer(answer) = &*head else { return Next::Drop };
