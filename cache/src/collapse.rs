@@ -222,13 +222,7 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
     ///
     /// [`Abandoned`] when the body only passes through and nobody reads it any more.
     pub async fn pour(&mut self, chunk: Bytes) -> Result<(), Abandoned> {
-        if !chunk.is_empty() {
-            let mut state = self.fill.state.lock();
-            state.kept_bytes += chunk.len();
-            state.chunks.push_back(chunk);
-            drop(state);
-            self.fill.poured.notify_waiters();
-        }
+        self.append(chunk);
         loop {
             // Made before the look, so that a reader that drains in between is not missed.
             let drained = self.fill.drained.notified();
@@ -244,6 +238,17 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
                 }
             }
             drained.await;
+        }
+    }
+
+    /// Adds a piece of the body, and waits for nobody: for bodies that are kept.
+    pub fn append(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            let mut state = self.fill.state.lock();
+            state.kept_bytes += chunk.len();
+            state.chunks.push_back(chunk);
+            drop(state);
+            self.fill.poured.notify_waiters();
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) use plan::{Caching, Plan};
 
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
-use exchange::{Exchange, exchange};
+use exchange::{Exchange, Rest, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 
 /// What fills are joined by: the URL, and the variant as far as it is known.
@@ -94,73 +94,106 @@ impl Fetcher {
     async fn run(&self, plan: &Plan, mut writer: Writer) {
         // Taken before the request goes out: a purge from now on names what this fetch will bring.
         let stamp = Arc::new(self.store.begin_fill());
-        // Only an entry that is still stored is asked after: a purge since the look-up took it for good.
-        let stale = plan.stale.as_ref().filter(|stale| {
-            plan.caching != Caching::Bypass
-                && self.store.variants(plan.key).iter().any(|stored| Arc::ptr_eq(stored, stale))
-        });
-        let exchange = exchange(plan, stale.map(Arc::as_ref), &self.connector, &self.counters).await;
-        let Exchange { mut head, mut held, mut rest } = match exchange {
-            Ok(exchange) => exchange,
+        let (Exchange { head, held, rest }, revalidated) = match self.ask(plan).await {
+            Ok(asked) => asked,
             Err(error) => {
                 writer.publish(Published::Failed(error), Retention::Whole);
-                writer.fail();
-                return;
+                return writer.fail();
             }
         };
-        let mut revalidated = None;
-        if let Some(stale) = stale.filter(|_| head.status == http::StatusCode::NOT_MODIFIED) {
-            match revalidate::freshened(stale, &head.headers) {
-                Ok(freshened) => {
-                    *head = freshened;
-                    held = vec![stale.body().clone()];
-                    revalidated = Some(stale);
-                }
-                Err(error) => {
-                    warn!(url = plan.url(), %error, "a stored head could not be brought up to date");
-                    writer.publish(Published::Failed(FetchError::Broken), Retention::Whole);
-                    return writer.fail();
-                }
-            }
-        }
         let verdict = self.judge(plan, head.status, &head.headers);
-        let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp, revalidated);
-        let mut keeps =
-            answer.shared && answer.length.is_none_or(|length| length <= self.settings.max_entry_bytes);
-        if answer.shared && !keeps {
+        let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp, revalidated.as_deref());
+        let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
+        let fits = known_bytes <= self.settings.max_entry_bytes;
+        if answer.shared && !fits {
             self.counters.limit(Limit::EntrySize);
         }
-        let storing = Storing {
+        let storing = lifetime.filter(|_| fits).map(|lifetime| Storing {
             status: head.status,
             block: answer.block.clone(),
             tags: answer.tags.clone(),
             variant: answer.variant,
             vary: answer.vary.clone(),
-        };
+            lifetime,
+        });
         if let Some(vary) = answer.vary.as_ref().filter(|_| answer.shared) {
             self.store.learn_vary(plan.key, VarySpec::clone(vary));
         }
-        writer.publish(
-            Published::Answer(Box::new(answer)),
-            if keeps { Retention::Whole } else { Retention::Window(WINDOW_BYTES) },
-        );
+        let answer = Published::Answer(Box::new(answer));
+        match (storing, rest) {
+            (Some(storing), None) => {
+                // All is there already: it is stored before anybody hears of it, so that whoever has the page and
+                // asks again finds it.
+                for chunk in held {
+                    writer.append(chunk);
+                }
+                self.commit(plan, &stamp, storing, writer.body());
+                writer.publish(answer, Retention::Whole);
+                writer.complete();
+            }
+            (storing, rest) => {
+                let retention =
+                    if storing.is_some() { Retention::Whole } else { Retention::Window(WINDOW_BYTES) };
+                writer.publish(answer, retention);
+                self.stream(plan, &stamp, storing, held, rest, writer).await;
+            }
+        }
+    }
 
-        let mut waiting = held.into_iter();
+    /// Asks a node for the answer, or whether the stale entry still is it; then that entry comes back, brought up to
+    /// date, as if the node had sent it.
+    async fn ask(&self, plan: &Plan) -> Result<(Exchange, Option<Arc<Entry>>), FetchError> {
+        // Only an entry that is still stored is asked after: a purge since the look-up took it for good.
+        let stale = plan.stale.as_ref().filter(|stale| {
+            plan.caching != Caching::Bypass
+                && self.store.variants(plan.key).iter().any(|stored| Arc::ptr_eq(stored, stale))
+        });
+        let mut asked = exchange(plan, stale.map(Arc::as_ref), &self.connector, &self.counters).await?;
+        let Some(stale) = stale.filter(|_| asked.head.status == http::StatusCode::NOT_MODIFIED) else {
+            return Ok((asked, None));
+        };
+        match revalidate::freshened(stale, &asked.head.headers) {
+            Ok(head) => {
+                *asked.head = head;
+                asked.held = vec![stale.body().clone()];
+                // A 304 has no body, so this is nothing but the connection.
+                if let Some(rest) = asked.rest.take() {
+                    rest.finish(&self.connector).await;
+                }
+                Ok((asked, Some(stale.clone())))
+            }
+            Err(error) => {
+                warn!(url = plan.url(), %error, "a stored head could not be brought up to date");
+                Err(FetchError::Broken)
+            }
+        }
+    }
+
+    /// Pours the body as it comes, and stores it at its end if that is wanted.
+    async fn stream(
+        &self,
+        plan: &Plan,
+        stamp: &FillStamp,
+        mut storing: Option<Storing>,
+        held: Vec<Bytes>,
+        mut rest: Option<Rest>,
+        mut writer: Writer,
+    ) {
+        let mut held = held.into_iter();
         loop {
-            let chunk = match waiting.next() {
-                Some(chunk) => chunk,
-                None => match &mut rest {
-                    None => break,
-                    Some(source) => match source.next().await {
-                        Ok(Some(chunk)) => chunk,
-                        Ok(None) => break,
-                        // Whoever reads along sees the body break off; a part of a body is never stored.
-                        Err(_) => return writer.fail(),
-                    },
+            let chunk = match (held.next(), &mut rest) {
+                (Some(chunk), _) => chunk,
+                (None, None) => break,
+                (None, Some(source)) => match source.next().await {
+                    Ok(Some(chunk)) => chunk,
+                    Ok(None) => break,
+                    // Whoever reads along sees the body break off; a part of a body is never stored.
+                    Err(_) => return writer.fail(),
                 },
             };
-            if keeps && (writer.kept_bytes() + chunk.len()) as u64 > self.settings.max_entry_bytes {
-                keeps = false;
+            if storing.is_some() && (writer.kept_bytes() + chunk.len()) as u64 > self.settings.max_entry_bytes
+            {
+                storing = None;
                 self.counters.limit(Limit::EntrySize);
                 self.note_uncacheable(plan);
                 writer.let_through(WINDOW_BYTES);
@@ -170,8 +203,8 @@ impl Fetcher {
                 return;
             }
         }
-        if let Some(lifetime) = lifetime.filter(|_| keeps) {
-            self.commit(plan, &stamp, storing, lifetime, writer.body());
+        if let Some(storing) = storing {
+            self.commit(plan, stamp, storing, writer.body());
         }
         writer.complete();
         if let Some(rest) = rest {
@@ -196,7 +229,7 @@ impl Fetcher {
         head: &pingora_http::ResponseHeader,
         verdict: Verdict,
         stamp: &Arc<FillStamp>,
-        revalidated: Option<&Arc<Entry>>,
+        revalidated: Option<&Entry>,
     ) -> (Answer, Option<Lifetime>) {
         let tags = collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes);
         let (shared, detail, lifetime) = match (plan.caching, verdict, &tags) {
@@ -263,7 +296,7 @@ impl Fetcher {
         }
     }
 
-    fn commit(&self, plan: &Plan, stamp: &FillStamp, storing: Storing, lifetime: Lifetime, body: Bytes) {
+    fn commit(&self, plan: &Plan, stamp: &FillStamp, storing: Storing, body: Bytes) {
         let now = self.clock.now();
         let mut head = Vec::with_capacity(storing.block.len() + 32);
         head.extend_from_slice(&storing.block);
@@ -279,7 +312,7 @@ impl Fetcher {
             body,
             tags: storing.tags,
             stored: now,
-            lifetime,
+            lifetime: storing.lifetime,
         });
         let vary = storing.vary.map(|vary| VarySpec::clone(&vary));
         match self.store.commit(stamp, entry, vary, now) {
@@ -298,4 +331,5 @@ struct Storing {
     tags: Box<[clearcoat_cache::Tag]>,
     variant: VariantKey,
     vary: Option<Arc<VarySpec>>,
+    lifetime: Lifetime,
 }
