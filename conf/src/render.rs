@@ -55,6 +55,7 @@ fn cache(page: &mut Page, cache: &Cache) {
     page.duration("grace", cache.grace);
     page.duration("keep", cache.keep);
     page.duration("uncacheable_ttl", cache.uncacheable_ttl);
+    page.raw("unsafe_invalidates", cache.unsafe_invalidates);
     page.raw("max_variants", cache.max_variants);
     page.size("max_tag_bytes", cache.max_tag_bytes);
 }

@@ -104,6 +104,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             idle_seconds: config.limits.idle_timeout.as_secs().max(1),
             body_timeout: config.limits.body_timeout,
             write_timeout: config.limits.write_timeout,
+            invalidates: config.cache.unsafe_invalidates.then(|| store.clone()),
             max_body: config.limits.max_body,
         },
     );

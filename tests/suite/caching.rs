@@ -414,6 +414,45 @@ async fn ranges_are_cut_from_what_is_stored() {
 }
 
 #[tokio::test]
+async fn what_a_post_changes_is_fetched_anew() {
+    let node = Node::start().await;
+    for path in ["/a", "/b", "/c"] {
+        node.serve(path, Page::text("x").fresh_for(60));
+    }
+    node.serve("/move", Page::text("").status(303).header("Location", "/b").no_store());
+    node.serve("/refuse", Page::text("").status(403).no_store());
+    let proxy = Proxy::before(&node).await;
+    proxy.warm(["/a", "/b", "/c"]).await;
+    for path in ["/a", "/move", "/refuse"] {
+        proxy.ask(&Request::post(path, "x")).await;
+    }
+    for (path, served) in [("/a", Served::Miss), ("/b", Served::Miss), ("/c", Served::Hit)] {
+        assert_eq!(proxy.get(path).await.served(), served, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_have_another_page_stored_under_a_url() {
+    let node = Node::start().await;
+    node.serve("/a", Page::text("x").fresh_for(60));
+    let proxy = Proxy::before(&node).await;
+    let names = [
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-HTTP-Method-Override",
+        "X-Forwarded-Host",
+        "X-Host",
+        "X-Forwarded-Scheme",
+    ];
+    let request = names.iter().fold(Request::get("/a"), |request, name| request.header(name, "/evil"));
+    proxy.ask(&request).await.expect_status(200);
+    let seen = node.last("/a");
+    for name in names {
+        assert!(!seen.headers(name).contains(&"/evil"), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn conditional_requests_are_answered_from_memory() {
     let node = Node::start().await;
     node.serve("/a", Page::text("abc").fresh_for(60).header("ETag", "\"v1\""));

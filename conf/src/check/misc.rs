@@ -34,6 +34,7 @@ pub(super) fn cache(check: &mut Check<'_>, table: Option<At<CacheTable>>) -> Cac
         grace: check.duration(table.grace, default::CACHE_GRACE),
         keep: check.duration(table.keep, default::CACHE_KEEP),
         uncacheable_ttl: check.duration(table.uncacheable_ttl, default::CACHE_UNCACHEABLE_TTL),
+        unsafe_invalidates: table.unsafe_invalidates.is_none_or(|word| word.value),
         max_variants: count(table.max_variants, default::CACHE_MAX_VARIANTS),
         max_tag_bytes,
     }

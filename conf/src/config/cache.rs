@@ -25,6 +25,10 @@ pub struct Cache {
     /// How long an uncacheable URL is remembered so that its visitors do not wait for each other (Varnish's
     /// hit-for-miss). Default 2 min; zero remembers none.
     pub uncacheable_ttl: Duration,
+    /// Whether a request with an unsafe method that succeeds takes what is stored under its URL, and under the Location
+    /// and Content-Location of its answer, with it (RFC 9111 section 4.4). Default true. Varnish and nginx do not; whoever
+    /// may POST to a page can have it fetched anew.
+    pub unsafe_invalidates: bool,
     /// The most `Vary` forms of one URL; the oldest makes room. Default 64, 1 to 65536.
     pub max_variants: NonZeroU32,
     /// The most bytes of tags on one response; one with more is not stored, as it could not be purged by all of
@@ -41,6 +45,7 @@ impl Default for Cache {
             grace: default::CACHE_GRACE,
             keep: default::CACHE_KEEP,
             uncacheable_ttl: default::CACHE_UNCACHEABLE_TTL,
+            unsafe_invalidates: true,
             max_variants: default::CACHE_MAX_VARIANTS,
             max_tag_bytes: default::CACHE_MAX_TAG_BYTES,
         }

@@ -86,6 +86,8 @@ pub(crate) struct CacheTable {
     pub(crate) keep: Option<At<DurationText>>,
     /// How long an uncacheable URL is remembered; 0 remembers none. Default 2m.
     pub(crate) uncacheable_ttl: Option<At<DurationText>>,
+    /// A POST, PUT or DELETE that succeeds takes what is stored under its URL with it. Default true.
+    pub(crate) unsafe_invalidates: Option<At<bool>>,
     /// The most Vary forms of one URL. Default 64.
     #[schemars(range(min = 1, max = 65536))]
     pub(crate) max_variants: Option<At<u64>>,

@@ -35,6 +35,19 @@ const PARTIAL: [HeaderName; 6] = [
     header::IF_UNMODIFIED_SINCE,
 ];
 
+/// Lines by which frameworks let a client choose another URL or method. They are not part of the key, so an answer
+/// that was made by them would be served to others: they do not go with a fetch for the cache.
+const UNKEYED: [&str; 8] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-host",
+    "x-host",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-method",
+];
+
 /// The client's lines that may go on, as a map.
 pub(crate) fn end_to_end(head: &Head<'_, '_>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
@@ -81,7 +94,7 @@ pub(crate) fn complete(
     caching: Caching,
 ) -> Result<()> {
     if caching != Caching::Bypass {
-        for name in &PARTIAL {
+        for name in PARTIAL.iter().map(HeaderName::as_str).chain(UNKEYED) {
             header.remove_header(name);
         }
         // The cache tells clients apart by the classes of codings they take; the node is asked for one of these, lest
@@ -99,6 +112,11 @@ pub(crate) fn complete(
     header.insert_header("X-Forwarded-Host", host)?;
     header.append_header(header::VIA, "1.1 clearcoat")?;
     Ok(())
+}
+
+/// Whether the method only reads (RFC 9110 section 9.2.1).
+pub(crate) fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Whether repeating the request does no harm (RFC 9110 section 9.2.2), as far as the method tells.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use clearcoat_cache::{PurgeMode, Scheme, Store};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Version};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -39,6 +40,8 @@ pub(crate) struct PassRoad {
     pub(crate) body_timeout: Duration,
     /// How long a client may take nothing of its answer.
     pub(crate) write_timeout: Duration,
+    /// What is stored goes when an unsafe request changes it; `None`: it stays.
+    pub(crate) invalidates: Option<Arc<Store>>,
     /// Bytes that a request body may have; `None`: any number.
     pub(crate) max_body: Option<u64>,
 }
@@ -70,6 +73,29 @@ impl PassRoad {
         session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip())
     }
 
+    /// Removes what an unsafe request that succeeded has changed: what is stored under its own URL and, on the same
+    /// host, under those that the answer names (RFC 9111 section 4.4).
+    fn invalidate(&self, request: &RequestHeader, response: &ResponseHeader) {
+        let Some(store) = &self.invalidates else { return };
+        let succeeded = response.status.is_success() || response.status.is_redirection();
+        if forward::is_safe(&request.method) || !succeeded {
+            return;
+        }
+        let host = Self::host(request);
+        let now = self.clock.now();
+        let remove = |target: &[u8]| {
+            let key = store.secret().key(Scheme::Http, host.as_bytes(), target);
+            store.purge_key(key, PurgeMode::Hard, now);
+        };
+        remove(Self::target(request).as_bytes());
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            let value = response.headers.get(name).and_then(|value| value.to_str().ok());
+            if let Some(target) = value.and_then(|value| same_host_target(value, &host)) {
+                remove(target.as_bytes());
+            }
+        }
+    }
+
     fn check_body(&self, bytes: u64) -> Result<()> {
         if self.max_body.is_some_and(|most| bytes > most) {
             self.counters.limit(Limit::BodyBytes);
@@ -85,6 +111,17 @@ impl PassRoad {
             lease.report(outcome);
         }
     }
+}
+
+/// Path and query of a URL reference, if it is on this host; relative ones only where they begin with a slash.
+fn same_host_target<'a>(reference: &'a str, host: &str) -> Option<&'a str> {
+    let reference = reference.split('#').next().unwrap_or_default();
+    if let Some((scheme, rest)) = reference.split_once("://") {
+        let slash = rest.find('/').unwrap_or(rest.len());
+        let same = matches!(scheme, "http" | "https") && rest[..slash].eq_ignore_ascii_case(host);
+        return same.then(|| if slash < rest.len() { &rest[slash..] } else { "/" });
+    }
+    (reference.starts_with('/') && !reference.starts_with("//")).then_some(reference)
 }
 
 fn asks_to_close(headers: &HeaderMap) -> bool {
@@ -310,6 +347,7 @@ impl ProxyHttp for PassRoad {
             lease.report(Outcome::Answered { status: response.status.as_u16(), first_byte });
         }
         self.counters.fetch(FetchResult::Ok);
+        self.invalidate(session.req_header(), response);
         for name in &self.unwanted {
             response.remove_header(name);
         }
@@ -388,4 +426,25 @@ async fn write(session: &mut Session, local: &Local, date: &str) -> Result<()> {
     }
     session.write_response_header(Box::new(response), false).await?;
     session.write_response_body(Some(Bytes::from(local.body())), true).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_to_the_same_host_are_found() {
+        for (reference, expected) in [
+            ("/a?b", Some("/a?b")),
+            ("/a#top", Some("/a")),
+            ("http://A.test/b", Some("/b")),
+            ("https://a.test", Some("/")),
+            ("http://b.test/b", None),
+            ("//a.test/b", None),
+            ("b", None),
+            ("", None),
+        ] {
+            assert_eq!(same_host_target(reference, "a.test"), expected, "{reference}");
+        }
+    }
 }
