@@ -532,8 +532,8 @@ async fn a_visitor_who_reads_nothing_is_let_go() {
     let mut lazy = Connection::open_narrow(proxy.address()).await;
     lazy.send(Request::get("/large").to_bytes()).await.unwrap();
     clearcoat_tests::wait::until("the proxy to give up on the reader", async || {
-        // The admin interface tells how many connections of visitors are open.
-        (proxy.metrics().await.sum("clearcoat_connections_open", &[]) == 0.0).then_some(())
+        (proxy.metrics().await.sum("clearcoat_limits_total", &[("limit", "write_timeout")]) > 0.0)
+            .then_some(())
     })
     .await;
     assert!(lazy.answer("GET").await.is_err(), "the rest never comes");
