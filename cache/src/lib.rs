@@ -10,6 +10,7 @@ pub mod freshness;
 pub mod generation;
 pub mod key;
 pub mod store;
+pub mod structured;
 pub mod tag;
 pub mod time;
 pub mod vary;
