@@ -76,8 +76,9 @@ pub fn delta_seconds(text: &[u8]) -> Option<u32> {
 
 /// The directives of a response (or request) that matter to a shared cache.
 ///
-/// A directive that is given twice counts by its first occurrence (RFC 9111 §4.2.1); a number that cannot be
-/// read counts as zero, which makes the response stale as the same section advises.
+/// A directive that is given twice counts by its first occurrence: RFC 9111 §4.2.1 leaves the choice between that and
+/// calling the response stale. A number that cannot be read, a negative one for example, counts as zero, which makes
+/// the response stale as the same section advises.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CacheControl {
     /// Not to be stored.
@@ -92,6 +93,8 @@ pub struct CacheControl {
     pub must_revalidate: bool,
     /// The same, for shared caches only.
     pub proxy_revalidate: bool,
+    /// Only for caches that know what the status code means; `no-store` beside it is for the others.
+    pub must_understand: bool,
     /// Freshness lifetime for shared caches.
     pub s_maxage: Option<Duration>,
     /// Freshness lifetime.
@@ -139,6 +142,8 @@ impl CacheControl {
             self.must_revalidate = true;
         } else if is("proxy-revalidate") {
             self.proxy_revalidate = true;
+        } else if is("must-understand") {
+            self.must_understand = true;
         } else if is("stale-while-revalidate") {
             set(&mut self.stale_while_revalidate);
         } else if is("stale-if-error") {
@@ -174,6 +179,7 @@ mod tests {
         check(&["stale-while-revalidate=3,stale-if-error=4"], |c| {
             (c.stale_while_revalidate, c.stale_if_error) = (seconds(3), seconds(4));
         });
+        check(&["must-understand, no-store"], |c| (c.must_understand, c.no_store) = (true, true));
         check(&["=60", ",", ""], |_| {});
     }
 

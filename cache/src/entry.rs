@@ -21,7 +21,8 @@ pub enum Freshness {
     Fresh,
     /// Serve it while one request fetches a newer copy (RFC 5861 §3).
     Grace,
-    /// Fetch first: it is good for a conditional request, and when no node is up.
+    /// Fetch first: it is good for a conditional request, and when no node is up. Whether it may stand in for a node
+    /// that fails is asked of [`Entry::may_serve_on_error`].
     Stale,
     /// Not to be used any more.
     Dead,
@@ -73,6 +74,8 @@ pub struct Entry {
     keep: u64,
     /// Seconds.
     initial_age: u32,
+    /// Seconds after freshness.
+    stale_if_error: u32,
     /// In which span of eight seconds the store last told its policy about a use.
     touched: AtomicU32,
     /// Bytes of the tag index that are on this entry's account.
@@ -132,7 +135,7 @@ impl Entry {
             + if variant == VariantKey::NONE { 0 } else { VARIANT_BYTES }
             + BOOKKEEPING_BYTES;
         let fresh_for = lifetime.ttl.saturating_sub(lifetime.initial_age);
-        // Past its lifetime on arrival: the time it is over already comes off its grace.
+        // Past its lifetime on arrival: the time it is over already comes off what it may be used stale.
         let overdue = lifetime.initial_age.saturating_sub(lifetime.ttl);
         Self {
             key,
@@ -147,7 +150,8 @@ impl Entry {
             ttl: whole_millis(lifetime.ttl),
             grace: whole_millis(lifetime.grace.saturating_sub(overdue)),
             keep: whole_millis(lifetime.keep),
-            initial_age: u32::try_from(lifetime.initial_age.as_secs()).unwrap_or(u32::MAX),
+            initial_age: whole_seconds(lifetime.initial_age),
+            stale_if_error: whole_seconds(lifetime.stale_if_error.saturating_sub(overdue)),
             touched: AtomicU32::new(u32::MAX),
             levy: AtomicU32::new(0),
             own_weight: u32::try_from(own_weight).unwrap_or(u32::MAX),
@@ -210,6 +214,11 @@ impl Entry {
         Duration::from_millis(self.keep)
     }
 
+    /// How long after freshness it may stand in for a node that fails.
+    pub fn stale_if_error(&self) -> Duration {
+        Duration::from_secs(u64::from(self.stale_if_error))
+    }
+
     /// When freshness ends, or ended.
     pub fn fresh_until(&self) -> Moment {
         Moment::from_millis(self.fresh_until.load(Ordering::Acquire))
@@ -225,7 +234,14 @@ impl Entry {
         if now < grace_until {
             return Freshness::Grace;
         }
-        if now < grace_until.saturating_add(self.keep()) { Freshness::Stale } else { Freshness::Dead }
+        if now < fresh_until.saturating_add(self.usable_stale()) { Freshness::Stale } else { Freshness::Dead }
+    }
+
+    /// Whether it may be served now in place of an error: a node's 500, 502, 503 or 504, or none that answers
+    /// (RFC 5861 §4). True as long as it may be served anyway.
+    pub fn may_serve_on_error(&self, now: Moment) -> bool {
+        let window = self.grace().max(self.stale_if_error());
+        now < self.fresh_until().saturating_add(window)
     }
 
     /// What `Age` says (RFC 9111 §5.1), in seconds.
@@ -255,7 +271,13 @@ impl Entry {
     /// How long after it was stored it is of any use.
     pub(crate) fn useful_for(&self) -> Duration {
         let fresh_for = self.fresh_until.load(Ordering::Relaxed).saturating_sub(self.stored);
-        Duration::from_millis(fresh_for.saturating_add(self.grace).saturating_add(self.keep))
+        Duration::from_millis(fresh_for).saturating_add(self.usable_stale())
+    }
+
+    /// How long after freshness it is of any use: through grace and keep, or until it may no longer stand in for a
+    /// node that fails, whichever is later.
+    fn usable_stale(&self) -> Duration {
+        self.grace().saturating_add(self.keep()).max(self.stale_if_error())
     }
 
     /// Whether this is its first use within eight seconds or so.
@@ -302,6 +324,11 @@ impl std::fmt::Debug for Entry {
     }
 }
 
+/// `span` without its fraction; what does not fit is clamped.
+fn whole_seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
+
 /// The body in an allocation of its own size. A buffer that grew while it was filled has up to twice its length; a
 /// body that others hold too stays shared, because a copy would only add to the memory.
 fn fitted(body: Bytes) -> Bytes {
@@ -343,7 +370,7 @@ pub(crate) mod tests {
             body: Bytes::from_static(b"body"),
             tags: Box::default(),
             stored: Moment::from_millis(1000),
-            lifetime: Lifetime { ttl, initial_age, grace, keep },
+            lifetime: Lifetime { ttl, initial_age, grace, keep, stale_if_error: Duration::ZERO },
         }
     }
 
@@ -371,6 +398,44 @@ pub(crate) mod tests {
     #[track_caller]
     fn check(seconds: [u64; 4], now: u64, expected: Freshness) {
         assert_eq!(entry(seconds).freshness(Moment::from_millis(now)), expected, "{seconds:?} at {now}");
+    }
+
+    #[test]
+    fn a_failing_node_has_a_window_of_its_own() {
+        // Ttl 60 s, initial age, grace 10 s, keep 5 s; seconds of stale-if-error; milliseconds now.
+        for (initial_age, window, now, freshness, on_error) in [
+            (0, 0, 60_999, Freshness::Fresh, true),
+            (0, 0, 70_999, Freshness::Grace, true),
+            (0, 0, 71_000, Freshness::Stale, false),
+            (0, 5, 70_999, Freshness::Grace, true),
+            (0, 12, 72_999, Freshness::Stale, true),
+            (0, 12, 73_000, Freshness::Stale, false),
+            (0, 100, 76_000, Freshness::Stale, true),
+            (0, 100, 160_999, Freshness::Stale, true),
+            (0, 100, 161_000, Freshness::Dead, false),
+            // Four seconds over on arrival: 96 are left.
+            (64, 100, 96_999, Freshness::Stale, true),
+            (64, 100, 97_000, Freshness::Dead, false),
+            (0, u64::MAX, u64::from(u32::MAX) * 1000, Freshness::Stale, true),
+        ] {
+            let mut parts = parts([60, initial_age, 10, 5]);
+            parts.lifetime.stale_if_error = Duration::from_secs(window);
+            let entry = Entry::new(parts);
+            let now = Moment::from_millis(now);
+            let found = (entry.freshness(now), entry.may_serve_on_error(now));
+            assert_eq!(found, (freshness, on_error), "age {initial_age}, window {window}, at {now:?}");
+            assert_eq!(now < entry.stored().saturating_add(entry.useful_for()), freshness != Freshness::Dead);
+        }
+    }
+
+    #[test]
+    fn softening_moves_the_window_for_failing_nodes_too() {
+        let mut parts = parts([60, 0, 0, 0]);
+        parts.lifetime.stale_if_error = Duration::from_secs(30);
+        let entry = Entry::new(parts);
+        entry.soften(Moment::from_millis(11_000));
+        assert!(entry.may_serve_on_error(Moment::from_millis(40_999)));
+        assert!(!entry.may_serve_on_error(Moment::from_millis(41_000)));
     }
 
     #[test]

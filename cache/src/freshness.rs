@@ -8,6 +8,13 @@
 //! Where these rules are narrower than the RFC: a response with `Set-Cookie` is never stored (as in Varnish's
 //! builtin VCL), the forms of `private` and `no-cache` that list fields count as the plain ones, and only GET is
 //! stored.
+//!
+//! `settings` holds what the operator says, `source` tells which of several fields speaks for the response, `date`
+//! reads dates.
+
+mod date;
+mod settings;
+mod source;
 
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +22,13 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::directive::{CacheControl, delta_seconds};
 use crate::vary;
+use date::http_date;
+use settings::REVERSE_PROXY_TTL;
+pub use settings::{DefaultTtls, FreshnessSettings, Statuses, TargetedFields};
+use source::Word;
+
+/// The longest lifetime that is guessed (RFC 9111 §4.2.2 leaves the number to the cache).
+pub const MOST_HEURISTIC: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What about the request decides whether its response may be stored.
 #[derive(Clone, Copy, Debug)]
@@ -39,25 +53,6 @@ impl<'a> RequestFacts<'a> {
     }
 }
 
-/// What the operator says about responses that do not say it themselves.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct FreshnessSettings {
-    /// Freshness lifetime of a response without any of its own, for statuses that may be stored without being told
-    /// to. Default zero: such responses are not stored. (Varnish: 120 s.)
-    pub default_ttl: Duration,
-    /// How long after that a stale entry may be served while one request fetches a newer one. Default zero.
-    /// `stale-while-revalidate` raises it for a response, never lowers it. (Varnish: 10 s, and the response's word
-    /// replaces it.)
-    pub grace: Duration,
-    /// How long after grace an entry is kept to be revalidated, or used when no node is up. Default zero.
-    /// `stale-if-error` raises it for a response.
-    pub keep: Duration,
-    /// Whether grace is given even to a response with `must-revalidate`, `proxy-revalidate` or `s-maxage`, which
-    /// forbid serving it stale (RFC 9111 §4.2.4). Default false. Varnish knows no such rule: its set-ups, those of
-    /// eZ Platform among them, expect true.
-    pub grace_over_revalidate: bool,
-}
-
 /// Whether to store a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
@@ -78,6 +73,8 @@ pub struct Lifetime {
     pub grace: Duration,
     /// Time after grace in which it may be revalidated.
     pub keep: Duration,
+    /// Time after the ttl in which it may be served when a node fails.
+    pub stale_if_error: Duration,
 }
 
 /// Why a response is not stored.
@@ -85,7 +82,8 @@ pub struct Lifetime {
 pub enum Reason {
     /// The method is not GET.
     Method,
-    /// The status is interim (1xx), partial (206) or an answer to a condition (304).
+    /// The status is interim (1xx), partial (206), an answer to a condition (304), one that is about the network or
+    /// the client alone (428, 429, 431, 511), or unknown although the response said `must-understand`.
     Status,
     /// The request said `no-store`.
     RequestNoStore,
@@ -140,23 +138,31 @@ pub fn assess(
     settings: &FreshnessSettings,
     received: SystemTime,
 ) -> Verdict {
-    let control = CacheControl::read(headers);
-    if let Some(reason) = forbidden(request, status, headers, &control) {
+    let word = source::read(headers, settings);
+    let control = &word.control;
+    if let Some(reason) = forbidden(request, status, headers, control) {
         return Verdict::Uncacheable(reason);
     }
-    let ttl = match explicit_lifetime(&control, headers, received) {
-        Some(ttl) => ttl,
-        None if may_use_default(status) && !settings.default_ttl.is_zero() => settings.default_ttl,
-        None => return Verdict::Uncacheable(Reason::NoLifetime),
+    let own_ttl = reverse_proxy_ttl(headers).filter(|_| settings.reverse_proxy_ttl);
+    if own_ttl.is_some_and(|ttl| ttl.is_zero()) {
+        return Verdict::Uncacheable(Reason::Expired);
+    }
+    let ttl = own_ttl
+        .or_else(|| explicit_lifetime(&word, headers, received))
+        .or_else(|| heuristic_lifetime(status, control, headers, settings, received))
+        .or_else(|| settings.defaults.of(status));
+    let Some(ttl) = ttl else {
+        return Verdict::Uncacheable(Reason::NoLifetime);
     };
     let lifetime = Lifetime {
         ttl,
         initial_age: initial_age(headers),
-        grace: grace(&control, settings),
-        keep: settings.keep.max(control.stale_if_error.unwrap_or_default()),
+        grace: stale_window(control, control.stale_while_revalidate, settings.grace, settings),
+        keep: settings.keep,
+        stale_if_error: stale_window(control, control.stale_if_error, settings.stale_if_error, settings),
     };
-    // A response that is born stale is worth storing only if it says itself that it may be used like that; the
-    // operator's grace is meant for pages that were fresh once.
+    // A response that is born stale is worth storing only if it says itself that it may be used while it is
+    // refreshed; the operator's grace is meant for pages that were fresh once.
     let own_grace = lifetime.grace.min(control.stale_while_revalidate.unwrap_or_default());
     if lifetime.initial_age >= ttl.saturating_add(own_grace) {
         return Verdict::Uncacheable(Reason::Expired);
@@ -174,17 +180,19 @@ fn forbidden(
     if request.method != Method::GET {
         return Some(Reason::Method);
     }
-    // Partial and conditional answers are for whoever holds the whole; they are no entries of their own.
-    if status.is_informational()
-        || status == StatusCode::PARTIAL_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-    {
+    // A 1xx is no answer yet; partial and conditional answers are for whoever holds the whole; RFC 6585 forbids to
+    // store the last four.
+    if status.is_informational() || matches!(status.as_u16(), 206 | 304 | 428 | 429 | 431 | 511) {
+        return Some(Reason::Status);
+    }
+    if control.must_understand && !is_understood(status) {
         return Some(Reason::Status);
     }
     if request.no_store {
         return Some(Reason::RequestNoStore);
     }
-    if control.no_store {
+    // Beside `must-understand` it is meant for caches that do not know the status (RFC 9111 §5.2.2.3).
+    if control.no_store && !control.must_understand {
         return Some(Reason::NoStore);
     }
     if control.private {
@@ -207,22 +215,63 @@ fn forbidden(
     None
 }
 
+/// Statuses whose meaning to a cache is known (RFC 9111 §3): those of RFC 9110 that may be stored, 308, and those of
+/// RFC 4918, RFC 7725 and RFC 8470, none of which asks for anything of its own.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421..=426 | 451 | 500..=505 | 507
+    )
+}
+
+/// `X-Reverse-Proxy-TTL`; what is no number is zero. `Age` counts against it, as against every lifetime.
+fn reverse_proxy_ttl(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = delta_seconds(headers.get(&REVERSE_PROXY_TTL)?.as_bytes().trim_ascii());
+    Some(Duration::from_secs(u64::from(seconds.unwrap_or(0))))
+}
+
 /// What the origin said: `s-maxage`, else `max-age`, else `Expires` minus `Date` (RFC 9111 §4.2.1).
-fn explicit_lifetime(control: &CacheControl, headers: &HeaderMap, received: SystemTime) -> Option<Duration> {
-    control.s_maxage.or(control.max_age).or_else(|| {
-        let mut lines = headers.get_all(header::EXPIRES).iter();
-        let first = lines.next()?;
-        // `Expires: 0`, other nonsense, and two different answers all mean: already stale (RFC 9111 §5.3).
-        if lines.any(|line| line != first) {
-            return Some(Duration::ZERO);
-        }
-        let Some(expires) = first.to_str().ok().and_then(|text| httpdate::parse_http_date(text).ok()) else {
-            return Some(Duration::ZERO);
-        };
-        let date = headers.get(header::DATE).and_then(|line| line.to_str().ok());
-        let date = date.and_then(|text| httpdate::parse_http_date(text).ok()).unwrap_or(received);
-        Some(expires.duration_since(date).unwrap_or_default())
-    })
+fn explicit_lifetime(word: &Word, headers: &HeaderMap, received: SystemTime) -> Option<Duration> {
+    let said = word.control.s_maxage.or(word.control.max_age);
+    said.or_else(|| expires_minus_date(headers, received).filter(|_| word.expires))
+}
+
+fn expires_minus_date(headers: &HeaderMap, received: SystemTime) -> Option<Duration> {
+    let mut lines = headers.get_all(header::EXPIRES).iter();
+    let first = lines.next()?;
+    // `Expires: 0`, other nonsense, and two different answers all mean: already stale (RFC 9111 §5.3).
+    if lines.any(|line| line != first) {
+        return Some(Duration::ZERO);
+    }
+    let Some(expires) = http_date(first.as_bytes(), received) else {
+        return Some(Duration::ZERO);
+    };
+    Some(expires.duration_since(sent(headers, received)).unwrap_or_default())
+}
+
+/// When the response was made: its `Date`, or else when it was received (RFC 9110 §6.6.1).
+fn sent(headers: &HeaderMap, received: SystemTime) -> SystemTime {
+    let date = headers.get(header::DATE).and_then(|line| http_date(line.as_bytes(), received));
+    date.unwrap_or(received)
+}
+
+/// A guess from how long the page had not changed (RFC 9111 §4.2.2). `None` if guessing is off, is not allowed, or
+/// has nothing to go by.
+fn heuristic_lifetime(
+    status: StatusCode,
+    control: &CacheControl,
+    headers: &HeaderMap,
+    settings: &FreshnessSettings,
+    received: SystemTime,
+) -> Option<Duration> {
+    let allowed = control.public || Statuses::Usual.contains(status) || matches!(status.as_u16(), 405 | 501);
+    if settings.heuristic_percent == 0 || !allowed {
+        return None;
+    }
+    let modified = http_date(headers.get(header::LAST_MODIFIED)?.as_bytes(), received)?;
+    let unchanged = sent(headers, received).duration_since(modified).ok()?;
+    let guess = unchanged.as_secs().saturating_mul(u64::from(settings.heuristic_percent)) / 100;
+    Some(Duration::from_secs(guess).min(MOST_HEURISTIC)).filter(|guess| !guess.is_zero())
 }
 
 /// How old the response already was: its `Age`.
@@ -236,211 +285,20 @@ fn initial_age(headers: &HeaderMap) -> Duration {
     Duration::from_secs(u64::from(delta_seconds(first.trim_ascii()).unwrap_or(0)))
 }
 
-/// Statuses that are stored for the default time when the origin says nothing about freshness.
-///
-/// RFC 9110 §15.1 allows 405 and 501 too. They are left out, as in Varnish: they answer to what else was in one
-/// request, and would then answer everybody.
-fn may_use_default(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 410 | 414)
-}
-
-/// How long it may be served stale.
-fn grace(control: &CacheControl, settings: &FreshnessSettings) -> Duration {
+/// How long it may be served stale: as the response says or as the operator does, whichever is longer, unless it
+/// forbids that (RFC 9111 §4.2.4).
+fn stale_window(
+    control: &CacheControl,
+    said: Option<Duration>,
+    configured: Duration,
+    settings: &FreshnessSettings,
+) -> Duration {
     let must_ask = control.must_revalidate || control.proxy_revalidate || control.s_maxage.is_some();
     if must_ask && !settings.grace_over_revalidate {
         return Duration::ZERO;
     }
-    settings.grace.max(control.stale_while_revalidate.unwrap_or_default())
+    configured.max(said.unwrap_or_default())
 }
 
 #[cfg(test)]
-mod tests {
-    use http::{HeaderName, HeaderValue};
-
-    use super::*;
-
-    const SETTINGS: FreshnessSettings = FreshnessSettings {
-        default_ttl: Duration::from_secs(120),
-        grace: Duration::from_secs(10),
-        keep: Duration::from_secs(5),
-        grace_over_revalidate: false,
-    };
-
-    /// ttl, initial age, grace, keep in seconds.
-    fn store(ttl: u64, age: u64, grace: u64, keep: u64) -> Verdict {
-        let [ttl, initial_age, grace, keep] = [ttl, age, grace, keep].map(Duration::from_secs);
-        Verdict::Store(Lifetime { ttl, initial_age, grace, keep })
-    }
-
-    fn no(reason: Reason) -> Verdict {
-        Verdict::Uncacheable(reason)
-    }
-
-    #[test]
-    fn the_lifetime_is_taken_in_order() {
-        check("200", "cache-control: s-maxage=1, max-age=2\nexpires: 0", store(1, 0, 0, 5));
-        check("200", "cache-control: max-age=2\nexpires: 0", store(2, 0, 10, 5));
-        check(
-            "200",
-            "date: Thu, 01 Jan 2026 00:00:00 GMT\nexpires: Thu, 01 Jan 2026 00:01:00 GMT",
-            store(60, 0, 10, 5),
-        );
-        // Without `Date` the time of arrival stands for it.
-        check("200", "expires: Thu, 01 Jan 1970 00:33:20 GMT", store(1000, 0, 10, 5));
-        check("200", "", store(120, 0, 10, 5));
-    }
-
-    #[test]
-    fn expires_that_says_nothing_means_stale() {
-        for text in [
-            "expires: 0",
-            "expires: -1",
-            "expires: tomorrow",
-            "expires: Thu, 01 Jan 1970 00:00:00 GMT",
-            "expires: Thu, 01 Jan 2026 00:01:00 GMT\nexpires: 0",
-        ] {
-            check("200", text, no(Reason::Expired));
-        }
-    }
-
-    #[test]
-    fn the_age_of_the_response_counts() {
-        check("200", "cache-control: max-age=60\nage: 59", store(60, 59, 10, 5));
-        check("200", "cache-control: max-age=60\nage: 60", no(Reason::Expired));
-        check("200", "cache-control: max-age=60\nage: 7, 60", store(60, 7, 10, 5));
-        check("200", "cache-control: max-age=60\nage: soon", store(60, 0, 10, 5));
-        check("200", "age: 200", no(Reason::Expired));
-    }
-
-    #[test]
-    fn some_statuses_need_explicit_freshness_and_some_are_never_stored() {
-        for status in ["200", "203", "204", "300", "301", "308", "404", "410", "414"] {
-            check(status, "", store(120, 0, 10, 5));
-        }
-        for status in ["302", "303", "307", "400", "405", "413", "431", "500", "501", "503", "299", "599"] {
-            check(status, "", no(Reason::NoLifetime));
-            check(status, "cache-control: max-age=5", store(5, 0, 10, 5));
-        }
-        for status in ["100", "103", "206", "304"] {
-            check(status, "cache-control: max-age=5", no(Reason::Status));
-        }
-    }
-
-    #[test]
-    fn a_default_of_zero_stores_nothing_by_itself() {
-        let settings = FreshnessSettings { default_ttl: Duration::ZERO, ..SETTINGS };
-        check_with(&GET, "200", "", &settings, no(Reason::NoLifetime));
-        check_with(&GET, "200", "cache-control: max-age=1", &settings, store(1, 0, 10, 5));
-    }
-
-    #[test]
-    fn what_forbids_storing() {
-        check("200", "cache-control: no-store, max-age=5", no(Reason::NoStore));
-        check("200", "cache-control: private, max-age=5", no(Reason::Private));
-        check("200", "cache-control: private=\"x-a\", max-age=5", no(Reason::Private));
-        check("200", "cache-control: no-cache, max-age=5", no(Reason::NoCache));
-        check("200", "cache-control: no-cache=\"set-cookie\", max-age=5", no(Reason::NoCache));
-        check("200", "cache-control: public, s-maxage=600\nset-cookie: a=b", no(Reason::SetCookie));
-        check("200", "cache-control: max-age=5\nvary: accept, *", no(Reason::Vary));
-        check("200", "cache-control: max-age=0", no(Reason::Expired));
-        check("200", "cache-control: s-maxage=0, max-age=60", no(Reason::Expired));
-    }
-
-    #[test]
-    fn the_request_has_a_word() {
-        let fresh = "cache-control: max-age=5";
-        check_with(
-            &RequestFacts { method: &Method::POST, ..GET },
-            "200",
-            fresh,
-            &SETTINGS,
-            no(Reason::Method),
-        );
-        check_with(
-            &RequestFacts { method: &Method::HEAD, ..GET },
-            "200",
-            fresh,
-            &SETTINGS,
-            no(Reason::Method),
-        );
-        check_with(
-            &RequestFacts { no_store: true, ..GET },
-            "200",
-            fresh,
-            &SETTINGS,
-            no(Reason::RequestNoStore),
-        );
-        let authorized = RequestFacts { authorization: true, ..GET };
-        check_with(&authorized, "200", fresh, &SETTINGS, no(Reason::Authorization));
-        check_with(&authorized, "200", "", &SETTINGS, no(Reason::Authorization));
-        let public = "cache-control: public, max-age=5";
-        check_with(&authorized, "200", public, &SETTINGS, store(5, 0, 10, 5));
-        check_with(&authorized, "200", "cache-control: s-maxage=5", &SETTINGS, store(5, 0, 0, 5));
-        let revalidate = "cache-control: must-revalidate, max-age=5";
-        check_with(&authorized, "200", revalidate, &SETTINGS, store(5, 0, 0, 5));
-    }
-
-    #[test]
-    fn grace_follows_the_response_and_the_operator() {
-        check("200", "cache-control: max-age=5, stale-while-revalidate=30", store(5, 0, 30, 5));
-        check("200", "cache-control: max-age=5, stale-while-revalidate=3", store(5, 0, 10, 5));
-        check("200", "cache-control: max-age=5, stale-if-error=30", store(5, 0, 10, 30));
-        for directive in ["must-revalidate", "proxy-revalidate", "s-maxage=5"] {
-            let text = format!("cache-control: max-age=5, stale-while-revalidate=30, {directive}");
-            check("200", &text, store(5, 0, 0, 5));
-            let as_varnish = FreshnessSettings { grace_over_revalidate: true, ..SETTINGS };
-            check_with(&GET, "200", &text, &as_varnish, store(5, 0, 30, 5));
-        }
-    }
-
-    #[test]
-    fn a_response_born_stale_is_kept_only_if_it_asked_for_it() {
-        check("200", "cache-control: max-age=0, stale-while-revalidate=30", store(0, 0, 30, 5));
-        check("200", "cache-control: max-age=5, stale-while-revalidate=30\nage: 35", no(Reason::Expired));
-        check("200", "cache-control: max-age=5, stale-while-revalidate=30\nage: 34", store(5, 34, 30, 5));
-    }
-
-    #[test]
-    fn facts_are_read_from_a_request() {
-        let request = headers("authorization: Basic x\ncache-control: no-store");
-        let facts = RequestFacts::read(&Method::GET, &request);
-        assert!(facts.authorization && facts.no_store);
-        let plain = headers("accept: */*");
-        let facts = RequestFacts::read(&Method::GET, &plain);
-        assert!(!facts.authorization && !facts.no_store);
-    }
-
-    const GET: RequestFacts<'static> =
-        RequestFacts { method: &Method::GET, authorization: false, no_store: false };
-
-    #[track_caller]
-    fn check(status: &str, text: &str, expected: Verdict) {
-        check_with(&GET, status, text, &SETTINGS, expected);
-    }
-
-    #[track_caller]
-    fn check_with(
-        request: &RequestFacts<'_>,
-        status: &str,
-        text: &str,
-        settings: &FreshnessSettings,
-        expected: Verdict,
-    ) {
-        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        let status = status.parse().expect("a status");
-        let found = assess(request, status, &headers(text), settings, received);
-        assert_eq!(found, expected, "{status}, headers: {text:?}");
-    }
-
-    fn headers(text: &str) -> HeaderMap {
-        let pairs = text.lines().map(|line| line.split_once(": ").expect("name: value"));
-        pairs
-            .map(|(name, value)| {
-                (name.parse::<HeaderName>().expect("a name"), HeaderValue::from_str(value).expect("a value"))
-            })
-            .fold(HeaderMap::new(), |mut all, (name, value)| {
-                all.append(name, value);
-                all
-            })
-    }
-}
+mod tests;

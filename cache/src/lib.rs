@@ -20,7 +20,9 @@ mod index;
 mod room;
 
 pub use entry::{Entry, EntryParts, Freshness};
-pub use freshness::{FreshnessSettings, Lifetime, Reason, RequestFacts, Verdict, assess};
+pub use freshness::{
+    DefaultTtls, FreshnessSettings, Lifetime, Reason, RequestFacts, Statuses, TargetedFields, Verdict, assess,
+};
 pub use generation::{FillStamp, Generation};
 pub use key::{CacheKey, KeySecret, Scheme, VariantKey};
 pub use store::{Commit, Lookup, PurgeCount, PurgeMode, Settings, Store, StoreStats};

@@ -219,6 +219,7 @@ impl Run {
                 initial_age: Duration::ZERO,
                 grace: Duration::from_secs(GRACE),
                 keep: Duration::from_secs(KEEP),
+                ..Lifetime::default()
             },
         });
         let (stamp, before) = &self.fills[fill];

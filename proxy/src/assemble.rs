@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use clearcoat_cache::{FreshnessSettings, KeySecret, Store};
+use clearcoat_cache::{DefaultTtls, FreshnessSettings, KeySecret, Store};
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
 use http::header::HeaderName;
@@ -233,12 +233,13 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
             },
             pass: policy == conf::CachePolicy::Pass,
             freshness: FreshnessSettings {
-                default_ttl: default_ttl.unwrap_or(config.cache.default_ttl),
+                defaults: DefaultTtls::usual(default_ttl.unwrap_or(config.cache.default_ttl)),
                 grace: config.cache.grace,
                 keep: config.cache.keep,
                 // Strict by default. An operator who asks for grace means the pages that nodes send with s-maxage,
                 // nearly all of them, which RFC 9111 section 4.2.4 would exclude; Varnish gives it to them too.
                 grace_over_revalidate: !config.cache.grace.is_zero(),
+                ..FreshnessSettings::default()
             },
             uncacheable_for: config.cache.uncacheable_ttl,
         })

@@ -50,6 +50,7 @@ fn parts(key: CacheKey, text: &str, body: &str) -> EntryParts {
             initial_age: Duration::ZERO,
             grace: Duration::from_secs(30),
             keep: Duration::from_secs(10),
+            ..Lifetime::default()
         },
     }
 }

@@ -91,12 +91,7 @@ mod tests {
             body: Bytes::new(),
             tags: Box::default(),
             stored: Moment::ZERO,
-            lifetime: Lifetime {
-                ttl: Duration::from_secs(1),
-                initial_age: Duration::ZERO,
-                grace: Duration::ZERO,
-                keep: Duration::ZERO,
-            },
+            lifetime: Lifetime { ttl: Duration::from_secs(1), ..Lifetime::default() },
         })
     }
 

@@ -147,7 +147,7 @@ impl Front {
             hash: treatment.hash_on.as_ref().map(|hash_on| hash_on.number(head.target, head, client)),
             headers,
             pool: treatment.pool.clone(),
-            freshness: treatment.freshness,
+            freshness: treatment.freshness.clone(),
             uncacheable_for: treatment.uncacheable_for,
         }
     }
