@@ -453,6 +453,40 @@ async fn a_client_cannot_have_another_page_stored_under_a_url() {
 }
 
 #[tokio::test]
+async fn a_failing_node_is_covered_by_what_may_be_served_on_error() {
+    let node = Node::start().await;
+    let page = |text: &'static str, control: &'static str| Page::text(text).tags("t1").cache_control(control);
+    node.serve("/kept", page("old", "max-age=60, stale-if-error=600"));
+    node.serve("/strict", page("old", "max-age=60"));
+    let proxy = Proxy::before(&node).await;
+    proxy.warm(["/kept", "/strict"]).await;
+    for failure in [Page::text("").status(500), Page::text("").close_before_head()] {
+        node.serve("/kept", failure.clone());
+        node.serve("/strict", failure);
+        proxy.soft_purge_tags("t1").await;
+        assert_eq!(proxy.get("/kept").await.expect_status(200).text(), "old");
+        assert!(proxy.get("/strict").await.status >= 500);
+    }
+    node.serve("/kept", page("new", "max-age=60"));
+    assert_eq!(proxy.get("/kept").await.text(), "new");
+}
+
+#[tokio::test]
+async fn what_is_said_to_caches_alone_is_heard_and_kept_from_visitors() {
+    let node = Node::start().await;
+    let private = || Page::text("x").cache_control("max-age=0");
+    node.serve("/surrogate", private().header("Surrogate-Control", "max-age=60"));
+    node.serve("/targeted", private().header("CDN-Cache-Control", "max-age=60"));
+    node.serve("/ttl", private().header("X-Reverse-Proxy-TTL", "60"));
+    let proxy = Proxy::before(&node).await;
+    proxy.warm(["/surrogate", "/targeted", "/ttl"]).await;
+    assert_eq!(proxy.get("/surrogate").await.header("surrogate-control"), None);
+    assert_eq!(proxy.get("/ttl").await.header("x-reverse-proxy-ttl"), None);
+    assert_eq!(proxy.get("/targeted").await.header("cdn-cache-control"), Some("max-age=60"));
+    assert_eq!(proxy.get("/ttl").await.header("cache-control"), Some("max-age=0"));
+}
+
+#[tokio::test]
 async fn conditional_requests_are_answered_from_memory() {
     let node = Node::start().await;
     node.serve("/a", Page::text("abc").fresh_for(60).header("ETag", "\"v1\""));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clearcoat_cache::{FillStamp, Tag, VariantKey, VarySpec};
+use clearcoat_cache::{Entry, FillStamp, Tag, VariantKey, VarySpec};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, StatusCode};
 
@@ -14,6 +14,8 @@ use super::FetchError;
 pub(crate) enum Published {
     /// There is an answer, and its body follows.
     Answer(Box<Answer>),
+    /// There will be none, or an error page; this stored entry may be served in its place.
+    Stale(Arc<Entry>),
     /// There will be none.
     Failed(FetchError),
 }
@@ -80,14 +82,14 @@ pub(crate) fn listed_in_connection(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// Serialises status line and header lines for clients; `unwanted` are the tag headers that visitors do not see.
+/// Serialises status line and header lines for clients; `unwanted` tells lines that visitors do not see.
 ///
 /// A Date is added when the node sent none (RFC 9110 section 6.6.1).
 pub(crate) fn header_block(
     status: StatusCode,
     reason: Option<&str>,
     headers: &HeaderMap,
-    unwanted: &[HeaderName],
+    unwanted: impl Fn(&HeaderName) -> bool,
     date: &str,
 ) -> Bytes {
     let listed = listed_in_connection(headers);
@@ -101,7 +103,7 @@ pub(crate) fn header_block(
         let dropped = is_hop_by_hop(name)
             || name == header::CONTENT_LENGTH
             || name == header::AGE
-            || unwanted.contains(name)
+            || unwanted(name)
             || listed.iter().any(|listed| listed == name.as_str());
         if !dropped {
             push_line(&mut block, name.as_str(), value.as_bytes());
@@ -154,8 +156,7 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let tags = [HeaderName::from_static("xkey")];
-        let block = header_block(StatusCode::OK, Some("Fine"), &headers, &tags, "DATE");
+        let block = header_block(StatusCode::OK, Some("Fine"), &headers, |name| name == "xkey", "DATE");
         assert_eq!(
             String::from_utf8(block.to_vec()).unwrap(),
             "HTTP/1.1 200 Fine\r\nContent-Type: text/html\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: DATE\r\n"

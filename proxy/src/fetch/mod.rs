@@ -97,10 +97,17 @@ impl Fetcher {
         let (Exchange { head, held, rest }, revalidated) = match self.ask(plan).await {
             Ok(asked) => asked,
             Err(error) => {
-                writer.publish(Published::Failed(error), Retention::Whole);
+                let instead = self.instead_of_an_error(plan, &mut writer);
+                writer.publish(instead.unwrap_or(Published::Failed(error)), Retention::Whole);
                 return writer.fail();
             }
         };
+        if is_failure(head.status)
+            && let Some(published) = self.instead_of_an_error(plan, &mut writer)
+        {
+            writer.publish(published, Retention::Whole);
+            return writer.fail();
+        }
         let verdict = self.judge(plan, head.status, &head.headers);
         let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp, revalidated.as_deref());
         let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
@@ -138,6 +145,15 @@ impl Fetcher {
                 self.stream(plan, &stamp, storing, held, rest, writer).await;
             }
         }
+    }
+
+    /// The stored entry that may be served where a node failed (RFC 5861 section 4), unless a purge has taken it since.
+    fn instead_of_an_error(&self, plan: &Plan, writer: &mut Writer) -> Option<Published> {
+        let stale = plan.stale.as_ref().filter(|stale| stale.may_serve_on_error(self.clock.now()))?;
+        // In this order: whoever comes after a purge finds this fill no more, or the purge is seen here.
+        writer.leave_table();
+        let stored = self.store.variants(plan.key).iter().any(|stored| Arc::ptr_eq(stored, stale));
+        stored.then(|| Published::Stale(stale.clone()))
     }
 
     /// Asks a node for the answer, or whether the stale entry still is it; then that entry comes back, brought up to
@@ -256,8 +272,10 @@ impl Fetcher {
             Some(vary) => vary.variant(self.store.secret(), &plan.headers),
             None => VariantKey::NONE,
         };
-        let unwanted: &[HeaderName] =
-            if self.settings.keep_tag_headers { &[] } else { &self.settings.tag_headers };
+        let unwanted = |name: &HeaderName| {
+            plan.freshness.is_for_us(name)
+                || !self.settings.keep_tag_headers && self.settings.tag_headers.contains(name)
+        };
         let number = |name: HeaderName| {
             head.headers
                 .get(name)
@@ -322,6 +340,11 @@ impl Fetcher {
             Commit::TooLarge => self.counters.limit(Limit::EntrySize),
         }
     }
+}
+
+/// Statuses that stand for an error in the sense of RFC 5861 section 4.
+fn is_failure(status: http::StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// What is needed of an answer to store it.

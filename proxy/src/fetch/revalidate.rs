@@ -86,12 +86,7 @@ mod tests {
             body: Bytes::from_static(b"body"),
             tags: Box::default(),
             stored: Moment::ZERO,
-            lifetime: Lifetime {
-                ttl: Duration::from_secs(1),
-                initial_age: Duration::ZERO,
-                grace: Duration::ZERO,
-                keep: Duration::ZERO,
-            },
+            lifetime: Lifetime { ttl: Duration::from_secs(1), ..Lifetime::default() },
         })
     }
 

@@ -19,7 +19,7 @@ const ROUNDS: usize = 4;
 /// How a request got what it got.
 #[derive(Debug)]
 pub(crate) enum Obtained {
-    /// It is in the store by now.
+    /// It is in the store: by now, or still, and the best there is.
     Entry(Arc<Entry>),
     /// It is on its way: the published answer (never a failure) and the body.
     Stream { head: Arc<Published>, reader: Reader, collapsed: bool },
@@ -72,6 +72,7 @@ impl Front {
             };
             let answer = match &*head {
                 Published::Failed(error) => return Err(*error),
+                Published::Stale(entry) => return Ok(Obtained::Entry(entry.clone())),
                 Published::Answer(answer) => answer,
             };
             if !collapsed {
@@ -102,6 +103,7 @@ impl Front {
         match reader.head().await {
             Ok(head) => match &*head {
                 Published::Failed(error) => Err(*error),
+                Published::Stale(entry) => Ok(Obtained::Entry(entry.clone())),
                 Published::Answer(_) => Ok(Obtained::Stream { head, reader, collapsed: false }),
             },
             Err(FillFailed::Failed | FillFailed::Withdrawn) => Err(FetchError::GivenUp),

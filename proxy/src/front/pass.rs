@@ -348,7 +348,9 @@ impl ProxyHttp for PassRoad {
         }
         self.counters.fetch(FetchResult::Ok);
         self.invalidate(session.req_header(), response);
-        for name in &self.unwanted {
+        for name in
+            self.unwanted.iter().map(HeaderName::as_str).chain(["surrogate-control", "x-reverse-proxy-ttl"])
+        {
             response.remove_header(name);
         }
         let method = &session.req_header().method;

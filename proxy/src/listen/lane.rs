@@ -238,7 +238,9 @@ impl Lane {
                 let form = Form::Part(Part::Whole);
                 match answer::write_hit(connection, &entry, now, &form, terms).await {
                     Ok((status, bytes)) => {
-                        counters.request(RequestResult::Hit, status, bytes, started.elapsed());
+                        let fresh = entry.ttl_left(now) > 0;
+                        let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
+                        counters.request(result, status, bytes, started.elapsed());
                         Next::Continue
                     }
                     Err(error) => self.client_gone(started, Some(&error)),
