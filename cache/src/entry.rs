@@ -82,6 +82,7 @@ pub struct Entry {
     levy: AtomicU32,
     own_weight: u32,
     status: u16,
+    may_be_stale: bool,
 }
 
 /// What an allocation of `bytes` takes. Allocators round up to size classes; these are mimalloc's: steps of 16 bytes
@@ -156,6 +157,7 @@ impl Entry {
             levy: AtomicU32::new(0),
             own_weight: u32::try_from(own_weight).unwrap_or(u32::MAX),
             status,
+            may_be_stale: lifetime.may_be_stale,
         }
     }
 
@@ -242,6 +244,13 @@ impl Entry {
     pub fn may_serve_on_error(&self, now: Moment) -> bool {
         let window = self.grace().max(self.stale_if_error());
         now < self.fresh_until().saturating_add(window)
+    }
+
+    /// Whether it may be served now because no node can be reached (RFC 9111 §4.2.4): within grace and keep, unless the
+    /// response demanded to be asked after first. True as long as it may be served anyway.
+    pub fn may_serve_disconnected(&self, now: Moment) -> bool {
+        let kept = self.fresh_until().saturating_add(self.grace().saturating_add(self.keep()));
+        self.may_serve_on_error(now) || (self.may_be_stale && now < kept)
     }
 
     /// What `Age` says (RFC 9111 §5.1), in seconds.
@@ -370,12 +379,30 @@ pub(crate) mod tests {
             body: Bytes::from_static(b"body"),
             tags: Box::default(),
             stored: Moment::from_millis(1000),
-            lifetime: Lifetime { ttl, initial_age, grace, keep, stale_if_error: Duration::ZERO },
+            lifetime: Lifetime { ttl, initial_age, grace, keep, ..Lifetime::default() },
         }
     }
 
     fn entry(seconds: [u64; 4]) -> Entry {
         Entry::new(parts(seconds))
+    }
+
+    #[test]
+    fn without_a_node_what_is_kept_is_served_unless_it_must_be_asked_after() {
+        for (may_be_stale, at, expected) in [
+            (true, 9, true),
+            (true, 34, true),
+            (true, 35, false),
+            (false, 9, true),
+            (false, 14, true),
+            (false, 15, false),
+        ] {
+            let mut parts = parts([10, 0, 5, 20]);
+            parts.lifetime.may_be_stale = may_be_stale;
+            let entry = Entry::new(parts);
+            let now = Moment::from_millis(entry.stored().as_millis() + at * 1000);
+            assert_eq!(entry.may_serve_disconnected(now), expected, "{may_be_stale} at {at} s");
+        }
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub struct Lifetime {
     pub keep: Duration,
     /// Time after the ttl in which it may be served when a node fails.
     pub stale_if_error: Duration,
+    /// Whether it may be served stale at all when no node can be reached: nothing in it demands to be asked after first
+    /// (RFC 9111 §4.2.4).
+    pub may_be_stale: bool,
 }
 
 /// Why a response is not stored.
@@ -160,6 +163,7 @@ pub fn assess(
         grace: stale_window(control, control.stale_while_revalidate, settings.grace, settings),
         keep: settings.keep,
         stale_if_error: stale_window(control, control.stale_if_error, settings.stale_if_error, settings),
+        may_be_stale: !must_ask(control, settings),
     };
     // A response that is born stale is worth storing only if it says itself that it may be used while it is
     // refreshed; the operator's grace is meant for pages that were fresh once.
@@ -293,11 +297,16 @@ fn stale_window(
     configured: Duration,
     settings: &FreshnessSettings,
 ) -> Duration {
-    let must_ask = control.must_revalidate || control.proxy_revalidate || control.s_maxage.is_some();
-    if must_ask && !settings.grace_over_revalidate {
+    if must_ask(control, settings) {
         return Duration::ZERO;
     }
     configured.max(said.unwrap_or_default())
+}
+
+/// Whether a stale response may not be served before a node was asked.
+fn must_ask(control: &CacheControl, settings: &FreshnessSettings) -> bool {
+    let demanded = control.must_revalidate || control.proxy_revalidate || control.s_maxage.is_some();
+    demanded && !settings.grace_over_revalidate
 }
 
 #[cfg(test)]

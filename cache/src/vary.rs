@@ -83,7 +83,7 @@ impl VarySpec {
     /// The variant that answers `request`.
     ///
     /// The names go into the hash too, so variants of different specs never meet. A header that is absent differs
-    /// from an empty one; lines of one header are joined as a list, white space around them does not count.
+    /// from an empty one; lines of one header are joined as a list, white space around its members does not count.
     pub fn variant(&self, secret: &KeySecret, request: &dyn SelectingHeaders) -> VariantKey {
         secret.variant(|hash| {
             for name in self.names() {
@@ -98,14 +98,17 @@ impl VarySpec {
                 }
                 let (mut length, mut lines) = (0, 0u32);
                 request.visit(name, &mut |line| {
-                    let line = line.trim_ascii();
-                    if lines > 0 {
-                        hash.write(b", ");
-                        length += 2;
+                    // White space around commas says nothing in a list, and clients differ in it (RFC 9111 §4.1).
+                    for part in line.split(|&byte| byte == b',') {
+                        let part = part.trim_ascii();
+                        if lines > 0 {
+                            hash.write(b",");
+                            length += 1;
+                        }
+                        hash.write(part);
+                        length += part.len() as u64;
+                        lines += 1;
                     }
-                    hash.write(line);
-                    length += line.len() as u64;
-                    lines += 1;
                 });
                 // The length stands behind the value, because only now it is known; read from the end of the input,
                 // it parts the values in one way only.

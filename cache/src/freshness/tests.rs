@@ -16,7 +16,9 @@ fn settings() -> FreshnessSettings {
 /// ttl, initial age, grace, keep in seconds.
 fn store(ttl: u64, age: u64, grace: u64, keep: u64) -> Verdict {
     let [ttl, initial_age, grace, keep] = [ttl, age, grace, keep].map(Duration::from_secs);
-    Verdict::Store(Lifetime { ttl, initial_age, grace, keep, stale_if_error: Duration::ZERO })
+    // The settings of these tests give grace to whatever may be stale.
+    let may_be_stale = !grace.is_zero();
+    Verdict::Store(Lifetime { ttl, initial_age, grace, keep, stale_if_error: Duration::ZERO, may_be_stale })
 }
 
 /// The lifetime of a response with status 200 that is stored.

@@ -17,8 +17,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
 use clearcoat_cache::{
-    CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, RequestFacts, Store, VariantKey, VarySpec,
-    Verdict, assess, collect_tags,
+    CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, RequestFacts, Store, VariantKey,
+    VarySpec, Verdict, assess, collect_tags,
 };
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method};
@@ -97,13 +97,13 @@ impl Fetcher {
         let (Exchange { head, held, rest }, revalidated) = match self.ask(plan).await {
             Ok(asked) => asked,
             Err(error) => {
-                let instead = self.instead_of_an_error(plan, &mut writer);
+                let instead = self.instead_of_an_error(plan, Entry::may_serve_disconnected, &mut writer);
                 writer.publish(instead.unwrap_or(Published::Failed(error)), Retention::Whole);
                 return writer.fail();
             }
         };
         if is_failure(head.status)
-            && let Some(published) = self.instead_of_an_error(plan, &mut writer)
+            && let Some(published) = self.instead_of_an_error(plan, Entry::may_serve_on_error, &mut writer)
         {
             writer.publish(published, Retention::Whole);
             return writer.fail();
@@ -147,9 +147,14 @@ impl Fetcher {
         }
     }
 
-    /// The stored entry that may be served where a node failed (RFC 5861 section 4), unless a purge has taken it since.
-    fn instead_of_an_error(&self, plan: &Plan, writer: &mut Writer) -> Option<Published> {
-        let stale = plan.stale.as_ref().filter(|stale| stale.may_serve_on_error(self.clock.now()))?;
+    /// The stored entry, if it may be served where a node failed, unless a purge has taken it since.
+    fn instead_of_an_error(
+        &self,
+        plan: &Plan,
+        may_serve: impl Fn(&Entry, Moment) -> bool,
+        writer: &mut Writer,
+    ) -> Option<Published> {
+        let stale = plan.stale.as_ref().filter(|stale| may_serve(stale, self.clock.now()))?;
         // In this order: whoever comes after a purge finds this fill no more, or the purge is seen here.
         writer.leave_table();
         let stored = self.store.variants(plan.key).iter().any(|stored| Arc::ptr_eq(stored, stale));

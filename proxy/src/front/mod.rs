@@ -106,7 +106,9 @@ impl Front {
                 hit(head, entry, RequestResult::Grace, now)
             }
             // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
-            Lookup::Stale(entry) if !treatment.pool.any_up() => hit(head, entry, RequestResult::Grace, now),
+            Lookup::Stale(entry) if !treatment.pool.any_up() && entry.may_serve_disconnected(now) => {
+                hit(head, entry, RequestResult::Grace, now)
+            }
             Lookup::Stale(entry) => {
                 asked.stale = Some(entry);
                 self.fetch(&asked, Caching::Shared)
