@@ -33,13 +33,19 @@ fn folder() -> PathBuf {
 #[tokio::test]
 async fn the_tests_for_http_caches_pass_as_expected() {
     let suite = Suite::find().await;
-    let outcomes = run::run(&suite).await;
+    let mut outcomes = run::run(&suite).await;
     tell(&format!("\n{}: {}\n", suite.name(), outcomes.score()));
     let list = folder().join(suite.list());
     if suite.is_ours() || list.exists() {
         let text = fs::read_to_string(&list).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
         let expected = Expected::parse(&text).unwrap_or_else(|error| panic!("{}: {error:#}", list.display()));
-        let difference = expected.compare(&outcomes);
+        let mut difference = expected.compare(&outcomes);
+        if difference.is_bad() {
+            // The suite's tests go by seconds of the clock, which a busy machine stretches. What is broken fails twice.
+            tell(&format!("once more, because of\n{difference}"));
+            outcomes = run::run(&suite).await;
+            difference = expected.compare(&outcomes);
+        }
         tell(&difference.good_news());
         assert!(!difference.is_bad(), "against {}:\n{difference}", list.display());
     } else {
