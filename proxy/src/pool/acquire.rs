@@ -244,17 +244,7 @@ impl Pool {
         let out = members.list.iter().filter(|member| member.node.ejected_until(now).is_some()).count();
         let percent = usize::from(members.settings.passive.max_ejected_percent.min(100));
         let most = members.list.len() * percent / 100;
-        let another = members.list.iter().any(|member| {
-            member.node.id() != node.id()
-                && match member.node.state(now) {
-                    NodeState::Up | NodeState::SlowStart => true,
-                    NodeState::Unknown
-                    | NodeState::Down
-                    | NodeState::Ejected
-                    | NodeState::Draining
-                    | NodeState::Disabled => false,
-                }
-        });
+        let another = members.is_usable_besides(&[node.id()], now);
         out < most && another
     }
 
@@ -273,18 +263,7 @@ impl Pool {
 
     /// Whether a node other than those in `tried` is up: asking again would not just wake one that looks down.
     pub(crate) fn is_usable_besides(&self, tried: &[NodeId]) -> bool {
-        let now = Instant::now();
-        self.members.load().list.iter().any(|member| {
-            !tried.contains(&member.node.id())
-                && match member.node.state(now) {
-                    NodeState::Up | NodeState::SlowStart => true,
-                    NodeState::Unknown
-                    | NodeState::Down
-                    | NodeState::Ejected
-                    | NodeState::Draining
-                    | NodeState::Disabled => false,
-                }
-        })
+        self.members.load().is_usable_besides(tried, Instant::now())
     }
 
     /// Counts a request's first try, of which the retry budget is a share.

@@ -16,6 +16,7 @@ use super::balance::{self, Candidate};
 use super::choice::{Standing, Tier, View};
 use super::node::Node;
 use super::settings::{Balance, NodeId, PoolSettings};
+use super::status::NodeState;
 
 /// The nodes of a pool as configured.
 pub(super) struct Members {
@@ -75,6 +76,21 @@ impl Members {
         }
         let rotation = Mutex::new(vec![0; list.len()]);
         Self { settings, list, rotation }
+    }
+
+    /// Whether a node takes new requests that is none of these.
+    pub(super) fn is_usable_besides(&self, others: &[NodeId], now: Instant) -> bool {
+        self.list.iter().any(|member| {
+            !others.contains(&member.node.id())
+                && match member.node.state(now) {
+                    NodeState::Up | NodeState::SlowStart => true,
+                    NodeState::Unknown
+                    | NodeState::Down
+                    | NodeState::Ejected
+                    | NodeState::Draining
+                    | NodeState::Disabled => false,
+                }
+        })
     }
 
     /// Whether a node is up, drained ones included.
