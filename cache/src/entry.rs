@@ -83,6 +83,7 @@ pub struct Entry {
     own_weight: u32,
     status: u16,
     may_be_stale: bool,
+    ask_always: bool,
 }
 
 /// What an allocation of `bytes` takes. Allocators round up to size classes; these are mimalloc's: steps of 16 bytes
@@ -158,6 +159,7 @@ impl Entry {
             own_weight: u32::try_from(own_weight).unwrap_or(u32::MAX),
             status,
             may_be_stale: lifetime.may_be_stale,
+            ask_always: lifetime.ask_always,
         }
     }
 
@@ -251,6 +253,12 @@ impl Entry {
     pub fn may_serve_disconnected(&self, now: Moment) -> bool {
         let kept = self.fresh_until().saturating_add(self.grace().saturating_add(self.keep()));
         self.may_serve_on_error(now) || (self.may_be_stale && now < kept)
+    }
+
+    /// Whether a node has to be asked before every use: requests for it gain nothing by waiting for each other, since
+    /// the answer to one may not be given to another.
+    pub fn ask_always(&self) -> bool {
+        self.ask_always
     }
 
     /// What `Age` says (RFC 9111 §5.1), in seconds.

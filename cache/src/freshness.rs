@@ -78,6 +78,9 @@ pub struct Lifetime {
     /// Whether it may be served stale at all when no node can be reached: nothing in it demands to be asked after first
     /// (RFC 9111 §4.2.4).
     pub may_be_stale: bool,
+    /// Whether a node has to be asked every time before it is used (`no-cache`, RFC 9111 §5.2.2.4): it is stored only
+    /// so that the node can say that it is still right.
+    pub ask_always: bool,
 }
 
 /// Why a response is not stored.
@@ -92,7 +95,7 @@ pub enum Reason {
     RequestNoStore,
     /// The response said `no-store`.
     NoStore,
-    /// The response said `no-cache`.
+    /// The response said `no-cache`, and nothing could be asked of a node to use it again.
     NoCache,
     /// The response said `private`.
     Private,
@@ -146,6 +149,9 @@ pub fn assess(
     if let Some(reason) = forbidden(request, status, headers, control) {
         return Verdict::Uncacheable(reason);
     }
+    if control.no_cache {
+        return ask_always(status, headers, settings);
+    }
     let own_ttl = reverse_proxy_ttl(headers).filter(|_| settings.reverse_proxy_ttl);
     if own_ttl.is_some_and(|ttl| ttl.is_zero()) {
         return Verdict::Uncacheable(Reason::Expired);
@@ -164,6 +170,7 @@ pub fn assess(
         keep: settings.keep,
         stale_if_error: stale_window(control, control.stale_if_error, settings.stale_if_error, settings),
         may_be_stale: !must_ask(control, settings),
+        ask_always: false,
     };
     // A response that is born stale is worth storing only if it says itself that it may be used while it is
     // refreshed; the operator's grace is meant for pages that were fresh once.
@@ -202,9 +209,6 @@ fn forbidden(
     if control.private {
         return Some(Reason::Private);
     }
-    if control.no_cache {
-        return Some(Reason::NoCache);
-    }
     let may_be_shared = control.public || control.must_revalidate || control.s_maxage.is_some();
     if request.authorization && !may_be_shared {
         return Some(Reason::Authorization);
@@ -217,6 +221,17 @@ fn forbidden(
         return Some(Reason::Vary);
     }
     None
+}
+
+/// A response with `no-cache`: worth keeping only as long as there is something to ask the node by, and only a 200,
+/// which is all that a node says "not modified" of.
+fn ask_always(status: StatusCode, headers: &HeaderMap, settings: &FreshnessSettings) -> Verdict {
+    let can_be_asked = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
+    if status != StatusCode::OK || !can_be_asked || settings.keep.is_zero() {
+        return Verdict::Uncacheable(Reason::NoCache);
+    }
+    let initial_age = initial_age(headers);
+    Verdict::Store(Lifetime { initial_age, keep: settings.keep, ask_always: true, ..Lifetime::default() })
 }
 
 /// Statuses whose meaning to a cache is known (RFC 9111 §3): those of RFC 9110 that may be stored, 308, and those of

@@ -14,6 +14,7 @@ mod framing;
 mod memory;
 mod observing;
 mod purge;
+mod revalidation;
 mod routing;
 mod rules;
 mod shutdown;

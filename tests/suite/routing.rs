@@ -1,7 +1,7 @@
 //! Which node a request goes to, what reaches it, and what does not.
 
 use clearcoat_tests::client::Connection;
-use clearcoat_tests::{Address, Node, Page, Proxy, Request, Served, Setup};
+use clearcoat_tests::{Address, Gate, Node, Page, Proxy, Request, Served, Setup, wait};
 
 /// Two pools and three sites: by name, by wildcard, and by path within one.
 async fn two_sites(one: &Node, two: &Node, api: &Node) -> Proxy {
@@ -192,13 +192,40 @@ async fn an_error_page_of_a_node_is_the_visitors() {
 }
 
 #[tokio::test]
-async fn interim_answers_do_not_confuse() {
+async fn interim_answers_come_at_once_and_to_the_one_who_asked() {
     let node = Node::start().await;
-    node.serve("/hints", Page::text("body").fresh_for(60).interim(&[103, 103]));
+    let gate = Gate::closed();
+    node.serve("/hints", Page::text("body").fresh_for(60).interim(&[102, 103]).held_before_head(&gate));
+    let proxy = Proxy::before(&node).await;
+    let mut first = proxy.connect().await;
+    first.send(Request::get("/hints").to_bytes()).await.unwrap();
+    // The answer itself is not there yet.
+    assert_eq!(first.interim().await.unwrap(), 102);
+    assert_eq!(first.interim().await.unwrap(), 103);
+    let mut second = proxy.connect().await;
+    second.send(Request::get("/hints").to_bytes()).await.unwrap();
+    wait::until("both to be inside", async || {
+        let inside = proxy.metrics().await.sum("clearcoat_requests_in_flight", &[]);
+        (inside == 2.0).then_some(())
+    })
+    .await;
+    gate.open();
+    let answer = first.answer("GET").await.unwrap().expect_status(200);
+    assert_eq!((answer.text().as_str(), answer.interim.as_slice()), ("body", [].as_slice()));
+    // Hints may be meant for one visitor alone, and nothing of them is stored.
+    let answer = second.answer("GET").await.unwrap().expect_status(200);
+    assert_eq!((answer.text().as_str(), answer.interim.as_slice()), ("body", [].as_slice()));
+    let answer = first.get("/hints").await.expect_status(200);
+    assert_eq!((answer.interim.as_slice(), answer.served()), ([].as_slice(), Served::Hit), "{answer}");
+}
+
+#[tokio::test]
+async fn http_1_0_gets_no_interim_answers() {
+    let node = Node::start().await;
+    node.serve("/hints", Page::text("body").fresh_for(60).interim(&[103]));
     let proxy = Proxy::before(&node).await;
     let mut visitor = proxy.connect().await;
-    for served in [Served::Miss, Served::Hit] {
-        let answer = visitor.get("/hints").await.expect_status(200);
-        assert_eq!((answer.text().as_str(), answer.served()), ("body", served), "{answer}");
-    }
+    visitor.send("GET /hints HTTP/1.0\r\nHost: a\r\n\r\n").await.unwrap();
+    let answer = visitor.answer("GET").await.unwrap().expect_status(200);
+    assert_eq!((answer.text().as_str(), answer.interim.as_slice()), ("body", [].as_slice()));
 }

@@ -18,7 +18,15 @@ fn store(ttl: u64, age: u64, grace: u64, keep: u64) -> Verdict {
     let [ttl, initial_age, grace, keep] = [ttl, age, grace, keep].map(Duration::from_secs);
     // The settings of these tests give grace to whatever may be stale.
     let may_be_stale = !grace.is_zero();
-    Verdict::Store(Lifetime { ttl, initial_age, grace, keep, stale_if_error: Duration::ZERO, may_be_stale })
+    Verdict::Store(Lifetime {
+        ttl,
+        initial_age,
+        grace,
+        keep,
+        stale_if_error: Duration::ZERO,
+        may_be_stale,
+        ask_always: false,
+    })
 }
 
 /// The lifetime of a response with status 200 that is stored.
@@ -103,6 +111,27 @@ fn what_forbids_storing() {
     check("200", "cache-control: max-age=5\nvary: accept, *", no(Reason::Vary));
     check("200", "cache-control: max-age=0", no(Reason::Expired));
     check("200", "cache-control: s-maxage=0, max-age=60", no(Reason::Expired));
+}
+
+#[test]
+fn no_cache_is_kept_to_be_asked_after() {
+    let asked_after = Verdict::Store(Lifetime {
+        initial_age: Duration::from_secs(3),
+        keep: Duration::from_secs(5),
+        ask_always: true,
+        ..Lifetime::default()
+    });
+    let validator = "etag: \"a\"\nage: 3";
+    let modified = "last-modified: Thu, 01 Jan 2026 00:00:00 GMT\nage: 3";
+    check("200", &format!("cache-control: no-cache\n{validator}"), asked_after);
+    check("200", &format!("cache-control: max-age=60, no-cache\n{modified}"), asked_after);
+    check("200", &format!("cdn-cache-control: no-cache\ncache-control: max-age=60\n{modified}"), asked_after);
+    check("404", &format!("cache-control: no-cache\n{validator}"), no(Reason::NoCache));
+    check("200", &format!("cache-control: no-cache, private\n{validator}"), no(Reason::Private));
+    check("200", &format!("cache-control: no-cache\nset-cookie: a=b\n{validator}"), no(Reason::SetCookie));
+    let forgetful = FreshnessSettings { keep: Duration::ZERO, ..settings() };
+    let text = format!("cache-control: no-cache\n{validator}");
+    check_with(&GET, "200", &text, &forgetful, no(Reason::NoCache));
 }
 
 #[test]

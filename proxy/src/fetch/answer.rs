@@ -92,8 +92,35 @@ pub(crate) fn header_block(
     unwanted: impl Fn(&HeaderName) -> bool,
     date: &str,
 ) -> Bytes {
-    let listed = listed_in_connection(headers);
     let mut block = Vec::with_capacity(64 + headers.len() * 48);
+    push_head(&mut block, status, reason, headers, unwanted);
+    if !headers.contains_key(header::DATE) {
+        push_line(&mut block, "date", date.as_bytes());
+    }
+    block.into()
+}
+
+/// Serialises an interim answer (1xx) whole, its empty line included.
+pub(super) fn interim_block(
+    status: StatusCode,
+    headers: &HeaderMap,
+    unwanted: impl Fn(&HeaderName) -> bool,
+) -> Bytes {
+    let mut block = Vec::with_capacity(64 + headers.len() * 48);
+    push_head(&mut block, status, None, headers, unwanted);
+    block.extend_from_slice(b"\r\n");
+    block.into()
+}
+
+/// Status line and those header lines that are for everybody on the way.
+fn push_head(
+    block: &mut Vec<u8>,
+    status: StatusCode,
+    reason: Option<&str>,
+    headers: &HeaderMap,
+    unwanted: impl Fn(&HeaderName) -> bool,
+) {
+    let listed = listed_in_connection(headers);
     block.extend_from_slice(b"HTTP/1.1 ");
     block.extend_from_slice(status.as_str().as_bytes());
     block.push(b' ');
@@ -106,13 +133,9 @@ pub(crate) fn header_block(
             || unwanted(name)
             || listed.iter().any(|listed| listed == name.as_str());
         if !dropped {
-            push_line(&mut block, name.as_str(), value.as_bytes());
+            push_line(block, name.as_str(), value.as_bytes());
         }
     }
-    if !headers.contains_key(header::DATE) {
-        push_line(&mut block, "date", date.as_bytes());
-    }
-    block.into()
 }
 
 fn push_line(block: &mut Vec<u8>, name: &str, value: &[u8]) {

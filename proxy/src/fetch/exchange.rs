@@ -17,6 +17,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+use super::answer::interim_block;
 use super::error::FetchError;
 use super::plan::Plan;
 use super::revalidate;
@@ -250,9 +251,9 @@ async fn ask(
         session.write_request_header(Box::new(header)).await?;
         loop {
             session.read_response().await?;
-            // Interim answers are not the answer; 101 cannot come, since nobody asked for it.
-            if session.get_status().is_none_or(|status| !status.is_informational()) {
-                return PingoraResult::<()>::Ok(());
+            match session.resp_header() {
+                Some(head) if head.status.is_informational() => pass_on_interim(plan, head),
+                Some(_) | None => return PingoraResult::<()>::Ok(()),
             }
         }
     };
@@ -298,6 +299,18 @@ async fn ask(
     };
     lease.report(Outcome::Answered { status: head.status.as_u16(), first_byte });
     Ok((Box::new(head), held, session, peer, ended))
+}
+
+/// Sends an interim answer on to the visitor who waits. 101 cannot come, since nobody asked for it; if it does, it is
+/// nothing for a client.
+fn pass_on_interim(plan: &Plan, head: &ResponseHeader) {
+    if let Some(visitor) = &plan.interim
+        && head.status != StatusCode::SWITCHING_PROTOCOLS
+    {
+        let unwanted = |name: &http::HeaderName| plan.freshness.is_for_us(name);
+        // A node that sends more of them than a visitor takes has hinted enough.
+        let _ = visitor.try_send(interim_block(head.status, &head.headers, unwanted));
+    }
 }
 
 async fn read_body(session: &mut HttpSession, deadline: Instant) -> Result<Option<Bytes>, Failure> {

@@ -17,8 +17,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
 use clearcoat_cache::{
-    CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, RequestFacts, Store, VariantKey,
-    VarySpec, Verdict, assess, collect_tags,
+    CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Reason, RequestFacts, Store,
+    VariantKey, VarySpec, Verdict, assess, collect_tags,
 };
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method};
@@ -112,8 +112,11 @@ impl Fetcher {
         let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp, revalidated.as_deref());
         let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
         let fits = known_bytes <= self.settings.max_entry_bytes;
-        if answer.shared && !fits {
+        if lifetime.is_some() && !fits {
             self.counters.limit(Limit::EntrySize);
+            if !answer.shared {
+                self.note_uncacheable(plan);
+            }
         }
         let storing = lifetime.filter(|_| fits).map(|lifetime| Storing {
             status: head.status,
@@ -123,7 +126,7 @@ impl Fetcher {
             vary: answer.vary.clone(),
             lifetime,
         });
-        if let Some(vary) = answer.vary.as_ref().filter(|_| answer.shared) {
+        if let Some(vary) = answer.vary.as_ref().filter(|_| lifetime.is_some()) {
             self.store.learn_vary(plan.key, VarySpec::clone(vary));
         }
         let answer = Published::Answer(Box::new(answer));
@@ -267,6 +270,10 @@ impl Fetcher {
                 warn!(url = plan.url(), %error, "an answer has too many tags and is not stored");
                 self.note_uncacheable(plan);
                 (false, Some("too many tags"), None)
+            }
+            // Stored for the next question to the node; those who wait may not have it unasked.
+            (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) if lifetime.ask_always => {
+                (false, Some(Reason::NoCache.as_str()), Some(lifetime))
             }
             (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) => {
                 (true, None, Some(lifetime))

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, VariantKey};
 use http::HeaderMap;
+use tokio::sync::mpsc;
 
 use crate::pool::Pool;
 
@@ -45,6 +47,9 @@ pub(crate) struct Plan {
     pub(crate) freshness: FreshnessSettings,
     /// How long a node may not be asked to share this URL after an answer that was not for sharing.
     pub(crate) uncacheable_for: Duration,
+    /// Where interim answers go (RFC 9110 section 15.2): to the visitor who caused the fetch, and to nobody else,
+    /// because what is hinted may be meant for that one alone. `None`: nobody wants them.
+    pub(crate) interim: Option<mpsc::Sender<Bytes>>,
 }
 
 impl Plan {

@@ -2,30 +2,53 @@
 
 use std::time::SystemTime;
 
-use clearcoat_cache::Entry;
+use clearcoat_cache::SelectingHeaders;
+use http::HeaderMap;
+use http::header::{self, HeaderName};
 
-use crate::listen::head::Head;
-
-/// Whether the client has this very entry already, so that 304 is the answer.
+/// Whether the client has this very answer already, so that 304 is what it gets. `head` is the answer's serialised
+/// head.
 ///
-/// If-None-Match, compared weakly, decides alone where it stands; else If-Modified-Since (section 13.2.2). Only an
-/// entry that is a 200 can be "not modified". Other conditions are for the node and do not come here as such: the
-/// whole entry is a right answer to them too.
-pub(crate) fn is_not_modified(entry: &Entry, head: &Head<'_, '_>) -> bool {
-    if entry.status() != 200 {
+/// If-None-Match, compared weakly, decides alone where it stands; else If-Modified-Since (section 13.2.2), against
+/// Last-Modified or, where there is none, against Date (RFC 9111 section 4.3.2). Only a 200 can be "not modified".
+/// Other conditions are for the node and do not come here as such: the whole answer is a right one to them too.
+pub(crate) fn is_not_modified(status: u16, head: &[u8], request: &dyn SelectingHeaders) -> bool {
+    if status != 200 {
         return false;
     }
-    let mut tags = head.values("if-none-match").peekable();
-    if tags.peek().is_some() {
-        let own = line(entry.head(), b"etag");
-        return tags.any(|list| {
-            list.trim_ascii() == b"*"
-                || own.is_some_and(|own| entity_tags(list).any(|tag| tag == opaque(own)))
-        });
+    let (mut asked, mut matched) = (false, false);
+    let mut own = None;
+    request.visit("if-none-match", &mut |list| {
+        let own = *own.get_or_insert_with(|| line(head, b"etag"));
+        asked = true;
+        matched |= list.trim_ascii() == b"*"
+            || own.is_some_and(|own| entity_tags(list).any(|tag| tag == opaque(own)));
+    });
+    if asked {
+        return matched;
     }
-    let since = head.values("if-modified-since").next().and_then(date);
-    let modified = line(entry.head(), b"last-modified").and_then(date);
-    matches!((since, modified), (Some(since), Some(modified)) if modified <= since)
+    let (mut first, mut since) = (true, None);
+    request.visit("if-modified-since", &mut |value| {
+        if std::mem::take(&mut first) {
+            since = date(value);
+        }
+    });
+    let Some(since) = since else { return false };
+    let modified = line(head, b"last-modified").or_else(|| line(head, b"date")).and_then(date);
+    modified.is_some_and(|modified| modified <= since)
+}
+
+/// What a request says of the copy that its client has, kept for the time when the answer is there. Mostly empty, and
+/// then nothing is allocated.
+pub(crate) fn conditions(headers: &HeaderMap) -> HeaderMap {
+    const NAMES: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+    let mut kept = HeaderMap::new();
+    for name in NAMES {
+        for value in headers.get_all(&name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 /// Whether a line of a serialised head has this name, given in lower case and with its colon.
@@ -74,26 +97,8 @@ pub(super) fn date(value: &[u8]) -> Option<SystemTime> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use bytes::Bytes;
-    use clearcoat_cache::{CacheKey, EntryParts, Lifetime, Moment, VariantKey};
-    use std::time::Duration;
-
     use super::*;
     use crate::listen::head::{HeadLimits, Parsed, lines, parse};
-
-    fn entry(status: u16, extra: &str) -> Entry {
-        Entry::new(EntryParts {
-            key: CacheKey::from_number(1),
-            variant: VariantKey::NONE,
-            url: "http://a/".into(),
-            status,
-            head: Bytes::from(format!("HTTP/1.1 {status} X\r\n{extra}Content-Length: 0\r\n")),
-            body: Bytes::new(),
-            tags: Box::default(),
-            stored: Moment::ZERO,
-            lifetime: Lifetime { ttl: Duration::from_secs(1), ..Lifetime::default() },
-        })
-    }
 
     #[track_caller]
     fn check(own: &str, condition: &str, expected: bool) {
@@ -101,8 +106,9 @@ mod tests {
         let mut room = lines();
         let limits = HeadLimits { bytes: 1000, count: 10, url_bytes: 100 };
         let Parsed::Complete(head) = parse(text.as_bytes(), &mut room, &limits) else { panic!("{text}") };
-        let entry = entry(200, &format!("{own}\r\n"));
-        assert_eq!(is_not_modified(&entry, &head), expected, "{own} / {condition}");
+        let own = format!("HTTP/1.1 200 OK\r\n{own}\r\nContent-Length: 0\r\n");
+        assert_eq!(is_not_modified(200, own.as_bytes(), &head), expected, "{own} / {condition}");
+        assert!(!is_not_modified(404, own.as_bytes(), &head), "{own} / {condition}");
     }
 
     #[test]
@@ -120,6 +126,9 @@ mod tests {
         check(modified, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", true);
         check(modified, "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT", false);
         check(modified, "If-Modified-Since: yesterday", false);
+        let sent = "Date: Sun, 06 Nov 1994 08:49:37 GMT";
+        check(sent, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", true);
+        check(sent, "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT", false);
         // The entity tag decides alone.
         check(modified, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\nIf-None-Match: \"a\"", false);
     }

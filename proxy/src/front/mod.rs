@@ -110,8 +110,9 @@ impl Front {
                 hit(head, entry, RequestResult::Grace, now)
             }
             Lookup::Stale(entry) => {
+                let caching = if entry.ask_always() { Caching::Apart } else { Caching::Shared };
                 asked.stale = Some(entry);
-                self.fetch(&asked, Caching::Shared)
+                self.fetch(&asked, caching)
             }
             Lookup::Missing => self.fetch(&asked, Caching::Shared),
             Lookup::Uncacheable => self.fetch(&asked, Caching::Apart),
@@ -151,13 +152,14 @@ impl Front {
             pool: treatment.pool.clone(),
             freshness: treatment.freshness.clone(),
             uncacheable_for: treatment.uncacheable_for,
+            interim: None,
         }
     }
 }
 
 fn hit(head: &Head<'_, '_>, entry: Arc<Entry>, result: RequestResult, now: Moment) -> Step {
     // In this order: a range of what the client has already is not sent (RFC 9110 section 13.2.2).
-    let form = if conditional::is_not_modified(&entry, head) {
+    let form = if conditional::is_not_modified(entry.status(), entry.head(), head) {
         Form::NotModified
     } else {
         Form::Part(range::part(&entry, head))

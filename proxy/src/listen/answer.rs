@@ -161,6 +161,30 @@ pub(super) struct Delivered {
     pub(super) broken: bool,
 }
 
+/// Appends a 304 for an answer that the client has already; its body is not waited for.
+pub(super) fn not_modified(output: &mut Vec<u8>, answer: &Answer, cache_status: &str, close: bool) {
+    output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
+    let lines = answer.block.split_inclusive(|byte| *byte == b'\n').skip(1);
+    let wanted = lines.filter(|line| conditional::belongs_on_not_modified(line));
+    wanted.for_each(|line| output.extend_from_slice(line));
+    push_age(output, answer.age);
+    end_head(output, cache_status, close);
+}
+
+fn push_age(output: &mut Vec<u8>, age: Option<u64>) {
+    if let Some(age) = age {
+        output.extend_from_slice(b"Age: ");
+        push_number(output, age);
+        output.extend_from_slice(b"\r\n");
+    }
+}
+
+fn end_head(output: &mut Vec<u8>, cache_status: &str, close: bool) {
+    output.extend_from_slice(b"Cache-Status: clearcoat; ");
+    output.extend_from_slice(cache_status.as_bytes());
+    output.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+}
+
 /// Writes an answer whose body is still coming, as it comes.
 ///
 /// # Errors
@@ -184,11 +208,7 @@ pub(super) async fn stream(
     let close = terms.close || delimited == Delimited::Close && !terms.head_only;
     let output = &mut connection.output;
     output.extend_from_slice(&answer.block);
-    if let Some(age) = answer.age {
-        output.extend_from_slice(b"Age: ");
-        push_number(output, age);
-        output.extend_from_slice(b"\r\n");
-    }
+    push_age(output, answer.age);
     match (delimited, length) {
         (Delimited::Length, Some(length)) => {
             // A node that answers HEAD says the length that GET would have; the body's own length is none.
@@ -200,9 +220,7 @@ pub(super) async fn stream(
         (Delimited::Chunked, _) => output.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         (Delimited::Empty | Delimited::Close | Delimited::Length, _) => {}
     }
-    output.extend_from_slice(b"Cache-Status: clearcoat; ");
-    output.extend_from_slice(cache_status.as_bytes());
-    output.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+    end_head(output, cache_status, close);
     if terms.head_only || delimited == Delimited::Empty {
         connection.flush().await?;
         return Ok(Delivered { body_bytes: 0, close, broken: false });

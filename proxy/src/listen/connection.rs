@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
@@ -50,6 +51,13 @@ pub(crate) enum Received {
     Late,
     /// The server is shutting down and the client is between requests.
     Draining,
+}
+
+/// What ended a wait.
+enum Waited<T> {
+    Done(T),
+    Interim(Bytes),
+    Gone,
 }
 
 pub(crate) struct Connection {
@@ -141,19 +149,55 @@ impl Connection {
         self.head_since = None;
     }
 
-    /// Waits for `work`, unless the client leaves meanwhile. Up to `limit` bytes of further requests are taken in.
-    pub(crate) async fn unless_gone<T>(&mut self, limit: usize, work: impl Future<Output = T>) -> Option<T> {
+    /// Waits for `work`, unless the client leaves meanwhile. Up to `limit` bytes of further requests are taken in, and
+    /// what comes through `interim` is written in between.
+    pub(crate) async fn unless_gone<T>(
+        &mut self,
+        limit: usize,
+        interim: &mut Receiver<Bytes>,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         let mut work = std::pin::pin!(work);
+        loop {
+            match self.waited(limit, interim, work.as_mut()).await {
+                Waited::Done(done) => {
+                    // Both may have come at once; the answer itself is not written yet.
+                    while let Ok(block) = interim.try_recv() {
+                        self.output.extend_from_slice(&block);
+                    }
+                    return Some(done);
+                }
+                Waited::Gone => return None,
+                Waited::Interim(block) => {
+                    self.output.extend_from_slice(&block);
+                    if self.flush().await.is_err() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn waited<T>(
+        &mut self,
+        limit: usize,
+        interim: &mut Receiver<Bytes>,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Waited<T> {
         let Self { stream, input, .. } = self;
         poll_fn(|context| {
+            // Asked first: what was hinted before the answer came goes out before it.
+            if let Poll::Ready(Some(block)) = interim.poll_recv(context) {
+                return Poll::Ready(Waited::Interim(block));
+            }
             if let Poll::Ready(done) = work.as_mut().poll(context) {
-                return Poll::Ready(Some(done));
+                return Poll::Ready(Waited::Done(done));
             }
             while input.len() < limit {
                 input.reserve(READ_ROOM);
                 match poll_read(stream, input, context) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
-                    Poll::Ready(_) => return Poll::Ready(None),
+                    Poll::Ready(_) => return Poll::Ready(Waited::Gone),
                     Poll::Pending => break,
                 }
             }

@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Buf;
+use http::HeaderMap;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
@@ -24,8 +25,11 @@ use crate::admin::{Limit, RequestResult};
 use crate::fetch::{Caching, Plan, Published};
 use crate::front::pass::PassRoad;
 use crate::front::range::Part;
-use crate::front::{Form, Front, Obtained, Step};
+use crate::front::{Form, Front, Obtained, Step, conditional};
 use crate::respond::Local;
+
+/// Interim answers that wait to be written to one client; a node that sends them faster loses some.
+const INTERIM_ANSWERS: usize = 8;
 
 /// What the lane needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -212,7 +216,13 @@ impl Lane {
         }
     }
 
-    async fn fetch(&self, connection: &mut Connection, plan: Plan, terms: Terms, started: Instant) -> Next {
+    async fn fetch(
+        &self,
+        connection: &mut Connection,
+        mut plan: Plan,
+        terms: Terms,
+        started: Instant,
+    ) -> Next {
         let counters = &self.front.counters;
         let _in_flight = counters.in_flight();
         // Answers to earlier requests do not wait for this one.
@@ -222,7 +232,15 @@ impl Lane {
         let caching = plan.caching;
         let why = if plan.stale.is_some() { "stale" } else { "miss" };
         let read_ahead = self.settings.head.bytes;
-        let obtained = connection.unless_gone(read_ahead, self.front.obtain(plan)).await;
+        // A node is not told of them when the answer may be stored: it has to come whole.
+        let conditions = match caching {
+            Caching::Bypass => HeaderMap::new(),
+            Caching::Shared | Caching::Apart => conditional::conditions(&plan.headers),
+        };
+        // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
+        let (sender, mut interim) = mpsc::channel(INTERIM_ANSWERS);
+        plan.interim = terms.version_11.then_some(sender);
+        let obtained = connection.unless_gone(read_ahead, &mut interim, self.front.obtain(plan)).await;
         match obtained {
             None => self.client_gone(started, None),
             Some(Err(error)) => {
@@ -235,7 +253,11 @@ impl Lane {
             }
             Some(Ok(Obtained::Entry(entry))) => {
                 let now = self.front.clock.now();
-                let form = Form::Part(Part::Whole);
+                let form = if conditional::is_not_modified(entry.status(), entry.head(), &conditions) {
+                    Form::NotModified
+                } else {
+                    Form::Part(Part::Whole)
+                };
                 match answer::write_hit(connection, &entry, now, &form, terms).await {
                     Ok((status, bytes)) => {
                         let fresh = entry.ttl_left(now) > 0;
@@ -257,6 +279,11 @@ impl Lane {
                     (_, true, false) => (RequestResult::Miss, format!("fwd={why}; stored")),
                     (_, false, _) => (RequestResult::Uncacheable, not_stored(why, answer.detail)),
                 };
+                if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
+                    answer::not_modified(&mut connection.output, answer, &status, terms.close);
+                    counters.request(result, 304, 0, started.elapsed());
+                    return Next::Continue;
+                }
                 match answer::stream(connection, answer, reader, &status, terms).await {
                     Ok(delivered) => {
                         let code = answer.status.as_u16();
