@@ -68,6 +68,8 @@ struct Shard {
 /// What a look-up found.
 pub(crate) struct Found {
     pub(crate) entry: Option<(Arc<Entry>, Freshness)>,
+    /// There are variants that the request does not select.
+    pub(crate) others: bool,
     pub(crate) uncacheable: bool,
 }
 
@@ -117,17 +119,21 @@ impl Index {
         now: Moment,
     ) -> Found {
         let shard = self.shard(key).read();
-        let entry = shard.slots.get(&key.number()).and_then(|slot| match slot {
-            Slot::One(entry) => Some(entry),
+        let (entry, variants) = match shard.slots.get(&key.number()) {
+            None => (None, 0),
+            Some(Slot::One(entry)) => (Some(entry), 1),
             // The variant is computed under the lock: that takes less time than sharing the spec, whose counter
             // all threads would fight for.
-            Slot::Many(resource) => slot.variant(resource.vary.variant(secret, request)),
-        });
+            Some(slot @ Slot::Many(resource)) => {
+                (slot.variant(resource.vary.variant(secret, request)), resource.variants.len())
+            }
+        };
+        let others = variants > usize::from(entry.is_some());
         let entry = entry.map(|entry| (Arc::clone(entry), entry.freshness(now)));
         // A fresh entry wins over a mark: the mark may be about another variant.
         let fresh = matches!(entry, Some((_, Freshness::Fresh)));
         let uncacheable = !fresh && shard.marks.get(key.number()).is_some_and(|&until| now < until);
-        Found { entry, uncacheable }
+        Found { entry, others, uncacheable }
     }
 
     /// Exactly this variant, whatever its freshness.

@@ -25,7 +25,7 @@ pub use freshness::{
 };
 pub use generation::{FillStamp, Generation};
 pub use key::{CacheKey, KeySecret, Scheme, VariantKey};
-pub use store::{Commit, Lookup, PurgeCount, PurgeMode, Settings, Store, StoreStats};
+pub use store::{Commit, Known, Lookup, Peek, PurgeCount, PurgeMode, Settings, Store, StoreStats};
 pub use tag::{Tag, TagsTooLong, collect_tags, split_tags};
 pub use time::Moment;
 pub use vary::{SelectingHeaders, VarySpec};

@@ -20,6 +20,8 @@
 //! to (a), in its tags' lists. An entry leaves the index first and its tags' lists afterwards, so a second purge
 //! that runs beside the first finds everything the first has not removed yet.
 
+mod look;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -32,7 +34,9 @@ use crate::key::{CacheKey, KeySecret};
 use crate::room::{Cause, Room};
 use crate::tag::{Tag, TagIndex};
 use crate::time::Moment;
-use crate::vary::{SelectingHeaders, VarySpec};
+use crate::vary::VarySpec;
+
+pub use look::{Known, Peek};
 
 /// Different `Vary` lists that are kept once and shared.
 const SHARED_SPECS: usize = 64;
@@ -188,34 +192,6 @@ impl Store {
     /// The secret that keys and variants are made with.
     pub fn secret(&self) -> &KeySecret {
         &self.secret
-    }
-
-    /// What there is for a request to `key`; `request` chooses the variant.
-    pub fn lookup(&self, key: CacheKey, request: &dyn SelectingHeaders, now: Moment) -> Lookup {
-        let found = self.index.find(key, &self.secret, request, now);
-        match found.entry {
-            Some((entry, Freshness::Fresh)) => {
-                self.used(&entry, now);
-                Lookup::Fresh(entry)
-            }
-            Some((entry, Freshness::Dead)) => {
-                if self.remove(&entry) {
-                    self.counters.expired.fetch_add(1, Relaxed);
-                }
-                if found.uncacheable { Lookup::Uncacheable } else { Lookup::Missing }
-            }
-            // The mark is the later word of the origin.
-            Some(_) | None if found.uncacheable => Lookup::Uncacheable,
-            Some((entry, Freshness::Grace)) => {
-                self.used(&entry, now);
-                Lookup::Grace(entry)
-            }
-            Some((entry, Freshness::Stale)) => {
-                self.used(&entry, now);
-                Lookup::Stale(entry)
-            }
-            None => Lookup::Missing,
-        }
     }
 
     /// Stamps a fill, before its request goes out. Keep the stamp until the fill has ended.
@@ -444,16 +420,6 @@ impl Store {
             }
         }
         count
-    }
-
-    /// Tells the policy of a use, once in a while, and clears away what it let go since.
-    fn used(&self, entry: &Entry, now: Moment) {
-        if entry.touch(now) {
-            self.room.touch(entry);
-            if self.room.has_evicted() {
-                self.clear_evicted(CLEARED_BY_LOOKUP);
-            }
-        }
     }
 
     /// Removes exactly this entry; `false` if another did so before.

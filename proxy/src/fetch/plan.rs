@@ -9,6 +9,7 @@ use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, VariantKey};
 use http::HeaderMap;
 use tokio::sync::mpsc;
 
+use crate::front::look::Forward;
 use crate::pool::Pool;
 
 /// What the cache has to do with a request.
@@ -30,6 +31,8 @@ pub(crate) struct Plan {
     /// The variant that the request selects, as far as is known before the answer.
     pub(crate) variant: VariantKey,
     pub(crate) caching: Caching,
+    /// Why a node is asked.
+    pub(crate) forward: Forward,
     /// The client asked for the head alone.
     pub(crate) head_only: bool,
     /// Host as the client named it.

@@ -1,10 +1,11 @@
 //! The course of one request, whatever it came by: route, look up, and which way it goes.
 //!
-//! [`Front::decide`] is the short way: it looks and never waits. [`Front::obtain`] is the long one. The pass road is
+//! [`Front::decide`] is the short way: it looks ([`look`]) and never waits. [`Front::obtain`] is the long one. The pass road is
 //! pingora-proxy's, told what to do by [`pass::PassRoad`].
 
 pub(crate) mod conditional;
 pub(crate) mod forward;
+pub(crate) mod look;
 mod obtain;
 pub(crate) mod pass;
 mod purge;
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use clearcoat_cache::{CacheKey, Entry, Lookup, Moment, Scheme, Store, VariantKey};
+use clearcoat_cache::{CacheKey, Entry, Moment, Store, VariantKey};
 use clearcoat_purge::Guard;
 
 pub(crate) use obtain::{FrontSettings, Obtained};
@@ -23,8 +24,9 @@ pub(crate) use obtain::{FrontSettings, Obtained};
 use crate::admin::{Counters, RequestResult};
 use crate::clock::Clock;
 use crate::fetch::{Caching, Fetcher, Plan};
-use crate::listen::head::{Framing, Head, Method};
+use crate::listen::head::{Head, Method};
 use crate::respond::Local;
+use look::{Course, Forward, Met, Way};
 use range::Part;
 use route::{RouteTable, Treatment};
 
@@ -46,6 +48,7 @@ struct Asked<'a> {
     key: CacheKey,
     treatment: &'a Treatment,
     client: Option<IpAddr>,
+    forward: Forward,
     /// What the store has of it, if that is not fresh.
     stale: Option<Arc<Entry>>,
 }
@@ -73,56 +76,55 @@ pub(crate) enum Step {
 }
 
 impl Front {
-    /// Decides without waiting for anything.
+    /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
     pub(crate) fn decide(&self, head: &Head<'_, '_>, client: Option<IpAddr>) -> Step {
-        let head_only = match head.method {
-            Method::Get => false,
-            Method::Head => true,
-            Method::Other(method) if clearcoat_purge::is_purge_method(method) => {
-                return Step::Local(self.purge(method, head, client), RequestResult::Purge);
-            }
-            Method::Other(_) => return self.pass(head),
-        };
-        if head.framing != Framing::None || head.upgrade {
-            return self.pass(head);
-        }
         let routes = self.routes.load();
-        let Some(treatment) = routes.find(head.host, head.target) else {
-            return Step::Local(Local::no_site(), RequestResult::Refused);
+        let asked = |key, treatment, forward, stale| Asked {
+            head,
+            head_only: head.method == Method::Head,
+            key,
+            treatment,
+            client,
+            forward,
+            stale,
         };
-        let key = self.store.secret().key(Scheme::Http, head.host, head.target);
-        let mut asked = Asked { head, head_only, key, treatment, client, stale: None };
-        if treatment.pass {
-            return self.fetch(&asked, Caching::Bypass);
+        let Met { treatment, key, now, known, dead, way } = match self.look(&routes, head) {
+            Course::Purge => return Step::Local(self.purge(head, client), RequestResult::Purge),
+            Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
+            Course::Pass(_) => return Step::Pass,
+            Course::Bypass(key, treatment) => {
+                return self.fetch(&asked(key, treatment, Forward::Bypass, None), Caching::Bypass);
+            }
+            Course::Cached(met) => met,
+        };
+        if let Some(dead) = &dead {
+            self.store.discard(dead);
         }
-        let now = self.clock.now();
-        match self.store.lookup(key, head, now) {
-            Lookup::Fresh(entry) => hit(head, entry, RequestResult::Hit, now),
-            Lookup::Grace(entry) => {
+        let forward = Forward::to_cached(known);
+        match way {
+            Way::Hit(entry) => {
+                self.store.used(&entry, now);
+                hit(head, entry, RequestResult::Hit, now)
+            }
+            Way::Grace(entry) => {
+                self.store.used(&entry, now);
                 if !self.fetcher.fills.is_fetching(&(key, entry.variant())) {
-                    asked.stale = Some(entry.clone());
+                    let asked = asked(key, treatment, forward, Some(entry.clone()));
                     self.refresh(self.plan(&asked, Caching::Shared));
                 }
                 hit(head, entry, RequestResult::Grace, now)
             }
-            // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
-            Lookup::Stale(entry) if !treatment.pool.any_up() && entry.may_serve_disconnected(now) => {
+            Way::Disconnected(entry) => {
+                self.store.used(&entry, now);
                 hit(head, entry, RequestResult::Grace, now)
             }
-            Lookup::Stale(entry) => {
+            Way::Revalidate(entry) => {
+                self.store.used(&entry, now);
                 let caching = if entry.ask_always() { Caching::Apart } else { Caching::Shared };
-                asked.stale = Some(entry);
-                self.fetch(&asked, caching)
+                self.fetch(&asked(key, treatment, forward, Some(entry)), caching)
             }
-            Lookup::Missing => self.fetch(&asked, Caching::Shared),
-            Lookup::Uncacheable => self.fetch(&asked, Caching::Apart),
-        }
-    }
-
-    fn pass(&self, head: &Head<'_, '_>) -> Step {
-        match self.routes.load().find(head.host, head.target) {
-            Some(_) => Step::Pass,
-            None => Step::Local(Local::no_site(), RequestResult::Refused),
+            Way::Fetch => self.fetch(&asked(key, treatment, forward, None), Caching::Shared),
+            Way::FetchApart => self.fetch(&asked(key, treatment, forward, None), Caching::Apart),
         }
     }
 
@@ -132,7 +134,7 @@ impl Front {
 
     /// What has to be kept of a request for the time when its head is gone.
     fn plan(&self, asked: &Asked<'_>, caching: Caching) -> Plan {
-        let &Asked { head, head_only, key, treatment, client, .. } = asked;
+        let &Asked { head, head_only, key, treatment, client, forward, stale: _ } = asked;
         let headers = forward::end_to_end(head);
         let variant = match self.store.vary_of(key) {
             Some(vary) => vary.variant(self.store.secret(), &headers),
@@ -142,6 +144,7 @@ impl Front {
             key,
             variant,
             caching,
+            forward,
             head_only,
             host: String::from_utf8_lossy(head.host).into(),
             target: String::from_utf8_lossy(head.target).into(),

@@ -19,6 +19,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tracing::warn;
 
 use super::forward;
+use super::look::Passed;
 use super::route::RouteTable;
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
@@ -353,9 +354,17 @@ impl ProxyHttp for PassRoad {
         {
             response.remove_header(name);
         }
-        let method = &session.req_header().method;
-        let reason = if *method == Method::GET || *method == Method::HEAD { "bypass" } else { "method" };
-        response.append_header("Cache-Status", format!("clearcoat; fwd={reason}"))?;
+        let request = session.req_header();
+        let passed = if request.method != Method::GET && request.method != Method::HEAD {
+            Passed::Method
+        } else if request.headers.contains_key(header::UPGRADE) {
+            Passed::Upgrade
+        } else {
+            Passed::Body
+        };
+        let detail = passed.detail().map(|detail| format!("; detail={detail}")).unwrap_or_default();
+        response
+            .append_header("Cache-Status", format!("clearcoat; fwd={}{detail}", passed.forward().as_str()))?;
         if !response.headers.contains_key(header::DATE) {
             response.insert_header(header::DATE, &*self.clock.http_date())?;
         }

@@ -14,7 +14,8 @@ use crate::respond::Local;
 
 impl Front {
     /// Carries out a purge. The answer is made only after nothing that it named can be served any more.
-    pub(super) fn purge(&self, method: &str, head: &Head<'_, '_>, sender: Option<IpAddr>) -> Local {
+    pub(super) fn purge(&self, head: &Head<'_, '_>, sender: Option<IpAddr>) -> Local {
+        let method = head.method.as_str();
         let started = std::time::Instant::now();
         let now = self.clock.now();
         let key = self.store.secret().key(Scheme::Http, head.host, head.target);

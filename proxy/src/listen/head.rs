@@ -66,6 +66,17 @@ pub(crate) enum Method<'b> {
     Other(&'b str),
 }
 
+impl<'b> Method<'b> {
+    /// As sent.
+    pub(crate) fn as_str(self) -> &'b str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Other(method) => method,
+        }
+    }
+}
+
 /// What follows the head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Framing {

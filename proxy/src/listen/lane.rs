@@ -230,7 +230,7 @@ impl Lane {
             return self.client_gone(started, Some(&error));
         }
         let caching = plan.caching;
-        let why = if plan.stale.is_some() { "stale" } else { "miss" };
+        let why = plan.forward.as_str();
         let read_ahead = self.settings.head.bytes;
         // A node is not told of them when the answer may be stored: it has to come whole.
         let conditions = match caching {

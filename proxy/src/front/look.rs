@@ -1,0 +1,159 @@
+//! Which way a request will go, found by looking alone: nothing is noted, started or changed.
+//!
+//! [`Front::decide`](super::Front::decide) acts on what [`Front::look`] finds, and whoever wants to know what the next
+//! request would meet asks the same function; so the two cannot disagree.
+
+use std::sync::Arc;
+
+use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek, Scheme};
+
+use super::Front;
+use super::route::{RouteTable, Treatment};
+use crate::listen::head::{Framing, Head, Method};
+
+/// Why a request goes to a node (RFC 9211 section 2.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Forward {
+    /// Its route says that requests are passed; or it asks for more than an answer, see [`Passed`].
+    Bypass,
+    /// Its method is not one that is answered from memory.
+    Method,
+    /// Nothing of its URL is stored.
+    UriMiss,
+    /// Only variants of its URL that it does not select are stored.
+    VaryMiss,
+    /// What is stored is too old.
+    Stale,
+}
+
+impl Forward {
+    /// The token in `Cache-Status`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// Why a request goes to a node although it could have been answered from memory.
+    pub(crate) fn to_cached(known: Known) -> Self {
+        match known {
+            Known::Nothing => Self::UriMiss,
+            Known::OtherVariants => Self::VaryMiss,
+            Known::ThisVariant => Self::Stale,
+        }
+    }
+}
+
+/// Why a request goes over the pass road.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Passed {
+    /// Its method is neither GET nor HEAD.
+    Method,
+    /// It asks for another protocol.
+    Upgrade,
+    /// It carries a body.
+    Body,
+}
+
+impl Passed {
+    /// Why it goes to a node.
+    pub(crate) const fn forward(self) -> Forward {
+        match self {
+            Self::Method => Forward::Method,
+            Self::Upgrade | Self::Body => Forward::Bypass,
+        }
+    }
+
+    /// What there is to add to that.
+    pub(crate) const fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::Method => None,
+            Self::Upgrade => Some("upgrade"),
+            Self::Body => Some("body"),
+        }
+    }
+}
+
+/// Which way a request goes.
+#[derive(Debug)]
+pub(crate) enum Course<'r> {
+    /// It is a purge.
+    Purge,
+    /// No site is for its host.
+    NoSite,
+    /// To a node as it is, both ways streamed.
+    Pass(#[expect(dead_code, reason = "for those who explain the decision")] Passed),
+    /// To a node as it is, because its route says so.
+    Bypass(CacheKey, &'r Treatment),
+    /// Its answer may come from memory, or go there.
+    Cached(Met<'r>),
+}
+
+/// What a request for the cache meets.
+#[derive(Debug)]
+pub(crate) struct Met<'r> {
+    pub(crate) treatment: &'r Treatment,
+    pub(crate) key: CacheKey,
+    /// When it was looked up.
+    pub(crate) now: Moment,
+    pub(crate) known: Known,
+    /// What stood in its place and is of no use any more.
+    pub(crate) dead: Option<Arc<Entry>>,
+    pub(crate) way: Way,
+}
+
+/// What is done with what was found.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    /// It is served.
+    Hit(Arc<Entry>),
+    /// It is served stale, and a fetch of a newer copy is due.
+    Grace(Arc<Entry>),
+    /// It is served stale and nobody is asked, because no node is up.
+    Disconnected(Arc<Entry>),
+    /// A node is asked whether it is still right.
+    Revalidate(Arc<Entry>),
+    /// It is fetched, together with others who ask the same.
+    Fetch,
+    /// It is fetched for this request alone: lately the answer was not for sharing.
+    FetchApart,
+}
+
+impl Front {
+    /// Which way the request goes. Waits for nothing and leaves no trace.
+    pub(crate) fn look<'r>(&self, routes: &'r RouteTable, head: &Head<'_, '_>) -> Course<'r> {
+        let passed = match head.method {
+            Method::Get | Method::Head if head.upgrade => Some(Passed::Upgrade),
+            Method::Get | Method::Head if head.framing != Framing::None => Some(Passed::Body),
+            Method::Get | Method::Head => None,
+            Method::Other(method) if clearcoat_purge::is_purge_method(method) => return Course::Purge,
+            Method::Other(_) => Some(Passed::Method),
+        };
+        let Some(treatment) = routes.find(head.host, head.target) else { return Course::NoSite };
+        if let Some(passed) = passed {
+            return Course::Pass(passed);
+        }
+        let key = self.store.secret().key(Scheme::Http, head.host, head.target);
+        if treatment.pass {
+            return Course::Bypass(key, treatment);
+        }
+        let now = self.clock.now();
+        let Peek { lookup, known, dead } = self.store.peek(key, head, now);
+        let way = match lookup {
+            Lookup::Fresh(entry) => Way::Hit(entry),
+            Lookup::Grace(entry) => Way::Grace(entry),
+            // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
+            Lookup::Stale(entry) if !treatment.pool.any_up() && entry.may_serve_disconnected(now) => {
+                Way::Disconnected(entry)
+            }
+            Lookup::Stale(entry) => Way::Revalidate(entry),
+            Lookup::Missing => Way::Fetch,
+            Lookup::Uncacheable => Way::FetchApart,
+        };
+        Course::Cached(Met { treatment, key, now, known, dead, way })
+    }
+}
