@@ -117,10 +117,8 @@ async fn the_first_visitor_may_vanish_at_any_moment() {
         let answers = crowd.answers().await;
         assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == body), "{phase:?}");
         assert_eq!(node.count("/hot"), 1, "{phase:?}: nobody had to ask again");
-        // A body of known length has reached its last reader a moment before it is stored: whoever asks in that moment
-        // shares the same fetch. Either way nobody waits and no node is asked.
         let next = proxy.get("/hot").await;
-        assert!(matches!(next.served(), Served::Hit | Served::Collapsed), "{phase:?}: {next}");
+        assert_eq!(next.served(), Served::Hit, "{phase:?}: {next}");
         assert_eq!((next.body == body, node.count("/hot")), (true, 1), "{phase:?}");
     }
 }

@@ -100,6 +100,81 @@ async fn a_truncated_body_is_never_stored() {
 }
 
 #[tokio::test]
+async fn a_body_cut_in_mid_stream_is_never_stored() {
+    // Too large to be held back until it is whole: the visitor has its head by then.
+    let whole = patterned(300_000);
+    let page = Page::text(whole.clone()).fresh_for(60);
+    let old_head =
+        format!("HTTP/1.0 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {}\r\n\r\n", whole.len());
+    let old = [old_head.as_bytes(), &whole[..200_000]].concat();
+    let bad_chunk = [
+        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n30D40\r\n",
+        &whole[..200_000],
+        b"\r\nno size\r\n",
+    ]
+    .concat();
+    let cut = [
+        ("/length", page.clone().cut_after(200_000)),
+        ("/last-byte", page.clone().cut_after(whole.len() - 1)),
+        ("/length-reset", page.clone().reset_after(200_000)),
+        ("/chunked", page.clone().chunked().cut_after(200_000)),
+        ("/last-chunk", page.clone().chunked().cut_after(whole.len())),
+        ("/bad-chunk", Page::text("").raw(bad_chunk)),
+        ("/until-close", page.clone().until_close().reset_after(200_000)),
+        ("/old", Page::text("").raw(old)),
+    ];
+    let node = Node::start().await;
+    for (path, page) in &cut {
+        node.serve(path, page.clone());
+    }
+    let proxy = Setup::before(&node).pool("passive = { errors = 1000 }").start().await;
+    for (path, _) in cut {
+        let answer = proxy.try_ask(&Request::get(path)).await;
+        assert!(answer.is_err(), "{path}: taken for whole: {}", answer.unwrap());
+        node.serve(path, page.clone());
+        let next = proxy.get(path).await.expect_status(200);
+        assert_eq!(next.served(), Served::Miss, "{path}");
+        assert!(next.body == whole, "{path}: the bytes differ");
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_sends_beyond_a_body_reaches_nobody() {
+    let poison = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 6\r\n\r\npoison";
+    let small = "the whole body".as_bytes().to_vec();
+    for (body, chunked) in [(small.clone(), false), (patterned(200_000), false), (small, true)] {
+        let node = Node::start().await;
+        let page = Page::text(body.clone()).fresh_for(60).followed_by(poison);
+        node.serve("/long", if chunked { page.chunked() } else { page });
+        node.serve_everything(Page::text("the next page").fresh_for(60));
+        let proxy = Proxy::before(&node).await;
+        let answer = proxy.get("/long").await.expect_status(200);
+        assert!(answer.body == body, "{answer}");
+        for number in 0..5 {
+            let next = proxy.get(&format!("/next/{number}")).await.expect_status(200);
+            assert_eq!(next.text(), "the next page");
+        }
+        let again = proxy.get("/long").await;
+        assert_eq!((again.served(), again.body == body), (Served::Hit, true));
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_read_a_page_to_its_end_finds_it_stored() {
+    let node = Node::start().await;
+    let body = patterned(300_000);
+    let proxy = Setup::before(&node).cache("memory = \"64MiB\"").start().await;
+    for number in 0..40 {
+        let path = format!("/{number}");
+        let page = Page::text(body.clone()).fresh_for(60);
+        node.serve(&path, if number % 2 == 0 { page } else { page.chunked() });
+        let mut visitor = proxy.connect().await;
+        assert_eq!(visitor.get(&path).await.served(), Served::Miss, "{path}");
+        assert_eq!(visitor.get(&path).await.served(), Served::Hit, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn waiters_of_a_truncated_body_see_that_it_was_cut() {
     let node = Node::start().await;
     let gate = Gate::closed();

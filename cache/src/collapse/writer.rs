@@ -80,20 +80,37 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
         self.fill.state.lock().kept_bytes
     }
 
-    /// The whole body in one piece; copied when it came in several. Only of use while the retention is
-    /// [`Retention::Whole`].
-    pub fn body(&self) -> Bytes {
-        // The pieces are shared, so the lock is not held while they are copied.
+    /// The whole body in one piece, with `last` at its end. Of use only while the retention is [`Retention::Whole`].
+    ///
+    /// `last` is not shown to the readers: it comes back, to be poured when the body has been stored. So whoever has
+    /// read a body to its end finds it in the store. Where the body came in several pieces it is copied once, and the
+    /// fill keeps views of the copy in place of them: its readers hold no second one.
+    pub fn gather(&mut self, last: Bytes) -> (Bytes, Bytes) {
+        // The pieces are shared, so the lock is not held while they are copied; only this writer could add one.
         let (pieces, length): (Vec<Bytes>, usize) = {
             let state = self.fill.state.lock();
             (state.chunks.iter().cloned().collect(), state.kept_bytes)
         };
-        if let [only] = &pieces[..] {
-            return only.clone();
+        match &pieces[..] {
+            [] => return (last.clone(), last),
+            [only] if last.is_empty() => return (only.clone(), last),
+            _ => {}
         }
-        let mut whole = Vec::with_capacity(length);
+        let mut whole = Vec::with_capacity(length + last.len());
         pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-        Bytes::from(whole)
+        whole.extend_from_slice(&last);
+        drop(pieces);
+        let whole = Bytes::from(whole);
+        let mut state = self.fill.state.lock();
+        let mut start = 0;
+        for chunk in &mut state.chunks {
+            let end = start + chunk.len();
+            *chunk = whole.slice(start..end);
+            start = end;
+        }
+        drop(state);
+        let last = whole.slice(start..);
+        (whole, last)
     }
 
     /// Nobody can join from now on; readers that are there stay.

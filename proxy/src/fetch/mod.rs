@@ -1,7 +1,7 @@
 //! From a node into the cache: one task a fetch, which belongs to what it fetches and not to who asked first.
 //!
 //! [`Fetcher::start`] spawns the task; it asks the nodes (`exchange`), publishes the head to everybody who waits,
-//! pours the body as it comes, and stores what may be stored. Clients only read along, so one that is slow or gone
+//! pours the body as it comes, and stores what may be stored before the last of it is seen. Clients only read along, so one that is slow or gone
 //! neither slows nor ends a fill. The one exception is a body that is not kept: it is paced by its slowest reader and
 //! ends with the last, or a slow client could make this process hold any amount of it.
 
@@ -125,6 +125,7 @@ impl Fetcher {
             variant: answer.variant,
             vary: answer.vary.clone(),
             lifetime,
+            length: answer.length,
         });
         if let Some(vary) = answer.vary.as_ref().filter(|_| lifetime.is_some()) {
             self.store.learn_vary(plan.key, VarySpec::clone(vary));
@@ -137,7 +138,8 @@ impl Fetcher {
                 for chunk in held {
                     writer.append(chunk);
                 }
-                self.commit(plan, &stamp, storing, writer.body());
+                let (body, _) = writer.gather(Bytes::new());
+                self.commit(plan, &stamp, storing, body);
                 writer.publish(answer, Retention::Whole);
                 writer.complete();
             }
@@ -222,13 +224,26 @@ impl Fetcher {
                 self.note_uncacheable(plan);
                 writer.let_through(WINDOW_BYTES);
             }
+            let brought = (writer.kept_bytes() + chunk.len()) as u64;
+            let chunk = match storing.take_if(|storing| storing.length == Some(brought)) {
+                // With this piece the body is whole: it is stored first, so that whoever has read it to its end and asks
+                // again finds it.
+                Some(storing) => {
+                    let (body, last) = writer.gather(chunk);
+                    self.commit(plan, stamp, storing, body);
+                    last
+                }
+                None => chunk,
+            };
             if writer.pour(chunk).await.is_err() {
                 // Nobody reads what is not kept: the connection to the node ends with `rest`.
                 return;
             }
         }
         if let Some(storing) = storing {
-            self.commit(plan, stamp, storing, writer.body());
+            // Only the framing told the end: readers hear of it when the body is stored.
+            let (body, _) = writer.gather(Bytes::new());
+            self.commit(plan, stamp, storing, body);
         }
         writer.complete();
         if let Some(rest) = rest {
@@ -367,4 +382,6 @@ struct Storing {
     variant: VariantKey,
     vary: Option<Arc<VarySpec>>,
     lifetime: Lifetime,
+    /// What the body's framing says of its length.
+    length: Option<u64>,
 }

@@ -77,6 +77,10 @@ pub(super) enum Fault {
     Silence,
     /// Send so many bytes of the body, then close.
     CutAfter(usize),
+    /// Send so many bytes of the body, then reset.
+    ResetAfter(usize),
+    /// Send these bytes behind the body, and go on as if nothing had been.
+    Followed(Bytes),
 }
 
 type Compose = Arc<dyn Fn(&Recorded) -> Page + Send + Sync>;
@@ -259,6 +263,20 @@ impl Page {
     #[must_use]
     pub fn cut_after(mut self, bytes: usize) -> Self {
         self.fault = Some(Fault::CutAfter(bytes));
+        self
+    }
+
+    /// Sends so many bytes of the body, then resets the connection.
+    #[must_use]
+    pub fn reset_after(mut self, bytes: usize) -> Self {
+        self.fault = Some(Fault::ResetAfter(bytes));
+        self
+    }
+
+    /// Sends these bytes behind the body, as if they belonged to it or to the next answer; the connection stays open.
+    #[must_use]
+    pub fn followed_by(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.fault = Some(Fault::Followed(bytes.into()));
         self
     }
 

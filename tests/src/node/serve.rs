@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,6 +15,9 @@ use crate::wire::{self, Reader};
 
 /// Bytes of a body written at once.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// How long a peer has to read what came before a reset.
+const RESET_PAUSE: Duration = Duration::from_millis(100);
 
 /// Raises a counter while it lives, however its task ends.
 struct Counted<'a>(&'a AtomicUsize);
@@ -116,7 +120,8 @@ async fn answer(
             out.write_all(bytes).await?;
             return Ok(After::Close);
         }
-        Some(Fault::ResetAfterHead | Fault::CutAfter(_)) | None => {}
+        Some(Fault::ResetAfterHead | Fault::CutAfter(_) | Fault::ResetAfter(_) | Fault::Followed(_))
+        | None => {}
     }
     let mut head = format!("HTTP/1.1 {} {}\r\nX-Node: {name}\r\n", page.status, reason(page.status));
     for (name, value) in &page.headers {
@@ -143,7 +148,7 @@ async fn answer(
 
 async fn body(out: &mut (impl AsyncWrite + Unpin), page: &Page) -> io::Result<After> {
     let cut = match page.fault {
-        Some(Fault::CutAfter(bytes)) => bytes.min(page.body.len()),
+        Some(Fault::CutAfter(bytes) | Fault::ResetAfter(bytes)) => bytes.min(page.body.len()),
         _ => page.body.len(),
     };
     let hold_at = page.within_body.as_ref().map_or(usize::MAX, |(at, _)| *at);
@@ -173,12 +178,19 @@ async fn body(out: &mut (impl AsyncWrite + Unpin), page: &Page) -> io::Result<Af
     if matches!(page.fault, Some(Fault::CutAfter(_))) {
         return Ok(After::Close);
     }
+    if matches!(page.fault, Some(Fault::ResetAfter(_))) {
+        // A reset takes with it what the peer has not read yet.
+        sleep(RESET_PAUSE).await;
+        return Ok(After::Reset);
+    }
+    if page.ending == Ending::Chunked {
+        out.write_all(b"0\r\n\r\n").await?;
+    }
+    if let Some(Fault::Followed(bytes)) = &page.fault {
+        out.write_all(bytes).await?;
+    }
     match page.ending {
-        Ending::Length => Ok(After::KeepAlive),
-        Ending::Chunked => {
-            out.write_all(b"0\r\n\r\n").await?;
-            Ok(After::KeepAlive)
-        }
+        Ending::Length | Ending::Chunked => Ok(After::KeepAlive),
         Ending::Close => Ok(After::Close),
     }
 }
