@@ -1,14 +1,17 @@
 //! A stored response, kept as the bytes that are sent.
 //!
 //! Nothing in it is parsed again when it is served: the head is serialised for HTTP/1, the body is one piece. All of
-//! it is immutable but three numbers: a soft purge moves the end of freshness, the store notes when it was last used
-//! and what its tags cost.
+//! it is immutable but a few numbers (a soft purge moves the end of freshness, the store notes when it was last used
+//! and what it weighs) and one part that is set late or never: its forms in other content codings (`encoded`).
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::coding::Coding;
+use crate::encoded::{Booked, Booking, Encoded, EncodedForm, Recoding};
 use crate::freshness::Lifetime;
 use crate::key::{CacheKey, VariantKey};
 use crate::tag::Tag;
@@ -80,10 +83,18 @@ pub struct Entry {
     touched: AtomicU32,
     /// Bytes of the tag index that are on this entry's account.
     levy: AtomicU32,
-    own_weight: u32,
+    /// What it weighs, and whether that is on the store's books.
+    booking: Booking,
+    /// Set once, by whoever made the forms.
+    encoded: OnceLock<Box<Encoded>>,
+    /// From which second of monotonic time on encoded forms may be asked for (again).
+    encoding_due: AtomicU32,
     status: u16,
     may_be_stale: bool,
     ask_always: bool,
+    recoding: Recoding,
+    /// `Vary: Accept-Encoding` in `head` is not the node's word.
+    vary_added: bool,
 }
 
 /// What an allocation of `bytes` takes. Allocators round up to size classes; these are mimalloc's: steps of 16 bytes
@@ -119,6 +130,10 @@ const BOOKKEEPING_BYTES: usize = 450;
 /// the only variant, 80 for each of two (the list has room for four), about 60 for each of more; measured: 75 for the
 /// only one.
 const VARIANT_BYTES: usize = 80;
+
+/// How long a job for encoded forms counts as under way, in seconds. After that it may have been dropped, and a client
+/// who could use them asks again.
+const ENCODING_RETRY_SECONDS: u32 = 5;
 
 impl Entry {
     /// Makes an entry. Head and body are copied where they would keep more memory alive than they show.
@@ -156,11 +171,32 @@ impl Entry {
             stale_if_error: whole_seconds(lifetime.stale_if_error.saturating_sub(overdue)),
             touched: AtomicU32::new(u32::MAX),
             levy: AtomicU32::new(0),
-            own_weight: u32::try_from(own_weight).unwrap_or(u32::MAX),
+            booking: Booking::new(u32::try_from(own_weight).unwrap_or(u32::MAX)),
+            encoded: OnceLock::new(),
+            encoding_due: AtomicU32::new(0),
             status,
             may_be_stale: lifetime.may_be_stale,
             ask_always: lifetime.ask_always,
+            recoding: Recoding::Never,
+            vary_added: false,
         }
+    }
+
+    /// Says what may be done to the body on its way to clients, and whether `Accept-Encoding` was added to the `Vary`
+    /// in the head for that.
+    #[must_use]
+    pub fn with_recoding(self, recoding: Recoding, vary_added: bool) -> Self {
+        Self { recoding, vary_added, ..self }
+    }
+
+    /// Gives it its encoded forms before it is stored.
+    #[must_use]
+    pub fn with_encoded(self, encoded: Encoded) -> Self {
+        let weight = encoded.weight();
+        if self.encoded.set(Box::new(encoded)).is_ok() {
+            self.booking.add_encoded(weight);
+        }
+        self
     }
 
     /// The resource.
@@ -273,9 +309,54 @@ impl Entry {
         i64::try_from(left.div_euclid(1000)).unwrap_or(i64::MAX)
     }
 
-    /// The memory it takes, in bytes, with its share of the indexes.
+    /// What may be done to the body on its way to clients.
+    pub fn recoding(&self) -> Recoding {
+        self.recoding
+    }
+
+    /// Whether `Accept-Encoding` was added to the `Vary` in the head, so that it is not the node's word.
+    pub fn vary_added(&self) -> bool {
+        self.vary_added
+    }
+
+    /// Its forms in other content codings, once they are made.
+    pub fn encoded(&self) -> Option<&Encoded> {
+        self.encoded.get().map(Box::as_ref)
+    }
+
+    /// Its form in one coding.
+    pub fn form(&self, coding: Coding) -> Option<&EncodedForm> {
+        self.encoded()?.form(coding)
+    }
+
+    /// Whether somebody should see to its encoded forms now. True for one of many who ask at the same time, and again
+    /// a few seconds later as long as there are none: the job may have been lost.
+    pub fn claim_encoding(&self, now: Moment) -> bool {
+        let second = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX - 1);
+        let due = self.encoding_due.load(Ordering::Relaxed);
+        // Of all who find it due, one moves it on.
+        second >= due
+            && self.encoded.get().is_none()
+            && self
+                .encoding_due
+                .compare_exchange(
+                    due,
+                    second.saturating_add(ENCODING_RETRY_SECONDS),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// No encoded forms will be made of it: [`Entry::claim_encoding`] says no from now on.
+    pub fn give_up_encoding(&self) {
+        self.encoding_due.store(u32::MAX, Ordering::Relaxed);
+    }
+
+    /// The memory it takes, in bytes, with its encoded forms and its share of the indexes.
     pub fn weight(&self) -> u32 {
-        self.own_weight.saturating_add(self.levy.load(Ordering::Relaxed))
+        let booked = self.booking.booked();
+        booked.base.saturating_add(booked.encoded)
     }
 
     /// Ends freshness now and keeps grace and keep, counted from now (what xkey's soft purge does). Returns whether
@@ -285,10 +366,15 @@ impl Entry {
         self.fresh_until.fetch_min(now, Ordering::AcqRel) > now
     }
 
-    /// How long after it was stored it is of any use.
+    /// How long it is of any use, counted from when it was stored or, if it has grown since, from then: whenever the
+    /// policy is told of it anew.
     pub(crate) fn useful_for(&self) -> Duration {
-        let fresh_for = self.fresh_until.load(Ordering::Relaxed).saturating_sub(self.stored);
-        Duration::from_millis(fresh_for).saturating_add(self.usable_stale())
+        let told = self.encoded().map_or(self.stored, |encoded| encoded.since().as_millis().max(self.stored));
+        let fresh_until = self.fresh_until.load(Ordering::Relaxed);
+        // A soft purge may have ended freshness before it grew; what is missing then comes off the rest.
+        let fresh_for = Duration::from_millis(fresh_until.saturating_sub(told));
+        let stale_for = Duration::from_millis(told.saturating_sub(fresh_until));
+        fresh_for.saturating_add(self.usable_stale()).saturating_sub(stale_for)
     }
 
     /// How long after freshness it is of any use: through grace and keep, or until it may no longer stand in for a
@@ -319,8 +405,26 @@ impl Entry {
         self.levy.load(Ordering::Relaxed)
     }
 
+    /// Puts a part of the tag index on its account, once, while nobody else has it.
     pub(crate) fn set_levy(&self, bytes: u32) {
         self.levy.store(bytes, Ordering::Relaxed);
+        self.booking.add_base(bytes);
+    }
+
+    pub(crate) fn booked(&self) -> Booked {
+        self.booking.booked()
+    }
+
+    /// Takes it off the books: what it weighed until now.
+    pub(crate) fn close_books(&self) -> Booked {
+        self.booking.close()
+    }
+
+    /// Sets its encoded forms and books them. `None` if it has some already; else whether it was still on the books.
+    pub(crate) fn grow(&self, encoded: Encoded) -> Option<bool> {
+        let weight = encoded.weight();
+        self.encoded.set(Box::new(encoded)).ok()?;
+        Some(self.booking.add_encoded(weight))
     }
 
     /// Under which number the policy knows it; the same for every refresh of the same variant, so that a page's
@@ -348,7 +452,7 @@ fn whole_seconds(span: Duration) -> u32 {
 
 /// The body in an allocation of its own size. A buffer that grew while it was filled has up to twice its length; a
 /// body that others hold too stays shared, because a copy would only add to the memory.
-fn fitted(body: Bytes) -> Bytes {
+pub(crate) fn fitted(body: Bytes) -> Bytes {
     match body.try_into_mut() {
         Ok(buffer) if buffer.capacity() - buffer.len() > buffer.len() / 16 + 64 => {
             Bytes::copy_from_slice(&buffer)
@@ -529,6 +633,58 @@ pub(crate) mod tests {
         assert_eq!(small.weight(), own + 50);
     }
 
+    fn forms(made_at: u64, bytes: usize) -> Encoded {
+        let body = Bytes::from(vec![0; bytes]);
+        Encoded::new(vec![EncodedForm::new(Coding::Gzip, Bytes::new(), body)], Moment::from_millis(made_at))
+    }
+
+    #[test]
+    fn encoded_forms_come_once_and_weigh() {
+        let entry = entry([60, 0, 0, 0]);
+        let own = entry.weight();
+        assert!(entry.form(Coding::Gzip).is_none());
+        let weight = forms(5000, 700).weight();
+        assert_eq!(entry.grow(forms(5000, 700)), Some(true));
+        assert_eq!(entry.weight(), own + weight);
+        assert_eq!(entry.grow(forms(5000, 100)), None, "they are there already");
+        assert_eq!(entry.weight(), own + weight);
+        assert_eq!(entry.form(Coding::Gzip).map(|form| form.body().len()), Some(700));
+        let (given, other) = (Entry::new(parts([60, 0, 0, 0])).with_encoded(forms(0, 700)), own + weight);
+        assert_eq!(given.weight(), other);
+        given.close_books();
+        assert_eq!(given.grow(forms(0, 1)), None);
+    }
+
+    #[test]
+    fn forms_that_come_too_late_are_served_and_not_booked() {
+        let entry = entry([60, 0, 0, 0]);
+        let own = entry.close_books();
+        assert_eq!(entry.grow(forms(5000, 700)), Some(false));
+        assert_eq!(entry.booked(), own);
+        assert!(entry.form(Coding::Gzip).is_some());
+    }
+
+    #[test]
+    fn one_of_many_sees_to_the_forms_and_another_when_the_job_was_lost() {
+        let entry = entry([60, 0, 0, 0]);
+        let claim = |seconds: u64| entry.claim_encoding(Moment::from_millis(seconds * 1000));
+        assert_eq!([claim(0), claim(0), claim(4), claim(5), claim(5)], [true, false, false, true, false]);
+        entry.give_up_encoding();
+        assert!(!claim(1_000_000) && !claim(u64::MAX / 1000));
+        let grown = Entry::new(parts([60, 0, 0, 0])).with_encoded(forms(0, 1));
+        assert!(!grown.claim_encoding(Moment::ZERO));
+    }
+
+    #[test]
+    fn growing_does_not_prolong_how_long_it_is_of_use() {
+        // Stored after one second, of use for 75 s.
+        for (grown_at, expected) in [(0, 75), (1, 75), (11, 65), (70, 6), (76, 0), (90, 0)] {
+            let entry = entry([60, 0, 10, 5]);
+            entry.grow(forms(grown_at * 1000, 1));
+            assert_eq!(entry.useful_for(), Duration::from_secs(expected), "grown at {grown_at} s");
+        }
+    }
+
     #[test]
     fn allocations_are_rounded_up_to_classes() {
         for (bytes, expected) in [
@@ -552,6 +708,6 @@ pub(crate) mod tests {
 
     #[test]
     fn it_stays_compact() {
-        assert!(size_of::<Entry>() <= 224, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 240, "{}", size_of::<Entry>());
     }
 }

@@ -3,8 +3,10 @@
 //! Read [`key`], [`entry`] and [`freshness`] first, then [`store`], which brings them together. The crate opens no
 //! sockets, spawns no tasks and reads no clock: `now` is an argument, the last one.
 
+pub mod coding;
 pub mod collapse;
 pub mod directive;
+pub mod encoded;
 pub mod entry;
 pub mod freshness;
 pub mod generation;
@@ -19,13 +21,15 @@ mod bounded;
 mod index;
 mod room;
 
+pub use coding::{Accepted, Coding};
+pub use encoded::{Encoded, EncodedForm, Recoding};
 pub use entry::{Entry, EntryParts, Freshness};
 pub use freshness::{
     DefaultTtls, FreshnessSettings, Lifetime, Reason, RequestFacts, Statuses, TargetedFields, Verdict, assess,
 };
 pub use generation::{FillStamp, Generation};
 pub use key::{CacheKey, KeySecret, Scheme, VariantKey};
-pub use store::{Commit, Known, Lookup, Peek, PurgeCount, PurgeMode, Settings, Store, StoreStats};
+pub use store::{Commit, Grown, Known, Lookup, Peek, PurgeCount, PurgeMode, Settings, Store, StoreStats};
 pub use tag::{Tag, TagsTooLong, collect_tags, split_tags};
 pub use time::Moment;
 pub use vary::{SelectingHeaders, VarySpec};

@@ -115,6 +115,17 @@ impl Room {
         }
     }
 
+    /// Tells moka that `entry` weighs more than it did, if it is still what the index holds. `current` as for
+    /// [`Room::follow`], and in step with it: whoever comes last under the stripe's lock sees the last state.
+    pub(crate) fn reweigh(&self, entry: &Entry, current: impl FnOnce() -> Option<Arc<Entry>>) {
+        let key = entry.room_key();
+        let _in_step = self.stripes[(key >> 64) as usize % STRIPES].lock();
+        if let Some(current) = current().filter(|current| std::ptr::eq(&**current, entry)) {
+            // Moka weighs what it is given; the old weight is in its own records.
+            self.moka.insert(key, current);
+        }
+    }
+
     /// Lets moka work off what it was told, so that it evicts now and not later.
     pub(crate) fn run_pending(&self) {
         self.moka.run_pending_tasks();

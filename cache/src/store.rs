@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use crate::encoded::Encoded;
 use crate::entry::{Entry, Freshness};
 use crate::generation::{FillStamp, Generation, Ledger, Sentence};
 use crate::index::{Index, SHARDS};
@@ -109,6 +110,19 @@ pub enum Commit {
     TooLarge,
 }
 
+/// What became of encoded forms.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Grown {
+    /// The entry has them, and they are in its weight.
+    Kept,
+    /// The entry has them, but is no longer stored.
+    Gone,
+    /// It had some before; these are dropped.
+    Already,
+    /// There are none, or the entry would take more than half of the store. It will not be asked for again.
+    Refused,
+}
+
 /// Numbers about a store. Gauges describe now, counters the time since it was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct StoreStats {
@@ -116,6 +130,10 @@ pub struct StoreStats {
     pub entries: u64,
     /// Gauge: their memory, with their share of the indexes.
     pub bytes: u64,
+    /// Gauge: entries that have encoded forms.
+    pub encoded_entries: u64,
+    /// Gauge: the memory of encoded forms; it is part of `bytes`.
+    pub encoded_bytes: u64,
     /// Gauge: tags that at least one entry carries.
     pub tags: u64,
     /// Gauge: the memory of the tag index; it is part of `bytes`.
@@ -144,6 +162,8 @@ struct Counters {
     entries: AtomicI64,
     bytes: AtomicI64,
     levied: AtomicI64,
+    encoded_entries: AtomicI64,
+    encoded_bytes: AtomicI64,
     marks_dropped: AtomicU64,
     stored: AtomicU64,
     evictions: AtomicU64,
@@ -206,7 +226,7 @@ impl Store {
     /// entry may be gone at once if there is no room for it; what is returned can be served in any case.
     pub fn commit(&self, stamp: &FillStamp, mut entry: Entry, vary: Option<VarySpec>, now: Moment) -> Commit {
         let most_bytes = u64::from(entry.weight()) + TagIndex::most_bytes(entry.tags()) as u64;
-        if most_bytes > (self.capacity_bytes / 2).min(u64::from(u32::MAX) - 1) {
+        if most_bytes > self.most_bytes() {
             self.counters.too_large.fetch_add(1, Relaxed);
             return Commit::TooLarge;
         }
@@ -242,6 +262,30 @@ impl Store {
         self.make_room();
         self.counters.stored.fetch_add(1, Relaxed);
         if softened { Commit::StoredSoft(entry) } else { Commit::Stored(entry) }
+    }
+
+    /// Gives an entry its encoded forms, once. They are served from now on and are part of its weight, and of what goes
+    /// with it. An entry that has left the store meanwhile gets them too, for those who still send it; that is in no
+    /// account, like the entry itself.
+    pub fn grow(&self, entry: &Arc<Entry>, encoded: Encoded) -> Grown {
+        if encoded.forms().is_empty()
+            || u64::from(entry.weight()) + u64::from(encoded.weight()) > self.most_bytes()
+        {
+            entry.give_up_encoding();
+            return Grown::Refused;
+        }
+        let weight = encoded.weight();
+        match entry.grow(encoded) {
+            None => Grown::Already,
+            Some(false) => Grown::Gone,
+            Some(true) => {
+                self.counters.bytes.fetch_add(i64::from(weight), Relaxed);
+                self.count_encoded(weight, 1);
+                self.room.reweigh(entry, || self.index.get(entry.key(), entry.variant()));
+                self.make_room();
+                Grown::Kept
+            }
+        }
     }
 
     /// The newest purge after `stamp` that names `key` or one of `tags`. While a purge is remembered at all it is
@@ -381,6 +425,8 @@ impl Store {
         StoreStats {
             entries: gauge(&counters.entries),
             bytes: gauge(&counters.bytes),
+            encoded_entries: gauge(&counters.encoded_entries),
+            encoded_bytes: gauge(&counters.encoded_bytes),
             tags: self.tags.tags(),
             tag_bytes: self.tags.bytes(),
             marks: self.index.marks(),
@@ -399,6 +445,11 @@ impl Store {
     pub fn settle(&self) {
         self.room.run_pending();
         self.clear_evicted(usize::MAX);
+    }
+
+    /// What one entry may weigh, at most.
+    fn most_bytes(&self) -> u64 {
+        (self.capacity_bytes / 2).min(u64::from(u32::MAX) - 1)
     }
 
     fn count_purged(
@@ -444,7 +495,9 @@ impl Store {
             self.counters.levied.fetch_add(i64::from(entry.levy()), Relaxed);
         }
         self.counters.entries.fetch_add(1, Relaxed);
-        self.counters.bytes.fetch_add(i64::from(entry.weight()), Relaxed);
+        let booked = entry.booked();
+        self.counters.bytes.fetch_add(booked.total(), Relaxed);
+        self.count_encoded(booked.encoded, 1);
     }
 
     /// Takes an entry off the books. Done once for each, by whoever took it out of the index.
@@ -454,7 +507,18 @@ impl Store {
             self.counters.levied.fetch_sub(i64::from(entry.levy()), Relaxed);
         }
         self.counters.entries.fetch_sub(1, Relaxed);
-        self.counters.bytes.fetch_sub(i64::from(entry.weight()), Relaxed);
+        // Forms that are made at this very moment are in here, or they are never booked.
+        let booked = entry.close_books();
+        self.counters.bytes.fetch_sub(booked.total(), Relaxed);
+        self.count_encoded(booked.encoded, -1);
+    }
+
+    /// Counts an entry's encoded forms in (1) or out (-1).
+    fn count_encoded(&self, bytes: u32, sign: i64) {
+        if bytes > 0 {
+            self.counters.encoded_entries.fetch_add(sign, Relaxed);
+            self.counters.encoded_bytes.fetch_add(sign * i64::from(bytes), Relaxed);
+        }
     }
 
     /// Brings the policy in step after a change in the entry's place.
