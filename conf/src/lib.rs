@@ -21,10 +21,12 @@ use std::path::Path;
 
 pub use crate::check::parse;
 pub use crate::config::{
-    Admin, Balance, BodyPattern, Cache, CachePolicy, Config, CookiePattern, Dns, HashOn, HeaderName, Health,
-    HostPattern, Limits, Listen, ListenAddress, Log, LogFormat, LogLevel, Node, NodeAddress, NodeName,
-    NodeTls, Passive, PathPattern, Pool, Probe, ProbeMethod, Purge, Queue, Retry, Route, Secret, Site,
-    StatusList, Timeouts, parse_net,
+    Admin, Balance, BodyPattern, Cache, CachePolicy, Class, Coding, Compress, Config, CookieName,
+    CookiePattern, CookiePolicy, Dns, HashOn, HeaderName, HeaderPattern, HeaderText, Health, HostPattern,
+    KeepCookies, LanguageTag, Limits, Listen, ListenAddress, Log, LogFormat, LogLevel, Node, NodeAddress,
+    NodeName, NodeTls, NormaliseHow, Normaliser, Passive, PathPattern, Pool, Probe, ProbeMethod, Purge,
+    QueryNames, QueryPattern, QueryRules, Queue, RequestNoCache, Retry, Route, Rules, Secret,
+    SetCookiePolicy, Site, StatusKey, StatusList, StatusTtls, Timeouts, TypePattern, parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

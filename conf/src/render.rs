@@ -5,7 +5,10 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use crate::config::{Admin, Balance, Cache, Config, HashOn, Limits, Node, Pool, Probe, Purge, Secret, Site};
+use crate::config::{
+    Admin, Balance, Cache, CachePolicy, Class, Config, HashOn, KeepCookies, Limits, Node, NormaliseHow,
+    Normaliser, Pool, Probe, Purge, QueryNames, Rules, Secret, Site, StatusTtls,
+};
 use crate::units::{show_duration, show_size};
 
 impl Config {
@@ -58,6 +61,21 @@ fn cache(page: &mut Page, cache: &Cache) {
     page.raw("unsafe_invalidates", cache.unsafe_invalidates);
     page.raw("max_variants", cache.max_variants);
     page.size("max_tag_bytes", cache.max_tag_bytes);
+    page.duration("stale_if_error", cache.stale_if_error);
+    page.raw("status_ttl", status_ttls(&cache.status_ttl));
+    page.raw("heuristic_percent", cache.heuristic_percent);
+    page.raw("grace_over_revalidate", cache.grace_over_revalidate);
+    page.list("targeted_fields", cache.targeted_fields.iter().map(quoted));
+    page.raw("keep_targeted_fields", cache.keep_targeted_fields);
+    page.raw("surrogate_control", cache.surrogate_control);
+    page.raw("reverse_proxy_ttl", cache.reverse_proxy_ttl);
+    page.size("finish_abandoned", cache.finish_abandoned);
+    page.header("[cache.compress]");
+    page.raw("enabled", cache.compress.enabled);
+    page.list("codings", cache.compress.codings.iter().map(quoted));
+    page.list("types", cache.compress.types.iter().map(quoted));
+    page.size("min_size", cache.compress.min_size);
+    page.size("max_size", cache.compress.max_size);
 }
 
 fn pool(page: &mut Page, pool: &Pool) {
@@ -149,6 +167,14 @@ fn site(page: &mut Page, site: &Site) {
     page.list("hosts", site.hosts.iter().map(quoted));
     page.text("pool", &site.pool);
     page.text("cache", site.cache.as_str());
+    // Where nothing is stored, keys about it are mistakes.
+    let caches = |policy: CachePolicy| policy == CachePolicy::Cache;
+    if caches(site.cache) || site.routes.iter().any(|route| caches(route.cache)) {
+        rules(page, &site.rules);
+    }
+    for normaliser in &site.normalise {
+        normalise(page, normaliser);
+    }
     for route in &site.routes {
         page.header("[[site.route]]");
         page.text("path", &route.path);
@@ -156,9 +182,65 @@ fn site(page: &mut Page, site: &Site) {
         if let Some(pool) = &route.pool {
             page.text("pool", pool);
         }
-        if let Some(ttl) = route.default_ttl {
-            page.duration("default_ttl", ttl);
+        if caches(route.cache) {
+            rules(page, &route.rules);
         }
+    }
+}
+
+fn rules(page: &mut Page, rules: &Rules) {
+    match rules.ttl {
+        Some(ttl) => page.duration("ttl", ttl),
+        // Beside ttl it would be a mistake.
+        None => page.duration("default_ttl", rules.default_ttl),
+    }
+    page.raw("status_ttl", status_ttls(&rules.status_ttl));
+    page.duration("grace", rules.grace);
+    page.duration("keep", rules.keep);
+    page.duration("stale_if_error", rules.stale_if_error);
+    page.duration("uncacheable_ttl", rules.uncacheable_ttl);
+    page.text("request_no_cache", rules.request_no_cache.as_str());
+    page.text("cookies", rules.cookies.as_str());
+    match &rules.keep_cookies {
+        KeepCookies::All => page.list("keep_cookies", ["*"].iter().map(quoted)),
+        KeepCookies::Only(patterns) => page.list("keep_cookies", patterns.iter().map(quoted)),
+    }
+    page.text("set_cookie", rules.set_cookie.as_str());
+    page.raw("query.sort", rules.query.sort);
+    match &rules.query.names {
+        QueryNames::All => {}
+        QueryNames::Keep(patterns) => page.list("query.keep", patterns.iter().map(quoted)),
+        QueryNames::Drop(patterns) => page.list("query.drop", patterns.iter().map(quoted)),
+    }
+    page.list("key_headers", rules.key_headers.iter().map(quoted));
+    page.list("key_cookies", rules.key_cookies.iter().map(quoted));
+    page.raw("deception_guard", rules.deception_guard);
+    page.raw("compress", rules.compress);
+}
+
+fn status_ttls(ttls: &StatusTtls) -> String {
+    let pairs = ttls.iter().map(|(status, ttl)| format!("{status} = {}", quoted(show_duration(ttl))));
+    format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+}
+
+fn normalise(page: &mut Page, normaliser: &Normaliser) {
+    page.header("[[site.normalise]]");
+    page.text("header", &normaliser.header);
+    match &normaliser.how {
+        NormaliseHow::Languages(tags) => page.list("languages", tags.iter().map(quoted)),
+        NormaliseHow::Classes { classes, otherwise } => {
+            let class = |class: &Class| {
+                let (value, pattern) = (quoted(&class.value), quoted(class.pattern.as_str()));
+                format!("{{ value = {value}, pattern = {pattern} }}")
+            };
+            page.list("classes", classes.iter().map(class));
+            if let Some(value) = otherwise {
+                page.text("otherwise", value);
+            }
+        }
+    }
+    if let Some(into) = &normaliser.into {
+        page.text("as", into);
     }
 }
 
@@ -182,6 +264,7 @@ fn limits(page: &mut Page, limits: &Limits) {
     page.raw("max_connections", limits.max_connections);
     page.raw("requests_per_connection", limits.requests_per_connection);
     page.duration("collapse_timeout", limits.collapse_timeout);
+    page.raw("collapse_waiters", limits.collapse_waiters);
     if let Some(bytes) = limits.max_body {
         page.size("max_body", bytes);
     }

@@ -86,7 +86,24 @@ fn every_key_shows_the_defaults() {
         [[site]]
         hosts = ["*"]
         pool = "web"
-        route = [{ path = "/images/*" }]
+        route = [{ path = "/images/*" }, { path = "/search" }]
+        [[site.normalise]]
+        header = "Accept-Language"
+        languages = ["en", "de", "fr"]
+        [[site.normalise]]
+        header = "User-Agent"
+        classes = [{ value = "mobile", pattern = "(?i)mobi|android" }]
+        otherwise = "desktop"
+        as = "X-Device"
+
+        [[site]]
+        hosts = ["static.example.com"]
+        pool = "web"
+        route = [{ path = "/thumbnail" }]
+
+        [[site]]
+        hosts = ["shop.example.com"]
+        pool = "web"
     "#;
     assert_eq!(read(EVERY_KEY, "every-key.toml"), read(rest_left_out, "defaults.toml"));
 }
@@ -124,6 +141,7 @@ fn descriptions_tell_the_same_defaults() {
         ("", "File"),
         ("/admin", "AdminTable"),
         ("/cache", "CacheTable"),
+        ("/cache/compress", "CompressTable"),
         ("/pools/web", "PoolTable"),
         ("/pools/images", "PoolTable"),
         ("/pools/images/tls", "NodeTlsTable"),

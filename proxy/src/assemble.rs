@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use clearcoat_cache::{DefaultTtls, FreshnessSettings, KeySecret, Store};
+use clearcoat_cache::{DefaultTtls, FreshnessSettings, KeySecret, Store, TargetedFields};
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
 use http::header::HeaderName;
@@ -223,7 +223,7 @@ fn header_names(names: &[conf::HeaderName]) -> anyhow::Result<Vec<HeaderName>> {
 }
 
 fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTable> {
-    let treatment = |pool: &str, policy: conf::CachePolicy, default_ttl: Option<Duration>| {
+    let treatment = |pool: &str, policy: conf::CachePolicy, rules: &conf::Rules| {
         let settings = config.pools.get(pool).with_context(|| format!("there is no pool {pool}"))?;
         anyhow::Ok(Treatment {
             pool: pools.get(pool).with_context(|| format!("there is no pool {pool}"))?,
@@ -232,16 +232,8 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
                 conf::Balance::RoundRobin | conf::Balance::LeastRequests | conf::Balance::RandomTwo => None,
             },
             pass: policy == conf::CachePolicy::Pass,
-            freshness: FreshnessSettings {
-                defaults: DefaultTtls::usual(default_ttl.unwrap_or(config.cache.default_ttl)),
-                grace: config.cache.grace,
-                keep: config.cache.keep,
-                // Strict by default. An operator who asks for grace means the pages that nodes send with s-maxage,
-                // nearly all of them, which RFC 9111 section 4.2.4 would exclude; Varnish gives it to them too.
-                grace_over_revalidate: !config.cache.grace.is_zero(),
-                ..FreshnessSettings::default()
-            },
-            uncacheable_for: config.cache.uncacheable_ttl,
+            freshness: freshness(&config.cache, rules)?,
+            uncacheable_for: rules.uncacheable_ttl,
         })
     };
     let mut sites = Vec::new();
@@ -249,13 +241,28 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
         let hosts = site.hosts.iter().map(host_rule).collect();
         let routes = site.routes.iter().map(|route| {
             let pool = route.pool.as_deref().unwrap_or(&site.pool);
-            let treatment = treatment(pool, route.cache, route.default_ttl)?;
+            let treatment = treatment(pool, route.cache, &route.rules)?;
             anyhow::Ok(Route { path: path_rule(&route.path), treatment })
         });
         let routes = routes.collect::<anyhow::Result<Vec<_>>>()?;
-        sites.push((hosts, Site { routes, default: treatment(&site.pool, site.cache, None)? }));
+        sites.push((hosts, Site { routes, default: treatment(&site.pool, site.cache, &site.rules)? }));
     }
     Ok(RouteTable::new(sites))
+}
+
+fn freshness(cache: &conf::Cache, rules: &conf::Rules) -> anyhow::Result<FreshnessSettings> {
+    let targeted = TargetedFields::new(header_names(&cache.targeted_fields)?);
+    Ok(FreshnessSettings {
+        defaults: DefaultTtls::usual(rules.default_ttl),
+        heuristic_percent: cache.heuristic_percent,
+        grace: rules.grace,
+        keep: rules.keep,
+        stale_if_error: rules.stale_if_error,
+        grace_over_revalidate: cache.grace_over_revalidate,
+        targeted: if cache.keep_targeted_fields { targeted } else { targeted.kept_back() },
+        surrogate_control: cache.surrogate_control,
+        reverse_proxy_ttl: cache.reverse_proxy_ttl,
+    })
 }
 
 fn hash_on(on: &conf::HashOn) -> HashOn {

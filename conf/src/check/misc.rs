@@ -1,44 +1,16 @@
-//! The parts without pools and sites: `[cache]`, `[purge]`, `[limits]`, `[log]`, and secrets wherever they stand.
+//! The small parts: `[purge]`, `[limits]`, `[log]`, and secrets wherever they stand.
 
 use std::fs::File;
 use std::io::Read;
 
-use super::{Check, count, number, optional_count};
-use crate::config::{Cache, HeaderName, Limits, Log, LogFormat, LogLevel, Purge, Secret, default, parse_net};
+use super::{Check, count, distinct, number, optional_count};
+use crate::config::{HeaderName, Limits, Log, LogFormat, LogLevel, Purge, Secret, default, parse_net};
 use crate::error::Invalid;
-use crate::file::{At, CacheTable, FormatWord, LevelWord, LimitsTable, LogTable, PurgeTable, SecretEntry};
+use crate::file::{At, FormatWord, LevelWord, LimitsTable, LogTable, PurgeTable, SecretEntry};
 use crate::units;
 
 /// The largest file that is read for a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
-
-pub(super) fn cache(check: &mut Check<'_>, table: Option<At<CacheTable>>) -> Cache {
-    let table = table.map(|at| at.value).unwrap_or_default();
-    let memory =
-        check.size(table.memory.as_ref(), default::CACHE_MEMORY_MIN..=u64::MAX, default::CACHE_MEMORY);
-    let memory_is_good = !check.is_wrong("cache.memory");
-    let mut within_memory = |at: &Option<At<_>>, default: u64| {
-        let bytes = check.size(at.as_ref(), 1..=u64::MAX, default);
-        if let (true, true, Some(at)) = (memory_is_good, bytes > memory, at) {
-            let (bytes, memory) = (units::show_size(bytes), units::show_size(memory));
-            check.report(&at.span, format!("{bytes} is more than cache.memory, {memory}"), "make it smaller");
-        }
-        bytes
-    };
-    let max_entry = within_memory(&table.max_entry, default::max_entry(memory));
-    let max_tag_bytes = within_memory(&table.max_tag_bytes, default::CACHE_MAX_TAG_BYTES);
-    Cache {
-        memory,
-        max_entry,
-        default_ttl: check.duration(table.default_ttl, default::CACHE_DEFAULT_TTL),
-        grace: check.duration(table.grace, default::CACHE_GRACE),
-        keep: check.duration(table.keep, default::CACHE_KEEP),
-        uncacheable_ttl: check.duration(table.uncacheable_ttl, default::CACHE_UNCACHEABLE_TTL),
-        unsafe_invalidates: table.unsafe_invalidates.is_none_or(|word| word.value),
-        max_variants: count(table.max_variants, default::CACHE_MAX_VARIANTS),
-        max_tag_bytes,
-    }
-}
 
 pub(super) fn purge(check: &mut Check<'_>, table: Option<At<PurgeTable>>) -> Purge {
     let table = table.map(|at| at.value).unwrap_or_default();
@@ -52,26 +24,6 @@ pub(super) fn purge(check: &mut Check<'_>, table: Option<At<PurgeTable>>) -> Pur
     purge.token = table.token.and_then(|token| secret(check, token));
     purge.keep_tag_headers = table.keep_tag_headers.is_some_and(|keep| keep.value);
     purge
-}
-
-/// Reads a list whose items may stand in it once.
-fn distinct<T: PartialEq + ToString>(
-    check: &mut Check<'_>,
-    list: At<Vec<At<String>>>,
-    what: &str,
-    parse: impl Fn(&str) -> Result<T, Invalid>,
-) -> Vec<T> {
-    let mut items: Vec<T> = Vec::with_capacity(list.value.len());
-    for at in list.value {
-        let Some(item) = check.read(&at.span, parse(&at.value)) else { continue };
-        if items.contains(&item) {
-            let message = format!("the {what} {} stands in this list already", item.to_string());
-            check.report(&at.span, message, "take it out");
-            continue;
-        }
-        items.push(item);
-    }
-    items
 }
 
 pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> Limits {
@@ -112,6 +64,7 @@ pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> L
         max_connections: optional_count(table.max_connections).unwrap_or(default::MAX_CONNECTIONS),
         requests_per_connection: number(table.requests_per_connection, default::REQUESTS_PER_CONNECTION),
         collapse_timeout: check.duration(table.collapse_timeout, default::COLLAPSE_TIMEOUT),
+        collapse_waiters: count(table.collapse_waiters, default::COLLAPSE_WAITERS),
         max_body: table.max_body.and_then(|at| match check.read(&at.span, units::size(&at.value.0))? {
             0 => {
                 check.report(&at.span, "zero is not possible here", "leave the key out to have no limit");

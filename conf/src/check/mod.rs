@@ -9,9 +9,12 @@
 //! A value that is wrong is reported once and stands as its default from then on; the configuration is only handed out if
 //! nothing was reported.
 
+mod cache;
 mod listen;
 mod misc;
+mod normalise;
 mod pool;
+mod rules;
 mod shape;
 mod site;
 
@@ -107,11 +110,13 @@ impl<'a> Check<'a> {
     fn config(&mut self, file: File) -> Config {
         let (listen, admin) = listen::check(self, file.listen, file.admin);
         let pools = pool::check(self, file.pools.unwrap_or_default());
+        let cache = cache::check(self, file.cache);
+        let sites = site::check(self, file.site, &pools, &cache);
         Config {
             listen,
             admin,
-            cache: misc::cache(self, file.cache),
-            sites: site::check(self, file.site, &pools),
+            cache,
+            sites,
             pools: pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect(),
             purge: misc::purge(self, file.purge),
             limits: misc::limits(self, file.limits),
@@ -258,6 +263,26 @@ fn count(at: Option<At<u64>>, default: NonZeroU32) -> NonZeroU32 {
 /// As [`count`], without a default.
 fn optional_count(at: Option<At<u64>>) -> Option<NonZeroU32> {
     at.and_then(|at| u32::try_from(at.value).ok()).and_then(NonZeroU32::new)
+}
+
+/// Reads a list whose items may stand in it once.
+fn distinct<T: PartialEq + ToString>(
+    check: &mut Check<'_>,
+    list: At<Vec<At<String>>>,
+    what: &str,
+    parse: impl Fn(&str) -> Result<T, Invalid>,
+) -> Vec<T> {
+    let mut items: Vec<T> = Vec::with_capacity(list.value.len());
+    for at in list.value {
+        let Some(item) = check.read(&at.span, parse(&at.value)) else { continue };
+        if items.contains(&item) {
+            let message = format!("the {what} {} stands in this list already", item.to_string());
+            check.report(&at.span, message, "take it out");
+            continue;
+        }
+        items.push(item);
+    }
+    items
 }
 
 /// Of the names that exist, the one that is most like `name`, if one is alike at all.

@@ -130,7 +130,7 @@ impl<'s> Shape<'s, '_, '_> {
         let last = key.rsplit('.').next().unwrap_or(key);
         let hint = match (self.example(schema), words(schema)) {
             _ if matches!(value, DeValue::Table(_)) && names_lists(schema) => {
-                format!("begin each one with [[{key}]]")
+                format!("begin each one with [[{}]]", without_indices(key))
             }
             (Some(example), _) if last.ends_with(']') => format!("write for instance {example}"),
             (Some(example), _) => format!("write for instance {last} = {example}"),
@@ -306,6 +306,15 @@ fn as_toml(value: &Value) -> String {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
+}
+
+/// A key as the header of a table names it: `site.route` for `site[0].route`.
+fn without_indices(key: &str) -> String {
+    let parts = key.split('[').enumerate().map(|(index, part)| match part.split_once(']') {
+        Some((_, rest)) if index > 0 => rest,
+        Some(_) | None => part,
+    });
+    parts.collect()
 }
 
 /// A key under its table. Names that need quotes in TOML get them, so that a key stays on one line.

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use super::{Check, listed, nearest};
-use crate::config::{CachePolicy, HostPattern, PathPattern, Pool, Route, Site};
+use super::{Check, listed, nearest, normalise, rules};
+use crate::config::{Cache, CachePolicy, HostPattern, PathPattern, Pool, Route, Rules, Site};
 use crate::file::{At, CacheWord, RouteTable, SiteTable};
-use crate::units;
 
 /// Checks all sites.
 pub(super) fn check(
     check: &mut Check<'_>,
     list: Option<At<Vec<At<SiteTable>>>>,
     pools: &BTreeMap<String, Option<Pool>>,
+    cache: &Cache,
 ) -> Vec<Site> {
     // A missing `site` has been reported by its shape.
     let Some(list) = list else { return Vec::new() };
@@ -21,13 +21,25 @@ pub(super) fn check(
     }
     let mut seen: HashMap<HostPattern, Range<usize>> = HashMap::new();
     let mut sites = Vec::with_capacity(list.value.len());
-    for At { value: table, .. } in list.value {
+    let outer = Rules::of_cache(cache);
+    for At { value: mut table, span } in list.value {
+        let written = table.take_rules();
         let hosts = table.hosts.map(|hosts| check_hosts(check, hosts, &mut seen)).unwrap_or_default();
         let pool = table.pool.and_then(|pool| check_pool_name(check, pool, pools)).unwrap_or_default();
+        let policy_is_good =
+            ["cache", "route"].iter().all(|key| !check.is_wrong(&check.key_under(&span, key)));
         let cache = table.cache.map_or(CachePolicy::default(), |at| policy(at.value));
         let routes = table.route.map(|routes| routes.value).unwrap_or_default();
-        let routes = check_routes(check, routes, cache, pools);
-        sites.push(Site { hosts, pool, routes, cache });
+        let caches = |at: &At<RouteTable>| matches!(&at.value.cache, Some(word) if policy(word.value) == CachePolicy::Cache);
+        // A site that passes may have rules for the routes that do not.
+        if cache == CachePolicy::Pass && policy_is_good && !routes.iter().any(caches) {
+            let normalised = table.normalise.as_ref().map(|at| at.span.clone());
+            mean_nothing(check, written.spans().into_iter().chain(normalised), "site");
+        }
+        let rules = rules::check(check, written, &span, &outer);
+        let normalise = table.normalise.map(|list| normalise::check(check, list)).unwrap_or_default();
+        let routes = check_routes(check, routes, (cache, &rules), pools);
+        sites.push(Site { hosts, pool, routes, cache, rules, normalise });
     }
     sites
 }
@@ -77,28 +89,33 @@ fn check_pool_name(
     None
 }
 
+/// Keys about what is stored, where nothing is.
+fn mean_nothing(check: &mut Check<'_>, spans: impl IntoIterator<Item = Range<usize>>, place: &str) {
+    for span in spans {
+        check.report(
+            &span,
+            format!("nothing is stored on this {place}, so this means nothing"),
+            "write cache = \"cache\" or take the key out",
+        );
+    }
+}
+
 fn check_routes(
     check: &mut Check<'_>,
     tables: Vec<At<RouteTable>>,
-    site_cache: CachePolicy,
+    (site_cache, site_rules): (CachePolicy, &Rules),
     pools: &BTreeMap<String, Option<Pool>>,
 ) -> Vec<Route> {
     let mut routes: Vec<(Route, Range<usize>)> = Vec::with_capacity(tables.len());
-    for At { value: table, span } in tables {
+    for At { value: mut table, span } in tables {
+        let written = table.take_rules();
         let policy_is_good = !check.is_wrong(&check.key_under(&span, "cache"));
         let cache = table.cache.map_or(site_cache, |at| policy(at.value));
         let pool = table.pool.and_then(|pool| check_pool_name(check, pool, pools));
-        let default_ttl = table.default_ttl.and_then(|at| {
-            let ttl = check.read(&at.span, units::duration(&at.value.0))?;
-            if cache == CachePolicy::Pass && policy_is_good {
-                check.report(
-                    &at.span,
-                    "nothing is stored on this route, so nothing can be fresh",
-                    "write cache = \"cache\" or take default_ttl out",
-                );
-            }
-            Some(ttl)
-        });
+        if cache == CachePolicy::Pass && policy_is_good {
+            mean_nothing(check, written.spans(), "route");
+        }
+        let rules = rules::check(check, written, &span, site_rules);
         let Some(at) = table.path else { continue };
         let Some(path) = check.value::<PathPattern>(&at) else { continue };
         if let Some((earlier, first)) = routes.iter().find(|(earlier, _)| earlier.path.covers(&path)) {
@@ -110,7 +127,7 @@ fn check_routes(
             );
             continue;
         }
-        routes.push((Route { path, cache, pool, default_ttl }, at.span));
+        routes.push((Route { path, cache, pool, rules }, at.span));
     }
     routes.into_iter().map(|(route, _)| route).collect()
 }

@@ -3,7 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::compress::Compress;
 use super::default;
+use super::pattern::HeaderName;
+use super::status_ttl::StatusTtls;
 
 /// What is stored and for how long, unless a response says otherwise.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +37,33 @@ pub struct Cache {
     /// The most bytes of tags on one response; one with more is not stored, as it could not be purged by all of
     /// them. Default 1 MiB; never zero, never more than `memory`.
     pub max_tag_bytes: u64,
+    /// How long after its freshness an entry may stand in for a node that fails (RFC 5861 §4; `beresp.grace` with a
+    /// sick back end in VCL). A response's own `stale-if-error` raises it. Default zero: not at all.
+    pub stale_if_error: Duration,
+    /// How long responses without any word about freshness are fresh, by status; goes before `default_ttl`. Default:
+    /// none.
+    pub status_ttl: StatusTtls,
+    /// The share of the time since `Last-Modified`, in percent, that a response is fresh for which names no lifetime;
+    /// at most a day (RFC 9111 §4.2.2). Default zero: no guess; at most 100.
+    pub heuristic_percent: u8,
+    /// Whether grace and `stale_if_error` are given to `must-revalidate`, `proxy-revalidate` and `s-maxage` as well
+    /// (Varnish gives them; RFC 9111 §4.2.4 does not). Default false.
+    pub grace_over_revalidate: bool,
+    /// The fields that take the place of `Cache-Control` here (RFC 9213), the most specific first; each once. Default
+    /// `CDN-Cache-Control`; of an empty list, none.
+    pub targeted_fields: Vec<HeaderName>,
+    /// Whether these fields go on to visitors, who may have a cache of their own. Default true.
+    pub keep_targeted_fields: bool,
+    /// Whether `Surrogate-Control` is listened to (and withheld from visitors). Default true.
+    pub surrogate_control: bool,
+    /// Whether `X-Reverse-Proxy-TTL` is listened to (and withheld from visitors), as FOSHttpCache sends it. Default
+    /// true.
+    pub reverse_proxy_ttl: bool,
+    /// A fetch that all its visitors have left goes on if no more than this many bytes are still to come; of unknown
+    /// length, as long as it has brought no more than this. Default 1 MiB; zero ends them all.
+    pub finish_abandoned: u64,
+    /// What is compressed before it is stored, and how.
+    pub compress: Compress,
 }
 
 impl Default for Cache {
@@ -48,6 +78,19 @@ impl Default for Cache {
             unsafe_invalidates: true,
             max_variants: default::CACHE_MAX_VARIANTS,
             max_tag_bytes: default::CACHE_MAX_TAG_BYTES,
+            stale_if_error: default::CACHE_STALE_IF_ERROR,
+            status_ttl: StatusTtls::default(),
+            heuristic_percent: default::CACHE_HEURISTIC_PERCENT,
+            grace_over_revalidate: false,
+            targeted_fields: default::CACHE_TARGETED_FIELDS
+                .iter()
+                .filter_map(|name| name.parse().ok())
+                .collect(),
+            keep_targeted_fields: true,
+            surrogate_control: true,
+            reverse_proxy_ttl: true,
+            finish_abandoned: default::CACHE_FINISH_ABANDONED,
+            compress: Compress::default(),
         }
     }
 }

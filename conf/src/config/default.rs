@@ -42,6 +42,34 @@ pub(crate) const CACHE_UNCACHEABLE_TTL: Duration = Duration::from_secs(120);
 pub(crate) const CACHE_MAX_VARIANTS: NonZeroU32 = nonzero(64);
 /// A landing page with ten thousand tags still fits.
 pub(crate) const CACHE_MAX_TAG_BYTES: u64 = MIB;
+/// As grace: a stale page instead of an error only where somebody decided so.
+pub(crate) const CACHE_STALE_IF_ERROR: Duration = Duration::ZERO;
+/// Guessing surprises those who did not ask for it; RFC 9111 §4.2.2 suggests 10.
+pub(crate) const CACHE_HEURISTIC_PERCENT: u8 = 0;
+/// The one field that RFC 9213 registers.
+pub(crate) const CACHE_TARGETED_FIELDS: [&str; 1] = ["cdn-cache-control"];
+/// A page is finished, as the next visitor will want it; a film is not.
+pub(crate) const CACHE_FINISH_ABANDONED: u64 = MIB;
+
+/// What shrinks: what most CDNs compress.
+pub(crate) const COMPRESS_TYPES: [&str; 12] = [
+    "text/*",
+    "application/json",
+    "application/*+json",
+    "application/javascript",
+    "application/xml",
+    "application/*+xml",
+    "application/wasm",
+    "font/ttf",
+    "font/otf",
+    "image/svg+xml",
+    "image/x-icon",
+    "image/bmp",
+];
+/// Below this a response fits into one or two packets, compressed or not.
+pub(crate) const COMPRESS_MIN_SIZE: u64 = KIB;
+/// Beyond this compressing takes a core for longer than a visitor wants to wait.
+pub(crate) const COMPRESS_MAX_SIZE: u64 = 4 * MIB;
 
 /// Opcode caches and connections to the database fill within seconds.
 pub(crate) const SLOW_START: Duration = Duration::from_secs(10);
@@ -117,6 +145,8 @@ pub(crate) const MAX_CONNECTIONS: NonZeroU32 = nonzero(50_000);
 pub(crate) const REQUESTS_PER_CONNECTION: u32 = 0;
 /// Half the first-byte time-out: whoever waits that long behind another visitor's fetch goes on alone.
 pub(crate) const COLLAPSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// More than the visitors of one page that a busy site has within seconds; together they hold some 100 MiB.
+pub(crate) const COLLAPSE_WAITERS: NonZeroU32 = nonzero(10_000);
 
 /// The largest response that is stored when the file does not say.
 pub(crate) const fn max_entry(memory: u64) -> u64 {

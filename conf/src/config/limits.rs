@@ -30,6 +30,8 @@ pub struct Limits {
     /// The longest wait for another visitor's fetch of the same page; then the request goes to a node alone. Default
     /// 30 s; zero never waits.
     pub collapse_timeout: Duration,
+    /// The most requests that wait for one fetch (503 with Retry-After beyond). Default 10 000, 1 to 10 000 000.
+    pub collapse_waiters: NonZeroU32,
     /// The most bytes of a request body (413 beyond). `None`, the default: no limit here, the nodes decide.
     pub max_body: Option<u64>,
 }
@@ -47,6 +49,7 @@ impl Default for Limits {
             max_connections: default::MAX_CONNECTIONS,
             requests_per_connection: default::REQUESTS_PER_CONNECTION,
             collapse_timeout: default::COLLAPSE_TIMEOUT,
+            collapse_waiters: default::COLLAPSE_WAITERS,
             max_body: None,
         }
     }

@@ -6,14 +6,19 @@
 
 mod address;
 mod cache;
+mod compress;
 pub(crate) mod default;
 mod limits;
+mod name;
+mod normalise;
 mod pattern;
 mod pool;
 mod purge;
+mod rules;
 mod secret;
 mod site;
 mod status;
+mod status_ttl;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -21,16 +26,23 @@ use std::time::Duration;
 
 pub use self::address::{ListenAddress, NodeAddress, NodeName};
 pub use self::cache::Cache;
+pub use self::compress::{Coding, Compress, TypePattern};
 pub use self::limits::Limits;
+pub use self::name::{CookieName, QueryPattern};
+pub use self::normalise::{Class, HeaderPattern, HeaderText, LanguageTag, NormaliseHow, Normaliser};
 pub use self::pattern::{BodyPattern, CookiePattern, HeaderName, HostPattern, PathPattern};
 pub use self::pool::{
     Balance, Dns, HashOn, Health, Node, NodeTls, Passive, Pool, Probe, ProbeMethod, Queue, Retry, Timeouts,
 };
 pub use self::purge::{Purge, parse_net};
+pub use self::rules::{
+    CookiePolicy, KeepCookies, QueryNames, QueryRules, RequestNoCache, Rules, SetCookiePolicy,
+};
 pub use self::secret::Secret;
 pub use self::site::{CachePolicy, Route, Site};
 pub use self::status::StatusList;
 pub(crate) use self::status::parse_range;
+pub use self::status_ttl::{StatusKey, StatusTtls};
 use crate::error::Invalid;
 
 /// A whole configuration.
@@ -85,12 +97,14 @@ impl Config {
                 "listen on another port, such as 0.0.0.0:80",
             ));
         }
+        let cache = Cache::default();
+        let sites = vec![Site::everywhere("web", &cache)];
         Ok(Self {
             listen: vec![Listen { address: listen }],
             admin: Some(admin),
-            cache: Cache::default(),
+            cache,
             pools: BTreeMap::from([("web".to_owned(), Pool::new(nodes))]),
-            sites: vec![Site::everywhere("web")],
+            sites,
             purge: Purge::default(),
             limits: Limits::default(),
             log: Log::default(),

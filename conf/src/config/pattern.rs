@@ -9,12 +9,30 @@ use std::str::FromStr;
 use super::address::NodeName;
 use crate::error::Invalid;
 
-/// The most memory that a compiled body pattern may take, in bytes.
+/// The most memory that a compiled regex may take, in bytes.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
 /// Whether a byte may stand in a header or cookie name (`tchar`, RFC 9110 §5.6.2).
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a text may be a header or cookie name (`token`, RFC 9110 §5.6.2).
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+/// A regex without look-around, of bounded size.
+pub(super) fn build_regex(text: &str) -> Result<regex::bytes::Regex, Invalid> {
+    regex::bytes::RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
+        // The crate draws a picture of several lines; its last one says what is wrong.
+        let picture = error.to_string();
+        let reason = picture.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+        Invalid::new(
+            format!("{text:?} is not a regex: {reason}"),
+            "look-around and back-references are not known here; write \\ before special characters",
+        )
+    })
 }
 
 /// The name of a header field in lower case (RFC 9110 §5.1).
@@ -33,7 +51,7 @@ impl FromStr for HeaderName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text.is_empty() || !text.bytes().all(is_token_byte) {
+        if !is_token(text) {
             return Err(Invalid::new(
                 format!("{text:?} is not a header name"),
                 "write letters, digits and -, without a colon, such as Surrogate-Key",
@@ -284,16 +302,7 @@ impl FromStr for BodyPattern {
         if text.is_empty() {
             return Err(Invalid::new("the pattern is empty and matches every body", "leave the key out"));
         }
-        let built = regex::bytes::RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
-        built.map(Self).map_err(|error| {
-            // The crate draws a picture of several lines; its last one says what is wrong.
-            let picture = error.to_string();
-            let reason = picture.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
-            Invalid::new(
-                format!("{text:?} is not a regex: {reason}"),
-                "look-around and back-references are not known here; write \\ before special characters",
-            )
-        })
+        build_regex(text).map(Self)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Sites: which host goes to which pool, and what is cached there.
 
-use std::time::Duration;
-
+use super::cache::Cache;
+use super::normalise::Normaliser;
 use super::pattern::{HostPattern, PathPattern};
+use super::rules::Rules;
 
 /// A group of hosts with the same rules.
 ///
@@ -18,16 +19,22 @@ pub struct Site {
     pub routes: Vec<Route>,
     /// What happens where no route matches or the route does not say. Default [`CachePolicy::Cache`].
     pub cache: CachePolicy,
+    /// How requests and responses are treated where no route matches. Default: as `[cache]` says.
+    pub rules: Rules,
+    /// Request headers of which only a few values are told apart, on all routes, in the order of the file.
+    pub normalise: Vec<Normaliser>,
 }
 
 impl Site {
     /// The site for every host, without routes.
-    pub(crate) fn everywhere(pool: &str) -> Self {
+    pub(crate) fn everywhere(pool: &str, cache: &Cache) -> Self {
         Self {
             hosts: vec![HostPattern::Any],
             pool: pool.to_owned(),
             routes: Vec::new(),
             cache: CachePolicy::default(),
+            rules: Rules::of_cache(cache),
+            normalise: Vec::new(),
         }
     }
 }
@@ -41,9 +48,8 @@ pub struct Route {
     pub cache: CachePolicy,
     /// Another pool than the site's; one that exists. `None`, the default: the site's.
     pub pool: Option<String>,
-    /// Instead of `cache.default_ttl` for responses without any word about freshness. `None`, the default: that one; zero
-    /// stores none of them.
-    pub default_ttl: Option<Duration>,
+    /// How requests and responses are treated here; what the route leaves open is filled in from its site.
+    pub rules: Rules,
 }
 
 /// Whether responses may be stored.

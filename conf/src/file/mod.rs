@@ -7,7 +7,9 @@
 //! Every field is optional here, also a required one (`schemars(required)`): a missing key must not hide the other
 //! mistakes. Values keep their place in the text ([`At`]). Nothing is checked here.
 
+mod cache;
 mod pool;
+mod site;
 mod value;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
 pub(crate) use self::pool::{BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
+pub(crate) use self::site::{
+    CacheWord, ClassTable, CookiesWord, NormaliseTable, QueryTable, RequestNoCacheWord, RouteTable,
+    RulesTable, SetCookieWord, SiteTable,
+};
 pub(crate) use self::value::{At, DurationText, SecretEntry, SizeText, StatusText};
 
 /// Configuration of Clearcoat.
@@ -69,74 +76,6 @@ pub(crate) struct AdminTable {
     pub(crate) token: Option<At<SecretEntry>>,
 }
 
-/// What is stored and for how long.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CacheTable {
-    /// A hard budget for bodies, headers, index and tags; at least 4MiB. Default 256MiB.
-    #[schemars(extend("examples" = ["256MiB", "8GiB"]))]
-    pub(crate) memory: Option<At<SizeText>>,
-    /// The largest response that is stored. Default a sixteenth of memory, at most 64MiB.
-    pub(crate) max_entry: Option<At<SizeText>>,
-    /// How long a response without any word about freshness is fresh; 0 does not store it. Default 0s.
-    pub(crate) default_ttl: Option<At<DurationText>>,
-    /// How long a stale response is served while a fresh one is fetched; 0 not at all. Default 0s.
-    pub(crate) grace: Option<At<DurationText>>,
-    /// How long after that an entry stays for conditional requests and for the case that every node is down. Default 10m.
-    pub(crate) keep: Option<At<DurationText>>,
-    /// How long an uncacheable URL is remembered; 0 remembers none. Default 2m.
-    pub(crate) uncacheable_ttl: Option<At<DurationText>>,
-    /// A POST, PUT or DELETE that succeeds takes what is stored under its URL with it. Default true.
-    pub(crate) unsafe_invalidates: Option<At<bool>>,
-    /// The most Vary forms of one URL. Default 64.
-    #[schemars(range(min = 1, max = 65536))]
-    pub(crate) max_variants: Option<At<u64>>,
-    /// The most bytes of tags on one response. Default 1MiB.
-    pub(crate) max_tag_bytes: Option<At<SizeText>>,
-}
-
-/// A group of hosts with the same rules.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SiteTable {
-    /// Names, *.example.com for all names below it, or * for every host; without port.
-    #[schemars(required, extend("examples" = [["*"], ["www.example.com", "*.example.com"]]))]
-    pub(crate) hosts: Option<At<Vec<At<String>>>>,
-    /// The name of a pool.
-    #[schemars(required, extend("examples" = ["web"]))]
-    pub(crate) pool: Option<At<String>>,
-    /// Whether responses may be stored. Default cache.
-    pub(crate) cache: Option<At<CacheWord>>,
-    /// Rules for some paths; the first that matches counts.
-    pub(crate) route: Option<At<Vec<At<RouteTable>>>>,
-}
-
-/// A rule for some paths of a site.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RouteTable {
-    /// /x exactly, /api/* by its beginning, *.css by its end.
-    #[schemars(required, extend("examples" = ["/api/*", "/login", "*.css"]))]
-    pub(crate) path: Option<At<String>>,
-    /// Whether responses may be stored. Default: as the site says.
-    pub(crate) cache: Option<At<CacheWord>>,
-    /// Another pool than the site's. Default: the site's.
-    pub(crate) pool: Option<At<String>>,
-    /// Instead of cache.default_ttl for these paths. Default: that one.
-    pub(crate) default_ttl: Option<At<DurationText>>,
-}
-
-/// Whether responses may be stored.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub(crate) enum CacheWord {
-    /// What HTTP allows to be stored is stored.
-    Cache,
-    /// Nothing is stored or served from memory.
-    Pass,
-}
-
 /// Who may purge, and which headers carry tags.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -180,6 +119,9 @@ pub(crate) struct LimitsTable {
     pub(crate) requests_per_connection: Option<At<u64>>,
     /// The longest wait for another visitor's fetch of the same page; 0 never waits. Default 30s.
     pub(crate) collapse_timeout: Option<At<DurationText>>,
+    /// The most requests that wait for one fetch; more are answered with 503. Default 10000.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) collapse_waiters: Option<At<u64>>,
     /// The most bytes of a request body. Default: no limit.
     pub(crate) max_body: Option<At<SizeText>>,
 }

@@ -1,0 +1,232 @@
+//! How requests and responses of a site or route are treated.
+//!
+//! The values are final: what a route leaves open is filled in from its site, and from `[cache]` before that, so that
+//! readers need no rule of their own about whose word counts.
+
+use std::time::Duration;
+
+use super::cache::Cache;
+use super::name::{CookieName, QueryPattern};
+use super::pattern::{CookiePattern, HeaderName};
+use super::status_ttl::StatusTtls;
+
+/// How requests and responses of a site or route are treated, where they are cached at all.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rules {
+    /// Goes before every lifetime that a response names, if it may be stored (nginx's `fastcgi_ignore_headers` with
+    /// `fastcgi_cache_valid`, `beresp.ttl` in VCL). It is for the statuses of `status_ttl` and for those that
+    /// `default_ttl` is for. `None`, the default: a response's own word counts; never zero.
+    pub ttl: Option<Duration>,
+    /// How long a response without any word about freshness is fresh. Default: as `cache.default_ttl`; zero does not
+    /// store it.
+    pub default_ttl: Duration,
+    /// The same by status, which goes before `default_ttl`. Default: as `cache.status_ttl`.
+    pub status_ttl: StatusTtls,
+    /// How long a stale response may be served while a fresh one is fetched. Default: as `cache.grace`.
+    pub grace: Duration,
+    /// How long after that it stays to be revalidated. Default: as `cache.keep`.
+    pub keep: Duration,
+    /// How long after freshness it may stand in for a node that fails. Default: as `cache.stale_if_error`.
+    pub stale_if_error: Duration,
+    /// How long an uncacheable URL is remembered. Default: as `cache.uncacheable_ttl`.
+    pub uncacheable_ttl: Duration,
+    /// What becomes of a request that does not want a stored copy. Default [`RequestNoCache::Ignore`].
+    pub request_no_cache: RequestNoCache,
+    /// What becomes of a request with cookies. Default [`CookiePolicy::Share`].
+    pub cookies: CookiePolicy,
+    /// The request cookies that go on; the others are dropped before anything looks at them. Default: all.
+    pub keep_cookies: KeepCookies,
+    /// What becomes of a response that sets a cookie. Default [`SetCookiePolicy::Refuse`].
+    pub set_cookie: SetCookiePolicy,
+    /// What of the query counts. Default: all of it, as it is.
+    pub query: QueryRules,
+    /// Request headers that are part of the key, in the order of the file, each once. Default: none.
+    pub key_headers: Vec<HeaderName>,
+    /// Cookies that are part of the key, in the order of the file, each once; none that `keep_cookies` drops. Default:
+    /// none.
+    pub key_cookies: Vec<CookieName>,
+    /// Whether a response whose type does not fit the extension of its path is kept out of the cache unless it asks to
+    /// be stored itself (web cache deception). Default true.
+    pub deception_guard: bool,
+    /// Whether responses are compressed before they are stored. Default: as `cache.compress.enabled`.
+    pub compress: bool,
+}
+
+impl Rules {
+    /// The rules of a site that says nothing itself.
+    #[must_use]
+    pub fn of_cache(cache: &Cache) -> Self {
+        Self {
+            ttl: None,
+            default_ttl: cache.default_ttl,
+            status_ttl: cache.status_ttl.clone(),
+            grace: cache.grace,
+            keep: cache.keep,
+            stale_if_error: cache.stale_if_error,
+            uncacheable_ttl: cache.uncacheable_ttl,
+            request_no_cache: RequestNoCache::default(),
+            cookies: CookiePolicy::default(),
+            keep_cookies: KeepCookies::default(),
+            set_cookie: SetCookiePolicy::default(),
+            query: QueryRules::default(),
+            key_headers: Vec::new(),
+            key_cookies: Vec::new(),
+            deception_guard: true,
+            compress: cache.compress.enabled,
+        }
+    }
+}
+
+/// What becomes of a request with `Cache-Control: no-cache` or `max-age=0`, or with `Pragma: no-cache` and no
+/// `Cache-Control` (RFC 9111 §5.2.1, §5.4).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RequestNoCache {
+    /// It is answered like any other, as by Varnish and nginx: visitors do not decide about the load of the nodes.
+    #[default]
+    Ignore,
+    /// It is answered after a node was asked, and that renews the copy for everybody.
+    Revalidate,
+}
+
+impl RequestNoCache {
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ignore => "ignore",
+            Self::Revalidate => "revalidate",
+        }
+    }
+}
+
+/// What becomes of a request that still has a cookie after [`KeepCookies`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CookiePolicy {
+    /// It shares what is stored, as RFC 9111 has it: responses tell by `Vary` and `Cache-Control` what is for whom.
+    #[default]
+    Share,
+    /// It goes to a node as it is and is not answered from memory, as in Varnish's builtin VCL.
+    Pass,
+}
+
+impl CookiePolicy {
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Share => "share",
+            Self::Pass => "pass",
+        }
+    }
+}
+
+/// What becomes of a response with `Set-Cookie` that could be stored otherwise.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SetCookiePolicy {
+    /// It is not stored, as in Varnish's builtin VCL.
+    #[default]
+    Refuse,
+    /// It is stored and served without its `Set-Cookie` lines, to everybody, the first visitor included.
+    Strip,
+}
+
+impl SetCookiePolicy {
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Strip => "strip",
+        }
+    }
+}
+
+/// Which request cookies go on.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum KeepCookies {
+    /// Every cookie, and the `Cookie` field stays as it is.
+    #[default]
+    All,
+    /// Only cookies that one of these matches; of an empty list, none.
+    Only(Vec<CookiePattern>),
+}
+
+impl KeepCookies {
+    /// Whether a cookie of this name goes on.
+    #[must_use]
+    pub fn keeps(&self, name: impl AsRef<[u8]>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(patterns) => patterns.iter().any(|pattern| pattern.matches(name.as_ref())),
+        }
+    }
+}
+
+/// What of the query counts: for the key, and in the URL that the node sees.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct QueryRules {
+    /// Whether the parameters are put in order, so that `a=1&b=2` and `b=2&a=1` are one URL. Default false.
+    pub sort: bool,
+    /// Which parameters stay. Default all.
+    pub names: QueryNames,
+}
+
+impl QueryRules {
+    /// Whether every query stays as it is.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        !self.sort && self.names == QueryNames::All
+    }
+}
+
+/// Which parameters of a query stay.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum QueryNames {
+    /// All.
+    #[default]
+    All,
+    /// Only those that one of these matches; of an empty list, none.
+    Keep(Vec<QueryPattern>),
+    /// All but those that one of these matches. Never empty.
+    Drop(Vec<QueryPattern>),
+}
+
+impl QueryNames {
+    /// Whether a parameter of this name stays. `name` is what stands before the `=`, as it was sent.
+    #[must_use]
+    pub fn keeps(&self, name: impl AsRef<[u8]>) -> bool {
+        let named = |patterns: &[QueryPattern]| patterns.iter().any(|pattern| pattern.matches(name.as_ref()));
+        match self {
+            Self::All => true,
+            Self::Keep(patterns) => named(patterns),
+            Self::Drop(patterns) => !named(patterns),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn cookies_and_parameters_are_kept_by_name() {
+        let cookies =
+            |list: &[&str]| KeepCookies::Only(list.iter().map(|text| text.parse().unwrap()).collect());
+        assert!(KeepCookies::All.keeps("a") && KeepCookies::All.keeps(""));
+        assert!(cookies(&["eZ*", "b"]).keeps("eZSESSID") && cookies(&["eZ*", "b"]).keeps("b"));
+        assert!(!cookies(&["eZ*", "b"]).keeps("bb") && !cookies(&[]).keeps("a"));
+
+        let names =
+            |list: &[&str]| -> Vec<QueryPattern> { list.iter().map(|text| text.parse().unwrap()).collect() };
+        for (rule, kept, dropped) in [
+            (QueryNames::All, "a", None),
+            (QueryNames::Keep(names(&["page", "f*"])), "filter[x]", Some("utm_source")),
+            (QueryNames::Drop(names(&["utm_*"])), "page", Some("utm_source")),
+        ] {
+            assert!(rule.keeps(kept), "{rule:?}");
+            assert!(dropped.is_none_or(|name| !rule.keeps(name)), "{rule:?}");
+        }
+        assert!(!QueryNames::Keep(Vec::new()).keeps("a"));
+    }
+}

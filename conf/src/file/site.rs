@@ -1,0 +1,236 @@
+//! The `[[site]]` tables as they are written, with their routes and normalisers.
+//!
+//! A site and its routes share the keys of [`RulesTable`]. They are written once, in a macro: serde's `flatten` would lose
+//! the places of the values.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::value::{At, DurationText};
+
+/// A table with keys of its own and with those that a site and its routes share.
+macro_rules! table_with_rules {
+    ($(#[$meta:meta])* $name:ident { $($own:tt)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Default, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $name {
+            $($own)*
+            /// Goes before what a response says of its own lifetime, if it may be stored at all. Default: the
+            /// response's own word.
+            #[schemars(extend("examples" = ["1h"]))]
+            pub(crate) ttl: Option<At<DurationText>>,
+            /// Instead of cache.default_ttl here; 0 stores no response without any word about freshness. Default: that
+            /// one.
+            pub(crate) default_ttl: Option<At<DurationText>>,
+            /// Instead of cache.status_ttl as a whole. Default: that one.
+            #[schemars(extend("examples" = [{ "404": "10s", "5xx": "1s" }]))]
+            pub(crate) status_ttl: Option<At<BTreeMap<At<String>, At<DurationText>>>>,
+            /// Instead of cache.grace here. Default: that one.
+            pub(crate) grace: Option<At<DurationText>>,
+            /// Instead of cache.keep here. Default: that one.
+            pub(crate) keep: Option<At<DurationText>>,
+            /// Instead of cache.stale_if_error here. Default: that one.
+            pub(crate) stale_if_error: Option<At<DurationText>>,
+            /// Instead of cache.uncacheable_ttl here. Default: that one.
+            pub(crate) uncacheable_ttl: Option<At<DurationText>>,
+            /// Whether a visitor who asks for a new copy (Ctrl+F5) gets one. Default ignore.
+            pub(crate) request_no_cache: Option<At<RequestNoCacheWord>>,
+            /// Whether requests with cookies share what is stored. Default share.
+            pub(crate) cookies: Option<At<CookiesWord>>,
+            /// Request cookies that go on, names or NAME*; others are dropped. [] drops all. Default: all.
+            #[schemars(extend("examples" = [["eZSESSID*", "PHPSESSID"], ["*"]]))]
+            pub(crate) keep_cookies: Option<At<Vec<At<String>>>>,
+            /// What becomes of a response that sets a cookie. Default refuse.
+            pub(crate) set_cookie: Option<At<SetCookieWord>>,
+            /// What of the query counts; replaces the site's as a whole. Default: all of it, as it is.
+            pub(crate) query: Option<At<QueryTable>>,
+            /// Request headers that are part of the key. Default: none.
+            #[schemars(extend("examples" = [["X-Currency"]]))]
+            pub(crate) key_headers: Option<At<Vec<At<String>>>>,
+            /// Cookies that are part of the key, by their exact names. Default: none.
+            #[schemars(extend("examples" = [["currency"]]))]
+            pub(crate) key_cookies: Option<At<Vec<At<String>>>>,
+            /// A page under the name of a file, such as HTML under .css, is not stored on the operator's word alone.
+            /// Default true.
+            pub(crate) deception_guard: Option<At<bool>>,
+            /// Whether responses are compressed before they are stored. Default: as cache.compress.enabled says.
+            pub(crate) compress: Option<At<bool>>,
+        }
+    };
+}
+
+table_with_rules! {
+    /// The keys that a site and its routes share.
+    RulesTable {}
+}
+
+/// Hands the names of the shared keys to another macro, after what it gets first.
+macro_rules! with_rule_keys {
+    ($then:ident $($first:tt)*) => {
+        $then!($($first)* ttl default_ttl status_ttl grace keep stale_if_error uncacheable_ttl request_no_cache cookies
+            keep_cookies set_cookie query key_headers key_cookies deception_guard compress)
+    };
+}
+
+/// Takes the shared keys out of a table that has others as well.
+macro_rules! take_rules {
+    ($table:ident: $($key:ident)*) => {
+        RulesTable { $($key: $table.$key.take(),)* }
+    };
+}
+
+impl RulesTable {
+    /// Where the values stand of all keys that are written.
+    pub(crate) fn spans(&self) -> Vec<Range<usize>> {
+        macro_rules! spans {
+            ($($key:ident)*) => {{
+                // By a pattern, so that no key can be left out.
+                let Self { $($key,)* } = self;
+                [$($key.as_ref().map(|at| at.span.clone()),)*]
+            }};
+        }
+        let spans = with_rule_keys!(spans);
+        spans.into_iter().flatten().collect()
+    }
+}
+
+table_with_rules! {
+    /// A group of hosts with the same rules.
+    SiteTable {
+        /// Names, *.example.com for all names below it, or * for every host; without port.
+        #[schemars(required, extend("examples" = [["*"], ["www.example.com", "*.example.com"]]))]
+        pub(crate) hosts: Option<At<Vec<At<String>>>>,
+        /// The name of a pool.
+        #[schemars(required, extend("examples" = ["web"]))]
+        pub(crate) pool: Option<At<String>>,
+        /// Whether responses may be stored. Default cache.
+        pub(crate) cache: Option<At<CacheWord>>,
+        /// Rules for some paths; the first that matches counts.
+        pub(crate) route: Option<At<Vec<At<RouteTable>>>>,
+        /// Request headers of which only a few values are told apart.
+        pub(crate) normalise: Option<At<Vec<At<NormaliseTable>>>>,
+    }
+}
+
+impl SiteTable {
+    /// The keys that routes have too.
+    pub(crate) fn take_rules(&mut self) -> RulesTable {
+        with_rule_keys!(take_rules self:)
+    }
+}
+
+table_with_rules! {
+    /// A rule for some paths of a site.
+    RouteTable {
+        /// /x exactly, /api/* by its beginning, *.css by its end.
+        #[schemars(required, extend("examples" = ["/api/*", "/login", "*.css"]))]
+        pub(crate) path: Option<At<String>>,
+        /// Whether responses may be stored. Default: as the site says.
+        pub(crate) cache: Option<At<CacheWord>>,
+        /// Another pool than the site's. Default: the site's.
+        pub(crate) pool: Option<At<String>>,
+    }
+}
+
+impl RouteTable {
+    /// The keys that sites have too.
+    pub(crate) fn take_rules(&mut self) -> RulesTable {
+        with_rule_keys!(take_rules self:)
+    }
+}
+
+/// Whether responses may be stored.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum CacheWord {
+    /// What HTTP allows to be stored is stored.
+    Cache,
+    /// Nothing is stored or served from memory.
+    Pass,
+}
+
+/// Whether a visitor who asks for a new copy gets one.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum RequestNoCacheWord {
+    /// The stored copy is served as long as it is fresh.
+    Ignore,
+    /// The node is asked first, and its answer renews the copy for everybody.
+    Revalidate,
+}
+
+/// Whether requests with cookies share what is stored.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum CookiesWord {
+    /// A cookie alone makes no difference.
+    Share,
+    /// Requests with a cookie go to a node as they are.
+    Pass,
+}
+
+/// What becomes of a response that sets a cookie.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum SetCookieWord {
+    /// It is not stored.
+    Refuse,
+    /// It is stored and served without Set-Cookie.
+    Strip,
+}
+
+/// What of the query counts. The node sees the same URL as the key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueryTable {
+    /// Whether the parameters are put in order. Default false.
+    pub(crate) sort: Option<At<bool>>,
+    /// Parameters that count, names or NAME*; others are dropped. Default: all.
+    #[schemars(extend("examples" = [["page", "filter*"]]))]
+    pub(crate) keep: Option<At<Vec<At<String>>>>,
+    /// Parameters that are dropped, names or NAME*. Default: none.
+    #[schemars(extend("examples" = [["utm_*", "gclid", "fbclid"]]))]
+    pub(crate) drop: Option<At<Vec<At<String>>>>,
+}
+
+/// A request header of which only a few values are told apart; either languages or classes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NormaliseTable {
+    /// The request header.
+    #[schemars(required, extend("examples" = ["Accept-Language", "User-Agent"]))]
+    pub(crate) header: Option<At<String>>,
+    /// The languages that the nodes speak: the best of them for the request, else the first, is the value.
+    #[schemars(extend("examples" = [["en", "de", "fr"]]))]
+    pub(crate) languages: Option<At<Vec<At<String>>>>,
+    /// The first pattern that matches gives the value.
+    #[schemars(extend("examples" = [[{ "value": "mobile", "pattern": "(?i)mobi|android" }]]))]
+    pub(crate) classes: Option<At<Vec<At<ClassTable>>>>,
+    /// With classes: the value where none matches. Default: the header is taken away.
+    #[schemars(extend("examples" = ["desktop"]))]
+    pub(crate) otherwise: Option<At<String>>,
+    /// The header that carries the value; the original is withheld then. Default: the same header.
+    #[serde(rename = "as")]
+    #[schemars(extend("examples" = ["X-Device"]))]
+    pub(crate) into: Option<At<String>>,
+}
+
+/// A value and what it stands for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClassTable {
+    /// What the nodes see.
+    #[schemars(required, extend("examples" = ["mobile"]))]
+    pub(crate) value: Option<At<String>>,
+    /// A regex that matches somewhere in the header.
+    #[schemars(required, extend("examples" = ["(?i)mobi|android"]))]
+    pub(crate) pattern: Option<At<String>>,
+}
