@@ -11,6 +11,7 @@ mod collapsing;
 mod config;
 mod failover;
 mod framing;
+mod isolation;
 mod matrix;
 mod memory;
 mod observing;
