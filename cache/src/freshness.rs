@@ -5,8 +5,8 @@
 //! it is fresh, how old is it already, how long may it be used after that. What is done with a stored entry at a
 //! given moment is [`Entry::freshness`](crate::Entry::freshness).
 //!
-//! Where these rules are narrower than the RFC: a response with `Set-Cookie` is never stored (as in Varnish's
-//! builtin VCL), the forms of `private` and `no-cache` that list fields count as the plain ones, and only GET is
+//! Where these rules are narrower than the RFC: a response with `Set-Cookie` is not stored (as in Varnish's
+//! builtin VCL) unless these lines are stripped, the forms of `private` and `no-cache` that list fields count as the plain ones, and only GET is
 //! stored.
 //!
 //! `settings` holds what the operator says, `source` tells which of several fields speaks for the response, `date`
@@ -146,7 +146,7 @@ pub fn assess(
 ) -> Verdict {
     let word = source::read(headers, settings);
     let control = &word.control;
-    if let Some(reason) = forbidden(request, status, headers, control) {
+    if let Some(reason) = forbidden(request, status, headers, control, settings) {
         return Verdict::Uncacheable(reason);
     }
     if control.no_cache {
@@ -156,20 +156,26 @@ pub fn assess(
     if own_ttl.is_some_and(|ttl| ttl.is_zero()) {
         return Verdict::Uncacheable(Reason::Expired);
     }
-    let ttl = own_ttl
+    let ttl = settings
+        .overrides
+        .of(status)
+        .or(own_ttl)
         .or_else(|| explicit_lifetime(&word, headers, received))
-        .or_else(|| heuristic_lifetime(status, control, headers, settings, received))
-        .or_else(|| settings.defaults.of(status));
+        .or_else(|| unasked_lifetime(status, control, headers, settings, received));
     let Some(ttl) = ttl else {
         return Verdict::Uncacheable(Reason::NoLifetime);
     };
+    // What the operator allows to be stale are pages. An old error page helps nobody: by then the error may be over.
+    let is_error = status.is_server_error();
+    let unless_error = |configured: Duration| if is_error { Duration::ZERO } else { configured };
+    let (grace, on_error) = (unless_error(settings.grace), unless_error(settings.stale_if_error));
     let lifetime = Lifetime {
         ttl,
         initial_age: initial_age(headers),
-        grace: stale_window(control, control.stale_while_revalidate, settings.grace, settings),
+        grace: stale_window(control, control.stale_while_revalidate, grace, settings),
         keep: settings.keep,
-        stale_if_error: stale_window(control, control.stale_if_error, settings.stale_if_error, settings),
-        may_be_stale: !must_ask(control, settings),
+        stale_if_error: stale_window(control, control.stale_if_error, on_error, settings),
+        may_be_stale: !is_error && !must_ask(control, settings),
         ask_always: false,
     };
     // A response that is born stale is worth storing only if it says itself that it may be used while it is
@@ -187,6 +193,7 @@ fn forbidden(
     status: StatusCode,
     headers: &HeaderMap,
     control: &CacheControl,
+    settings: &FreshnessSettings,
 ) -> Option<Reason> {
     if request.method != Method::GET {
         return Some(Reason::Method);
@@ -214,7 +221,7 @@ fn forbidden(
         return Some(Reason::Authorization);
     }
     // A cookie of one visitor in everybody's copy hands over a session.
-    if headers.contains_key(header::SET_COOKIE) {
+    if headers.contains_key(header::SET_COOKIE) && !settings.strip_set_cookie {
         return Some(Reason::SetCookie);
     }
     if !vary::is_usable(headers) {
@@ -272,6 +279,25 @@ fn expires_minus_date(headers: &HeaderMap, received: SystemTime) -> Option<Durat
 fn sent(headers: &HeaderMap, received: SystemTime) -> SystemTime {
     let date = headers.get(header::DATE).and_then(|line| http_date(line.as_bytes(), received));
     date.unwrap_or(received)
+}
+
+/// What applies to a response that names no lifetime: what the operator says of its status, then a guess, then what the
+/// operator says of all the usual ones.
+fn unasked_lifetime(
+    status: StatusCode,
+    control: &CacheControl,
+    headers: &HeaderMap,
+    settings: &FreshnessSettings,
+    received: SystemTime,
+) -> Option<Duration> {
+    match settings.defaults.rule(status) {
+        // Zero forbids the guess as well: such statuses are not to be stored unasked.
+        Some((Statuses::Class(_) | Statuses::One(_), ttl)) => Some(ttl).filter(|ttl| !ttl.is_zero()),
+        Some((Statuses::Usual, _)) | None => {
+            let guess = heuristic_lifetime(status, control, headers, settings, received);
+            guess.or_else(|| settings.defaults.of(status))
+        }
+    }
 }
 
 /// A guess from how long the page had not changed (RFC 9111 §4.2.2). `None` if guessing is off, is not allowed, or

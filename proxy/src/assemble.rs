@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use clearcoat_cache::{DefaultTtls, FreshnessSettings, KeySecret, Store, TargetedFields};
+use clearcoat_cache::{DefaultTtls, FreshnessSettings, KeySecret, Statuses, Store, TargetedFields};
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
+use http::StatusCode;
 use http::header::HeaderName;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::configuration::ServerConf;
@@ -252,8 +253,19 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
 
 fn freshness(cache: &conf::Cache, rules: &conf::Rules) -> anyhow::Result<FreshnessSettings> {
     let targeted = TargetedFields::new(header_names(&cache.targeted_fields)?);
+    // Codes come before classes, and both before the lifetime for all.
+    let mut by_status = Vec::new();
+    for (statuses, ttl) in rules.status_ttl.iter() {
+        let statuses = match statuses {
+            conf::StatusKey::Code(code) => Statuses::One(StatusCode::from_u16(code)?),
+            conf::StatusKey::Class(digit) => Statuses::Class(digit),
+        };
+        by_status.push((statuses, ttl));
+    }
+    let with_rest = |ttl| DefaultTtls::new(by_status.iter().copied().chain([(Statuses::Usual, ttl)]));
     Ok(FreshnessSettings {
-        defaults: DefaultTtls::usual(rules.default_ttl),
+        overrides: rules.ttl.map(with_rest).unwrap_or_default(),
+        defaults: with_rest(rules.default_ttl),
         heuristic_percent: cache.heuristic_percent,
         grace: rules.grace,
         keep: rules.keep,
@@ -262,6 +274,10 @@ fn freshness(cache: &conf::Cache, rules: &conf::Rules) -> anyhow::Result<Freshne
         targeted: if cache.keep_targeted_fields { targeted } else { targeted.kept_back() },
         surrogate_control: cache.surrogate_control,
         reverse_proxy_ttl: cache.reverse_proxy_ttl,
+        strip_set_cookie: match rules.set_cookie {
+            conf::SetCookiePolicy::Refuse => false,
+            conf::SetCookiePolicy::Strip => true,
+        },
     })
 }
 

@@ -14,12 +14,17 @@ pub(super) static REVERSE_PROXY_TTL: HeaderName = HeaderName::from_static("x-rev
 /// What the operator says about responses. A clone shares its lists.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FreshnessSettings {
+    /// Lifetimes that go before what a response says of its own, as `beresp.ttl` set in VCL and nginx's
+    /// `proxy_ignore_headers` do. They do not lift what forbids storing, an `X-Reverse-Proxy-TTL` of zero included, and
+    /// `Age` counts against them. A rule of zero leaves a response its own word. Default: none.
+    pub overrides: DefaultTtls,
     /// Freshness lifetime of a response without any of its own. Default: none, such responses are not stored.
     /// (Varnish: 120 s.)
     pub defaults: DefaultTtls,
     /// Freshness of a response without any of its own that has `Last-Modified`, in percent of the time from then to
-    /// its `Date`; at most a day (RFC 9111 §4.2.2). It goes before `defaults`, and applies to the statuses that
-    /// RFC 9110 §15.1 lists and to responses with `public`. Default zero: off. The RFC suggests 10.
+    /// its `Date`; at most a day (RFC 9111 §4.2.2). It goes before the rule of `defaults` for the usual statuses, and
+    /// after one for a status or a class. It applies to the statuses that RFC 9110 §15.1 lists and to responses with
+    /// `public`. Default zero: off. The RFC suggests 10.
     pub heuristic_percent: u8,
     /// How long after that a stale entry may be served while one request fetches a newer one. Default zero.
     /// `stale-while-revalidate` raises it for a response, never lowers it. (Varnish: 10 s, and the response's word
@@ -42,11 +47,15 @@ pub struct FreshnessSettings {
     /// Whether the seconds in `X-Reverse-Proxy-TTL` take the place of every other lifetime. Zero, and what is no
     /// number, mean: do not store. It does not lift what forbids storing. Default true.
     pub reverse_proxy_ttl: bool,
+    /// Whether a response that sets a cookie may be stored, because whoever stores it takes its `Set-Cookie` lines away
+    /// first. Default false: it is not stored.
+    pub strip_set_cookie: bool,
 }
 
 impl Default for FreshnessSettings {
     fn default() -> Self {
         Self {
+            overrides: DefaultTtls::default(),
             defaults: DefaultTtls::default(),
             heuristic_percent: 0,
             grace: Duration::ZERO,
@@ -56,6 +65,7 @@ impl Default for FreshnessSettings {
             targeted: TargetedFields::default(),
             surrogate_control: true,
             reverse_proxy_ttl: true,
+            strip_set_cookie: false,
         }
     }
 }
@@ -143,8 +153,12 @@ impl DefaultTtls {
 
     /// The lifetime for `status`, never zero; `None` if it is not to be stored unasked.
     pub fn of(&self, status: StatusCode) -> Option<Duration> {
-        let rule = self.0.iter().find(|(statuses, _)| statuses.contains(status));
-        rule.map(|&(_, ttl)| ttl).filter(|ttl| !ttl.is_zero())
+        self.rule(status).map(|(_, ttl)| ttl).filter(|ttl| !ttl.is_zero())
+    }
+
+    /// The rule for `status`, if there is one.
+    pub(super) fn rule(&self, status: StatusCode) -> Option<(Statuses, Duration)> {
+        self.0.iter().copied().find(|(statuses, _)| statuses.contains(status))
     }
 }
 

@@ -84,9 +84,14 @@ fn some_statuses_need_explicit_freshness_and_some_are_never_stored() {
     for status in ["200", "203", "204", "300", "301", "308", "404", "410", "414"] {
         check(status, "", store(120, 0, 10, 5));
     }
-    for status in ["302", "303", "307", "400", "405", "413", "500", "501", "503", "299", "599"] {
+    for status in ["302", "303", "307", "400", "405", "413", "299"] {
         check(status, "", no(Reason::NoLifetime));
         check(status, "cache-control: max-age=5", store(5, 0, 10, 5));
+    }
+    // The operator's grace is not for errors.
+    for status in ["500", "501", "503", "599"] {
+        check(status, "", no(Reason::NoLifetime));
+        check(status, "cache-control: max-age=5", store(5, 0, 0, 5));
     }
     for status in ["100", "102", "103", "199", "206", "304", "428", "429", "431", "511"] {
         check(status, "cache-control: max-age=5", no(Reason::Status));
@@ -244,7 +249,8 @@ fn the_lifetime_for_this_cache_alone_replaces_every_other() {
         check("200", &format!("{own}{text}"), store(600, 0, 10, 5));
     }
     check("200", &format!("{own}cache-control: s-maxage=0"), store(600, 0, 0, 5));
-    check("503", own.trim_end(), store(600, 0, 10, 5));
+    check("404", own.trim_end(), store(600, 0, 10, 5));
+    check("503", own.trim_end(), store(600, 0, 0, 5));
     check("200", &format!("{own}age: 60"), store(600, 60, 10, 5));
     check("200", "x-reverse-proxy-ttl:  7 ", store(7, 0, 10, 5));
     for (text, reason) in [
@@ -268,9 +274,10 @@ fn the_lifetime_for_this_cache_alone_replaces_every_other() {
 #[test]
 fn must_understand_is_about_the_status() {
     let both = "cache-control: must-understand, no-store, max-age=5";
-    for status in ["200", "204", "301", "404", "451", "503"] {
+    for status in ["200", "204", "301", "404", "451"] {
         check(status, both, store(5, 0, 10, 5));
     }
+    check("503", both, store(5, 0, 0, 5));
     for status in ["299", "306", "499", "599"] {
         check(status, both, no(Reason::Status));
         check(status, "cache-control: must-understand, max-age=5", no(Reason::Status));
@@ -287,14 +294,15 @@ fn a_lifetime_is_guessed_where_the_operator_allows_it() {
     // A hundred seconds, and a year.
     let recent = format!("{date}\nlast-modified: Thu, 01 Jan 2026 23:58:20 GMT");
     let old = format!("{date}\nlast-modified: Thu, 02 Jan 2025 00:00:00 GMT");
+    let grace = |status: &str| if status.starts_with('5') { 0 } else { 10 };
     for status in ["200", "203", "204", "300", "301", "308", "404", "405", "410", "414", "501"] {
-        check_with(&GET, status, &recent, &settings, store(10, 0, 10, 5));
-        check_with(&GET, status, &old, &settings, store(86_400, 0, 10, 5));
+        check_with(&GET, status, &recent, &settings, store(10, 0, grace(status), 5));
+        check_with(&GET, status, &old, &settings, store(86_400, 0, grace(status), 5));
     }
     for status in ["201", "302", "403", "500", "503", "599"] {
         check_with(&GET, status, &recent, &settings, no(Reason::NoLifetime));
         let public = format!("{recent}\ncache-control: public");
-        check_with(&GET, status, &public, &settings, store(10, 0, 10, 5));
+        check_with(&GET, status, &public, &settings, store(10, 0, grace(status), 5));
     }
     check_with(&GET, "200", &format!("{recent}\ncache-control: max-age=3"), &settings, store(3, 0, 10, 5));
     check_with(&GET, "200", &format!("{recent}\nexpires: 0"), &settings, no(Reason::Expired));
@@ -320,11 +328,97 @@ fn defaults_go_by_status() {
         ("201", store(2, 0, 10, 5)),
         ("206", no(Reason::Status)),
         ("302", no(Reason::NoLifetime)),
-        ("503", store(1, 0, 10, 5)),
+        ("503", store(1, 0, 0, 5)),
         ("511", no(Reason::Status)),
     ] {
         check_with(&GET, status, "", &settings, expected);
     }
+}
+
+#[test]
+fn what_the_operator_says_of_a_status_goes_before_a_guess() {
+    let not_found = Statuses::One(StatusCode::NOT_FOUND);
+    let rules = [(not_found, 7), (Statuses::Class(3), 0), (Statuses::Usual, 60)];
+    let defaults = DefaultTtls::new(rules.map(|(statuses, ttl)| (statuses, Duration::from_secs(ttl))));
+    let settings = FreshnessSettings { defaults, heuristic_percent: 10, ..settings() };
+    // A hundred seconds.
+    let text = "date: Fri, 02 Jan 2026 00:00:00 GMT\nlast-modified: Thu, 01 Jan 2026 23:58:20 GMT";
+    check_with(&GET, "200", text, &settings, store(10, 0, 10, 5));
+    check_with(&GET, "404", text, &settings, store(7, 0, 10, 5));
+    check_with(&GET, "301", text, &settings, no(Reason::NoLifetime));
+    check_with(&GET, "301", &format!("{text}\ncache-control: max-age=3"), &settings, store(3, 0, 10, 5));
+}
+
+#[test]
+fn the_operators_lifetime_goes_before_the_responses() {
+    let rules = [(Statuses::One(StatusCode::NOT_FOUND), 7), (Statuses::Class(5), 0), (Statuses::Usual, 60)];
+    let overrides = DefaultTtls::new(rules.map(|(statuses, ttl)| (statuses, Duration::from_secs(ttl))));
+    let settings = FreshnessSettings { overrides, heuristic_percent: 10, ..settings() };
+    let check = |status, text: &str, expected| check_with(&GET, status, text, &settings, expected);
+    for text in [
+        "",
+        "cache-control: max-age=5",
+        "cache-control: max-age=0",
+        "expires: 0",
+        "cdn-cache-control: max-age=5",
+        "surrogate-control: max-age=5",
+        "x-reverse-proxy-ttl: 5",
+        "date: Fri, 02 Jan 2026 00:00:00 GMT\nlast-modified: Thu, 01 Jan 2026 23:58:20 GMT",
+    ] {
+        check("200", text, store(60, 0, 10, 5));
+        check("404", text, store(7, 0, 10, 5));
+    }
+    // Neither the usual statuses nor named.
+    check("302", "", no(Reason::NoLifetime));
+    check("302", "cache-control: max-age=5", store(5, 0, 10, 5));
+    check("503", "cache-control: max-age=5", store(5, 0, 0, 5));
+    // It is about how long, not about whether.
+    for (text, reason) in [
+        ("cache-control: no-store", Reason::NoStore),
+        ("cache-control: private", Reason::Private),
+        ("cache-control: no-cache", Reason::NoCache),
+        ("x-reverse-proxy-ttl: 0", Reason::Expired),
+        ("set-cookie: a=b", Reason::SetCookie),
+        ("vary: *", Reason::Vary),
+        ("age: 60", Reason::Expired),
+    ] {
+        check("200", text, no(reason));
+    }
+    check("200", "age: 59", store(60, 59, 10, 5));
+    // What it says of being stale still counts.
+    check("200", "cache-control: s-maxage=5", store(60, 0, 0, 5));
+    check("200", "cache-control: max-age=5, stale-while-revalidate=30", store(60, 0, 30, 5));
+    let authorized = RequestFacts { authorization: true, ..GET };
+    check_with(&authorized, "200", "", &settings, no(Reason::Authorization));
+}
+
+#[test]
+fn an_error_page_is_not_served_stale_unless_it_says_so_itself() {
+    let seconds = Duration::from_secs;
+    let settings = FreshnessSettings { stale_if_error: seconds(40), ..settings() };
+    for (status, text, grace, on_error, may_be_stale) in [
+        ("404", "cache-control: max-age=5", 10, 40, true),
+        ("500", "cache-control: max-age=5", 0, 0, false),
+        ("500", "cache-control: max-age=5, stale-while-revalidate=3, stale-if-error=4", 3, 4, false),
+    ] {
+        let status: StatusCode = status.parse().expect("a status");
+        let Verdict::Store(lifetime) =
+            assess(&GET, status, &headers(text), &settings, SystemTime::UNIX_EPOCH)
+        else {
+            panic!("{status} is stored")
+        };
+        let found = (lifetime.grace, lifetime.stale_if_error, lifetime.may_be_stale);
+        assert_eq!(found, (seconds(grace), seconds(on_error), may_be_stale), "{status}, headers: {text:?}");
+    }
+}
+
+#[test]
+fn a_response_that_sets_a_cookie_is_stored_where_that_is_stripped() {
+    let stripping = FreshnessSettings { strip_set_cookie: true, ..settings() };
+    let text = "cache-control: max-age=5\nset-cookie: a=b";
+    check("200", text, no(Reason::SetCookie));
+    check_with(&GET, "200", text, &stripping, store(5, 0, 10, 5));
+    check_with(&GET, "200", "cache-control: private\nset-cookie: a=b", &stripping, no(Reason::Private));
 }
 
 #[test]
