@@ -12,6 +12,7 @@ mod config;
 mod failover;
 mod framing;
 mod isolation;
+mod lifetimes;
 mod matrix;
 mod memory;
 mod observing;
