@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::fetch::FetchError;
+use crate::front::cache_status::{CacheStatus, Forwarded};
 use crate::listen::head::Refusal;
 use crate::pool::Unavailable;
 
@@ -15,14 +16,30 @@ pub(crate) struct Local {
     /// Seconds after which asking again makes sense.
     retry_after: Option<u32>,
     allow: Option<&'static str>,
-    /// The member of Cache-Status (RFC 9211) behind our name.
-    cache_status: Option<&'static str>,
+    cache_status: CacheStatus,
 }
 
 impl Local {
     /// Plain text under the given status; `reason` replaces the phrase of the status line.
     pub(crate) fn plain(status: u16, reason: Option<String>, text: String) -> Self {
-        Self { status, reason, text, retry_after: None, allow: None, cache_status: None }
+        Self {
+            status,
+            reason,
+            text,
+            retry_after: None,
+            allow: None,
+            cache_status: CacheStatus::Own("generated"),
+        }
+    }
+
+    /// The same as the answer to a purge.
+    pub(crate) fn of_purge(self) -> Self {
+        Self { cache_status: CacheStatus::Own("purge"), ..self }
+    }
+
+    /// The same as the answer to a request that is not served.
+    pub(crate) fn refused(self) -> Self {
+        Self { cache_status: CacheStatus::Own("refused"), ..self }
     }
 
     /// What a client hears that sent something we do not listen to.
@@ -34,7 +51,7 @@ impl Local {
             Refusal::MethodNotAllowed => 405,
             Refusal::Version => 505,
         };
-        let mut local = Self::plain(status, None, refusal.to_string());
+        let mut local = Self::plain(status, None, refusal.to_string()).refused();
         if status == 405 {
             local.allow = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         }
@@ -43,16 +60,17 @@ impl Local {
 
     /// What a client hears when a request did not come to its end in time (RFC 9110 section 15.5.9).
     pub(crate) fn too_slow() -> Self {
-        Self::plain(408, None, "the request did not come in time".into())
+        Self::plain(408, None, "the request did not come in time".into()).refused()
     }
 
     /// What a client hears when no site of ours is for the host.
     pub(crate) fn no_site() -> Self {
-        Self::plain(421, None, "no site here is for this host".into())
+        let local = Self::plain(421, None, "no site here is for this host".into());
+        Self { cache_status: CacheStatus::Own("no-site"), ..local }
     }
 
-    /// What a visitor hears when no node answered.
-    pub(crate) fn failure(error: FetchError) -> Self {
+    /// What a visitor hears when no node answered; `forwarded` is what is known of the attempt.
+    pub(crate) fn failure(error: FetchError, forwarded: Forwarded) -> Self {
         let status = match error {
             FetchError::Unavailable(
                 Unavailable::QueueFull | Unavailable::QueueTimeout | Unavailable::NoNode,
@@ -64,7 +82,7 @@ impl Local {
         if status == 503 {
             local.retry_after = Some(5);
         }
-        local.cache_status = Some("fwd=miss");
+        local.cache_status = CacheStatus::Forwarded(Forwarded { detail: Some(error.as_str()), ..forwarded });
         local
     }
 
@@ -74,7 +92,7 @@ impl Local {
             ("Content-Type", "text/plain; charset=utf-8".to_owned()),
             ("Content-Length", (self.text.len() + 1).to_string()),
             ("Date", date.to_owned()),
-            ("Cache-Status", format!("clearcoat; {}", self.cache_status.unwrap_or("detail=generated"))),
+            ("Cache-Status", self.cache_status.value()),
         ];
         lines.extend(self.retry_after.map(|seconds| ("Retry-After", seconds.to_string())));
         lines.extend(self.allow.map(|methods| ("Allow", methods.to_owned())));
@@ -108,20 +126,18 @@ impl Local {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Forward;
 
     #[test]
     fn an_answer_of_ours_is_framed() {
         let mut output = Vec::new();
-        Local::failure(FetchError::Unavailable(Unavailable::NoNode)).write_http1(
-            &mut output,
-            "DATE",
-            false,
-            true,
-        );
+        let error = FetchError::Unavailable(Unavailable::NoNode);
+        let local = Local::failure(error, Forwarded::new(Forward::UriMiss));
+        local.write_http1(&mut output, "DATE", false, true);
         assert_eq!(
             String::from_utf8_lossy(&output),
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 19\r\n\
-             Date: DATE\r\nCache-Status: clearcoat; fwd=miss\r\nRetry-After: 5\r\nConnection: close\r\n\r\n\
+             Date: DATE\r\nCache-Status: clearcoat; fwd=uri-miss; detail=no-node\r\nRetry-After: 5\r\nConnection: close\r\n\r\n\
              no node can be had\n"
         );
     }

@@ -153,6 +153,23 @@ counted! {
 }
 
 counted! {
+    /// Why a request went to a node; the labels are the words of `fwd` in `Cache-Status` (RFC 9211 §2.2).
+    Forward {
+        /// Its route says that requests are passed, or it asks for more than an answer from memory can be: it carries a
+        /// body or asks for another protocol.
+        Bypass => "bypass",
+        /// Its method is not one that is answered from memory.
+        Method => "method",
+        /// Nothing of its URL is stored.
+        UriMiss => "uri-miss",
+        /// Only variants of its URL that it does not select are stored.
+        VaryMiss => "vary-miss",
+        /// What is stored is too old.
+        Stale => "stale",
+    }
+}
+
+counted! {
     /// How one exchange with a node ended.
     FetchResult {
         /// The node answered in full, whatever the status.
@@ -191,6 +208,7 @@ struct Stripe {
     requests_began: AtomicU64,
     requests_ended: AtomicU64,
     limits: [AtomicU64; Limit::ALL.len()],
+    forwards: [AtomicU64; Forward::ALL.len()],
     fetches: [AtomicU64; FetchResult::ALL.len()],
     purges: [AtomicU64; PurgeKind::ALL.len()],
     purged_entries: AtomicU64,
@@ -209,6 +227,7 @@ impl Stripe {
             requests_began: AtomicU64::new(0),
             requests_ended: AtomicU64::new(0),
             limits: zeros(),
+            forwards: zeros(),
             fetches: zeros(),
             purges: zeros(),
             purged_entries: AtomicU64::new(0),
@@ -304,6 +323,11 @@ impl Counters {
         }
     }
 
+    /// A request goes to a node, or waits for one that did.
+    pub(crate) fn forward(&self, forward: Forward) {
+        self.stripe().forwards[forward as usize].fetch_add(1, Relaxed);
+    }
+
     /// An exchange with a node is over.
     pub(crate) fn fetch(&self, result: FetchResult) {
         self.stripe().fetches[result as usize].fetch_add(1, Relaxed);
@@ -336,6 +360,7 @@ impl Counters {
             add(&mut totals.took_micros, &stripe.took_micros);
             add(&mut totals.classes, &stripe.classes);
             add(&mut totals.limits, &stripe.limits);
+            add(&mut totals.forwards, &stripe.forwards);
             add(&mut totals.fetches, &stripe.fetches);
             add(&mut totals.purges, &stripe.purges);
         }
@@ -389,6 +414,7 @@ pub(crate) struct Totals {
     took_micros: [u64; RequestResult::ALL.len()],
     classes: [u64; StatusClass::ALL.len()],
     limits: [u64; Limit::ALL.len()],
+    forwards: [u64; Forward::ALL.len()],
     fetches: [u64; FetchResult::ALL.len()],
     purges: [u64; PurgeKind::ALL.len()],
     /// Bytes sent to clients.
@@ -430,6 +456,11 @@ impl Totals {
     /// How often `limit` fired.
     pub(crate) fn limit(&self, limit: Limit) -> u64 {
         self.limits[limit as usize]
+    }
+
+    /// Requests that went to a node for this reason.
+    pub(crate) fn forwards(&self, forward: Forward) -> u64 {
+        self.forwards[forward as usize]
     }
 
     /// Exchanges with nodes that ended so.
@@ -543,6 +574,7 @@ mod tests {
         assert!(distinct(RequestResult::ALL.iter().map(|r| r.label())));
         assert!(distinct(StatusClass::ALL.iter().map(|c| c.label())));
         assert!(distinct(Limit::ALL.iter().map(|l| l.label())));
+        assert!(distinct(Forward::ALL.iter().map(|f| f.label())));
         assert!(distinct(FetchResult::ALL.iter().map(|f| f.label())));
         assert!(distinct(PurgeKind::ALL.iter().map(|k| k.label())));
     }

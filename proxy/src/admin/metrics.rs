@@ -16,7 +16,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{Registry, TextEncoder};
 
 use super::counters::{
-    BUCKET_MICROS, Counters, FetchResult, Limit, PurgeKind, RequestResult, StatusClass, Totals,
+    BUCKET_MICROS, Counters, FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass, Totals,
 };
 use super::view::{CacheView, NodeState, NodeView, Observed, PoolView, Readiness};
 use super::window::{Window, ratio};
@@ -102,6 +102,8 @@ families! {
         "Connections of clients that are open.";
     LIMITS: COUNTER "clearcoat_limits_total" ["limit"]
         "Limits that fired.";
+    FORWARDS: COUNTER "clearcoat_forwards_total" ["reason"]
+        "Requests that went to a node, or waited for one that did, by why; the words of fwd in Cache-Status.";
     FETCHES: COUNTER "clearcoat_fetches_total" ["result"]
         "Exchanges with nodes by how they ended.";
     PURGES: COUNTER "clearcoat_purges_total" ["kind"]
@@ -217,6 +219,9 @@ fn traffic(page: &mut Page, totals: &Totals) {
     }
     for limit in Limit::ALL {
         page.counter(&LIMITS, &[limit.label()], totals.limit(*limit));
+    }
+    for reason in Forward::ALL {
+        page.counter(&FORWARDS, &[reason.label()], totals.forwards(*reason));
     }
     for result in FetchResult::ALL {
         page.counter(&FETCHES, &[result.label()], totals.fetches(*result));

@@ -18,7 +18,7 @@ mod status;
 pub(crate) mod view;
 mod window;
 
-pub(crate) use counters::{Counters, FetchResult, Limit, PurgeKind, RequestResult};
+pub(crate) use counters::{Counters, FetchResult, Forward, Limit, PurgeKind, RequestResult};
 pub(crate) use nodes::Wish;
 pub(crate) use server::{AdminService, Extra, Settings};
 pub(crate) use view::{CacheView, Failures, NodeState, NodeView, Observed, PoolView, Readiness};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::counters::{FetchResult, Limit, PurgeKind, RequestResult, StatusClass, Totals};
+use super::counters::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass, Totals};
 use super::metrics::resident_bytes;
 use super::view::{CacheView, PoolView, Readiness};
 use super::window::ratio;
@@ -28,6 +28,7 @@ pub(super) struct Status {
     requests_in_flight: u64,
     sent_bytes: u64,
     connections: Connections,
+    forwards: BTreeMap<&'static str, u64>,
     fetches: BTreeMap<&'static str, u64>,
     /// Only limits that ever fired.
     limits: BTreeMap<&'static str, u64>,
@@ -81,6 +82,7 @@ impl Status {
             requests_in_flight: totals.requests_in_flight,
             sent_bytes: totals.sent_bytes,
             connections: Connections { open: totals.connections_open, opened: totals.connections_opened },
+            forwards: Forward::ALL.iter().map(|f| (f.label(), totals.forwards(*f))).collect(),
             fetches: FetchResult::ALL.iter().map(|f| (f.label(), totals.fetches(*f))).collect(),
             limits: Limit::ALL
                 .iter()

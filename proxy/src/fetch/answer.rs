@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clearcoat_cache::{Entry, FillStamp, Tag, VariantKey, VarySpec};
+use clearcoat_cache::{Entry, FillStamp, Moment, Tag, VariantKey, VarySpec};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, StatusCode};
 
@@ -15,9 +15,18 @@ pub(crate) enum Published {
     /// There is an answer, and its body follows.
     Answer(Box<Answer>),
     /// There will be none, or an error page; this stored entry may be served in its place.
-    Stale(Arc<Entry>),
+    Stale(Arc<Entry>, Failing),
     /// There will be none.
     Failed(FetchError),
+}
+
+/// What a stored entry is served in place of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Failing {
+    /// A node answered with this status.
+    Status(StatusCode),
+    /// No node answered.
+    Error(FetchError),
 }
 
 /// The head of a node's answer.
@@ -35,7 +44,11 @@ pub(crate) struct Answer {
     pub(crate) revalidated: bool,
     /// The same answer may be given to others who ask for the same variant.
     pub(crate) shared: bool,
-    /// Why not, in a word.
+    /// It is stored, or will be at its end.
+    pub(crate) stored: bool,
+    /// Until when it will be fresh, if it is stored.
+    pub(crate) fresh_until: Option<Moment>,
+    /// Why it is not shared or stored, in a word.
     pub(crate) detail: Option<&'static str>,
     /// The variant that the answer is, by its own Vary.
     pub(crate) variant: VariantKey,

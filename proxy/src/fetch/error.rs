@@ -21,3 +21,18 @@ pub(crate) enum FetchError {
     #[error("the fetch was given up")]
     GivenUp,
 }
+
+impl FetchError {
+    /// A short word for the detail of `Cache-Status` (RFC 9211 section 2.8).
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable(Unavailable::QueueFull) => "queue-full",
+            Self::Unavailable(Unavailable::QueueTimeout) => "queue-timeout",
+            Self::Unavailable(Unavailable::NoNode) => "no-node",
+            Self::ConnectFailed => "connect-failed",
+            Self::TimedOut => "timed-out",
+            Self::Broken => "broken-off",
+            Self::GivenUp => "given-up",
+        }
+    }
+}

@@ -26,7 +26,7 @@ use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::v1::Connector;
 use tracing::warn;
 
-pub(crate) use answer::{Answer, Published, is_hop_by_hop, listed_in_connection};
+pub(crate) use answer::{Answer, Failing, Published, is_hop_by_hop, listed_in_connection};
 pub(crate) use error::FetchError;
 pub(crate) use plan::{Caching, Plan};
 
@@ -42,6 +42,9 @@ pub(crate) type Reader = FillReader<Published>;
 
 /// How far a body that is not kept may run ahead of its slowest reader.
 const WINDOW_BYTES: usize = 256 * 1024;
+
+/// What an answer is that is not stored because of its size, in a word.
+const TOO_LARGE: &str = "too-large";
 
 /// What a fetcher needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -97,23 +100,34 @@ impl Fetcher {
         let (Exchange { head, held, rest }, revalidated) = match self.ask(plan).await {
             Ok(asked) => asked,
             Err(error) => {
-                let instead = self.instead_of_an_error(plan, Entry::may_serve_disconnected, &mut writer);
+                let instead = self.instead_of_an_error(
+                    plan,
+                    Failing::Error(error),
+                    Entry::may_serve_disconnected,
+                    &mut writer,
+                );
                 writer.publish(instead.unwrap_or(Published::Failed(error)), Retention::Whole);
                 return writer.fail();
             }
         };
         if is_failure(head.status)
-            && let Some(published) = self.instead_of_an_error(plan, Entry::may_serve_on_error, &mut writer)
+            && let Some(published) = self.instead_of_an_error(
+                plan,
+                Failing::Status(head.status),
+                Entry::may_serve_on_error,
+                &mut writer,
+            )
         {
             writer.publish(published, Retention::Whole);
             return writer.fail();
         }
         let verdict = self.judge(plan, head.status, &head.headers);
-        let (answer, lifetime) = self.answer(plan, &head, verdict, &stamp, revalidated.as_deref());
+        let (mut answer, lifetime) = self.answer(plan, &head, verdict, &stamp, revalidated.as_deref());
         let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
         let fits = known_bytes <= self.settings.max_entry_bytes;
         if lifetime.is_some() && !fits {
             self.counters.limit(Limit::EntrySize);
+            answer.detail = Some(TOO_LARGE);
             if !answer.shared {
                 self.note_uncacheable(plan);
             }
@@ -127,10 +141,14 @@ impl Fetcher {
             lifetime,
             length: answer.length,
         });
+        answer.stored = storing.is_some();
+        answer.fresh_until = storing.as_ref().filter(|_| answer.shared).map(|storing| {
+            let lifetime = &storing.lifetime;
+            self.clock.now().saturating_add(lifetime.ttl.saturating_sub(lifetime.initial_age))
+        });
         if let Some(vary) = answer.vary.as_ref().filter(|_| lifetime.is_some()) {
             self.store.learn_vary(plan.key, VarySpec::clone(vary));
         }
-        let answer = Published::Answer(Box::new(answer));
         match (storing, rest) {
             (Some(storing), None) => {
                 // All is there already: it is stored before anybody hears of it, so that whoever has the page and
@@ -139,14 +157,16 @@ impl Fetcher {
                     writer.append(chunk);
                 }
                 let (body, _) = writer.gather(Bytes::new());
-                self.commit(plan, &stamp, storing, body);
-                writer.publish(answer, Retention::Whole);
+                if let Err(refused) = self.commit(plan, &stamp, storing, body) {
+                    (answer.stored, answer.fresh_until, answer.detail) = (false, None, Some(refused));
+                }
+                writer.publish(Published::Answer(Box::new(answer)), Retention::Whole);
                 writer.complete();
             }
             (storing, rest) => {
                 let retention =
                     if storing.is_some() { Retention::Whole } else { Retention::Window(WINDOW_BYTES) };
-                writer.publish(answer, retention);
+                writer.publish(Published::Answer(Box::new(answer)), retention);
                 self.stream(plan, &stamp, storing, held, rest, writer).await;
             }
         }
@@ -156,6 +176,7 @@ impl Fetcher {
     fn instead_of_an_error(
         &self,
         plan: &Plan,
+        failing: Failing,
         may_serve: impl Fn(&Entry, Moment) -> bool,
         writer: &mut Writer,
     ) -> Option<Published> {
@@ -163,7 +184,7 @@ impl Fetcher {
         // In this order: whoever comes after a purge finds this fill no more, or the purge is seen here.
         writer.leave_table();
         let stored = self.store.variants(plan.key).iter().any(|stored| Arc::ptr_eq(stored, stale));
-        stored.then(|| Published::Stale(stale.clone()))
+        stored.then(|| Published::Stale(stale.clone(), failing))
     }
 
     /// Asks a node for the answer, or whether the stale entry still is it; then that entry comes back, brought up to
@@ -230,7 +251,7 @@ impl Fetcher {
                 // again finds it.
                 Some(storing) => {
                     let (body, last) = writer.gather(chunk);
-                    self.commit(plan, stamp, storing, body);
+                    let _ = self.commit(plan, stamp, storing, body);
                     last
                 }
                 None => chunk,
@@ -243,7 +264,7 @@ impl Fetcher {
         if let Some(storing) = storing {
             // Only the framing told the end: readers hear of it when the body is stored.
             let (body, _) = writer.gather(Bytes::new());
-            self.commit(plan, stamp, storing, body);
+            let _ = self.commit(plan, stamp, storing, body);
         }
         writer.complete();
         if let Some(rest) = rest {
@@ -284,7 +305,7 @@ impl Fetcher {
                 self.counters.limit(Limit::Tags);
                 warn!(url = plan.url(), %error, "an answer has too many tags and is not stored");
                 self.note_uncacheable(plan);
-                (false, Some("too many tags"), None)
+                (false, Some("too-many-tags"), None)
             }
             // Stored for the next question to the node; those who wait may not have it unasked.
             (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) if lifetime.ask_always => {
@@ -323,6 +344,8 @@ impl Fetcher {
             length: number(header::CONTENT_LENGTH),
             age: number(header::AGE),
             shared,
+            stored: false,
+            fresh_until: None,
             detail,
             variant,
             vary,
@@ -343,7 +366,15 @@ impl Fetcher {
         }
     }
 
-    fn commit(&self, plan: &Plan, stamp: &FillStamp, storing: Storing, body: Bytes) {
+    /// Stores the answer; if that was refused, why, in a word. Those who have the head already were told that it would be
+    /// stored, and cannot be told otherwise any more.
+    fn commit(
+        &self,
+        plan: &Plan,
+        stamp: &FillStamp,
+        storing: Storing,
+        body: Bytes,
+    ) -> Result<(), &'static str> {
         let now = self.clock.now();
         let mut head = Vec::with_capacity(storing.block.len() + 32);
         head.extend_from_slice(&storing.block);
@@ -363,10 +394,13 @@ impl Fetcher {
         });
         let vary = storing.vary.map(|vary| VarySpec::clone(&vary));
         match self.store.commit(stamp, entry, vary, now) {
-            Commit::Stored(_) | Commit::StoredSoft(_) => {}
+            Commit::Stored(_) | Commit::StoredSoft(_) => Ok(()),
             // A purge that came while this was on its way names it; whoever asked before may still read it.
-            Commit::Refused => {}
-            Commit::TooLarge => self.counters.limit(Limit::EntrySize),
+            Commit::Refused => Err("purged"),
+            Commit::TooLarge => {
+                self.counters.limit(Limit::EntrySize);
+                Err(TOO_LARGE)
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, VariantKey};
 use http::HeaderMap;
 use tokio::sync::mpsc;
 
-use crate::front::look::Forward;
+use crate::admin::Forward;
 use crate::pool::Pool;
 
 /// What the cache has to do with a request.

@@ -8,43 +8,17 @@ use std::sync::Arc;
 use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek, Scheme};
 
 use super::Front;
+use super::cache_status::Forwarded;
 use super::route::{RouteTable, Treatment};
+use crate::admin::Forward;
 use crate::listen::head::{Framing, Head, Method};
 
-/// Why a request goes to a node (RFC 9211 section 2.2).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Forward {
-    /// Its route says that requests are passed; or it asks for more than an answer, see [`Passed`].
-    Bypass,
-    /// Its method is not one that is answered from memory.
-    Method,
-    /// Nothing of its URL is stored.
-    UriMiss,
-    /// Only variants of its URL that it does not select are stored.
-    VaryMiss,
-    /// What is stored is too old.
-    Stale,
-}
-
-impl Forward {
-    /// The token in `Cache-Status`.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Bypass => "bypass",
-            Self::Method => "method",
-            Self::UriMiss => "uri-miss",
-            Self::VaryMiss => "vary-miss",
-            Self::Stale => "stale",
-        }
-    }
-
-    /// Why a request goes to a node although it could have been answered from memory.
-    pub(crate) fn to_cached(known: Known) -> Self {
-        match known {
-            Known::Nothing => Self::UriMiss,
-            Known::OtherVariants => Self::VaryMiss,
-            Known::ThisVariant => Self::Stale,
-        }
+/// Why a request goes to a node although it could have been answered from memory.
+pub(crate) const fn forward_to_cached(known: Known) -> Forward {
+    match known {
+        Known::Nothing => Forward::UriMiss,
+        Known::OtherVariants => Forward::VaryMiss,
+        Known::ThisVariant => Forward::Stale,
     }
 }
 
@@ -60,21 +34,14 @@ pub(crate) enum Passed {
 }
 
 impl Passed {
-    /// Why it goes to a node.
-    pub(crate) const fn forward(self) -> Forward {
-        match self {
-            Self::Method => Forward::Method,
-            Self::Upgrade | Self::Body => Forward::Bypass,
-        }
-    }
-
-    /// What there is to add to that.
-    pub(crate) const fn detail(self) -> Option<&'static str> {
-        match self {
-            Self::Method => None,
-            Self::Upgrade => Some("upgrade"),
-            Self::Body => Some("body"),
-        }
+    /// The same as `Cache-Status` says it.
+    pub(crate) const fn forwarded(self) -> Forwarded {
+        let (forward, detail) = match self {
+            Self::Method => (Forward::Method, None),
+            Self::Upgrade => (Forward::Bypass, Some("upgrade")),
+            Self::Body => (Forward::Bypass, Some("body")),
+        };
+        Forwarded { detail, ..Forwarded::new(forward) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Front::decide`] is the short way: it looks ([`look`]) and never waits. [`Front::obtain`] is the long one. The pass road is
 //! pingora-proxy's, told what to do by [`pass::PassRoad`].
 
+pub(crate) mod cache_status;
 pub(crate) mod conditional;
 pub(crate) mod forward;
 pub(crate) mod look;
@@ -21,14 +22,18 @@ use clearcoat_purge::Guard;
 
 pub(crate) use obtain::{FrontSettings, Obtained};
 
-use crate::admin::{Counters, RequestResult};
+use crate::admin::{Counters, Forward, RequestResult};
 use crate::clock::Clock;
 use crate::fetch::{Caching, Fetcher, Plan};
 use crate::listen::head::{Head, Method};
 use crate::respond::Local;
-use look::{Course, Forward, Met, Way};
+use cache_status::CacheStatus;
+use look::{Course, Met, Way, forward_to_cached};
 use range::Part;
 use route::{RouteTable, Treatment};
+
+/// Said of an entry that is served stale because no node is up.
+const NO_NODE_UP: &str = "no-node-up";
 
 /// What answers requests.
 pub(crate) struct Front {
@@ -66,7 +71,7 @@ pub(crate) enum Form {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Answered from memory.
-    Hit { entry: Arc<Entry>, result: RequestResult, now: Moment, form: Form },
+    Hit { entry: Arc<Entry>, result: RequestResult, status: CacheStatus, now: Moment, form: Form },
     /// Answered by ourselves.
     Local(Local, RequestResult),
     /// Through the cache.
@@ -100,11 +105,11 @@ impl Front {
         if let Some(dead) = &dead {
             self.store.discard(dead);
         }
-        let forward = Forward::to_cached(known);
+        let forward = forward_to_cached(known);
         match way {
             Way::Hit(entry) => {
                 self.store.used(&entry, now);
-                hit(head, entry, RequestResult::Hit, now)
+                hit(head, entry, RequestResult::Hit, None, now)
             }
             Way::Grace(entry) => {
                 self.store.used(&entry, now);
@@ -112,11 +117,11 @@ impl Front {
                     let asked = asked(key, treatment, forward, Some(entry.clone()));
                     self.refresh(self.plan(&asked, Caching::Shared));
                 }
-                hit(head, entry, RequestResult::Grace, now)
+                hit(head, entry, RequestResult::Grace, None, now)
             }
             Way::Disconnected(entry) => {
                 self.store.used(&entry, now);
-                hit(head, entry, RequestResult::Grace, now)
+                hit(head, entry, RequestResult::Grace, Some(NO_NODE_UP), now)
             }
             Way::Revalidate(entry) => {
                 self.store.used(&entry, now);
@@ -160,12 +165,19 @@ impl Front {
     }
 }
 
-fn hit(head: &Head<'_, '_>, entry: Arc<Entry>, result: RequestResult, now: Moment) -> Step {
+fn hit(
+    head: &Head<'_, '_>,
+    entry: Arc<Entry>,
+    result: RequestResult,
+    detail: Option<&'static str>,
+    now: Moment,
+) -> Step {
+    let status = CacheStatus::hit(&entry, now, detail);
     // In this order: a range of what the client has already is not sent (RFC 9110 section 13.2.2).
     let form = if conditional::is_not_modified(entry.status(), entry.head(), head) {
         Form::NotModified
     } else {
         Form::Part(range::part(&entry, head))
     };
-    Step::Hit { entry, result, now, form }
+    Step::Hit { entry, result, status, now, form }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Front;
 use crate::admin::Limit;
-use crate::fetch::{Answer, Caching, FetchError, Plan, Published, Reader};
+use crate::fetch::{Answer, Caching, Failing, FetchError, Plan, Published, Reader};
 
 /// Rounds of joining something that turns out to be for others. Each round has a reason that cannot repeat itself for
 /// long (a purge in between, a Vary just learned); past them the request goes alone.
@@ -19,16 +19,20 @@ const ROUNDS: usize = 4;
 /// How a request got what it got.
 #[derive(Debug)]
 pub(crate) enum Obtained {
-    /// It is in the store: by now, or still, and the best there is.
+    /// It is in the store by now.
     Entry(Arc<Entry>),
-    /// It is on its way: the published answer (never a failure) and the body.
-    Stream { head: Arc<Published>, reader: Reader, collapsed: bool },
+    /// It is in the store still, and the best there is where a node failed. `collapsed` as below.
+    Instead { entry: Arc<Entry>, failing: Failing, collapsed: Option<bool> },
+    /// It is on its way: the published answer (never a failure) and the body. `collapsed` tells whether it was another's
+    /// fetch; `Some(false)`: one was waited for in vain.
+    Stream { head: Arc<Published>, reader: Reader, collapsed: Option<bool> },
 }
 
 impl Front {
     /// Gets an answer for `plan`, together with others where that is allowed.
     pub(crate) async fn obtain(&self, mut plan: Plan) -> Result<Obtained, FetchError> {
         let mut rounds = 0;
+        let mut in_vain = None;
         while plan.caching == Caching::Shared && rounds < ROUNDS {
             rounds += 1;
             let asked_at = self.store.generation();
@@ -52,6 +56,7 @@ impl Front {
                     Err(_) => {
                         // As nginx does at the end of its lock timeout: ask for oneself, and do not store.
                         self.counters.limit(Limit::CollapseTimeout);
+                        in_vain = Some(false);
                         break;
                     }
                 }
@@ -72,14 +77,18 @@ impl Front {
             };
             let answer = match &*head {
                 Published::Failed(error) => return Err(*error),
-                Published::Stale(entry) => return Ok(Obtained::Entry(entry.clone())),
+                Published::Stale(entry, failing) => {
+                    let collapsed = if collapsed { Some(true) } else { in_vain };
+                    return Ok(Obtained::Instead { entry: entry.clone(), failing: *failing, collapsed });
+                }
                 Published::Answer(answer) => answer,
             };
             if !collapsed {
-                return Ok(Obtained::Stream { head, reader, collapsed });
+                return Ok(Obtained::Stream { head, reader, collapsed: in_vain });
             }
+            in_vain = Some(false);
             match self.fitness(&plan, answer, asked_at) {
-                Fitness::Ours => return Ok(Obtained::Stream { head, reader, collapsed }),
+                Fitness::Ours => return Ok(Obtained::Stream { head, reader, collapsed: Some(true) }),
                 // All who waited go on at the same time, each for itself.
                 Fitness::NotForSharing => plan.caching = Caching::Apart,
                 Fitness::Purged => self.fetcher.fills.close(&key, &reader),
@@ -103,8 +112,10 @@ impl Front {
         match reader.head().await {
             Ok(head) => match &*head {
                 Published::Failed(error) => Err(*error),
-                Published::Stale(entry) => Ok(Obtained::Entry(entry.clone())),
-                Published::Answer(_) => Ok(Obtained::Stream { head, reader, collapsed: false }),
+                Published::Stale(entry, failing) => {
+                    Ok(Obtained::Instead { entry: entry.clone(), failing: *failing, collapsed: in_vain })
+                }
+                Published::Answer(_) => Ok(Obtained::Stream { head, reader, collapsed: in_vain }),
             },
             Err(FillFailed::Failed | FillFailed::Withdrawn) => Err(FetchError::GivenUp),
         }

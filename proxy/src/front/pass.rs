@@ -18,6 +18,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tracing::warn;
 
+use super::cache_status::{CacheStatus, Forwarded};
 use super::forward;
 use super::look::Passed;
 use super::route::RouteTable;
@@ -57,6 +58,8 @@ pub(crate) struct Passing {
     sent_at: Option<Instant>,
     failure: Option<FetchError>,
     body_bytes: u64,
+    /// Why it is passed, as `Cache-Status` says it.
+    forwarded: Forwarded,
 }
 
 impl PassRoad {
@@ -149,6 +152,7 @@ impl ProxyHttp for PassRoad {
             sent_at: None,
             failure: None,
             body_bytes: 0,
+            forwarded: Passed::Method.forwarded(),
         }
     }
 
@@ -156,7 +160,7 @@ impl ProxyHttp for PassRoad {
         // None: pingora's compression is not wanted.
     }
 
-    async fn early_request_filter(&self, session: &mut Session, _ctx: &mut Passing) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Passing) -> Result<()> {
         // pingora resets this when it has read the head, to no limit at all. A connection that is upgraded does
         // not come back to the lane, and says so.
         let headers = &session.req_header().headers;
@@ -165,6 +169,11 @@ impl ProxyHttp for PassRoad {
             || asks_to_close(headers)
             || session.is_process_shutting_down();
         let upgrade = headers.contains_key(header::UPGRADE);
+        ctx.forwarded = match session.req_header().method {
+            Method::GET | Method::HEAD if upgrade => Passed::Upgrade.forwarded(),
+            Method::GET | Method::HEAD => Passed::Body.forwarded(),
+            _ => Passed::Method.forwarded(),
+        };
         session.set_keepalive((!ends).then_some(self.idle_seconds));
         if !upgrade {
             // What is upgraded may rest: a WebSocket says nothing for hours.
@@ -354,17 +363,7 @@ impl ProxyHttp for PassRoad {
         {
             response.remove_header(name);
         }
-        let request = session.req_header();
-        let passed = if request.method != Method::GET && request.method != Method::HEAD {
-            Passed::Method
-        } else if request.headers.contains_key(header::UPGRADE) {
-            Passed::Upgrade
-        } else {
-            Passed::Body
-        };
-        let detail = passed.detail().map(|detail| format!("; detail={detail}")).unwrap_or_default();
-        response
-            .append_header("Cache-Status", format!("clearcoat; fwd={}{detail}", passed.forward().as_str()))?;
+        response.append_header("Cache-Status", CacheStatus::Forwarded(ctx.forwarded).value())?;
         if !response.headers.contains_key(header::DATE) {
             response.insert_header(header::DATE, &*self.clock.http_date())?;
         }
@@ -373,7 +372,7 @@ impl ProxyHttp for PassRoad {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Passing) -> FailToProxy {
         let local = match (ctx.failure, error.esource(), error.etype()) {
-            (Some(failure), _, _) => Local::failure(failure),
+            (Some(failure), _, _) => Local::failure(failure, ctx.forwarded),
             (
                 None,
                 ErrorSource::Downstream,
@@ -383,16 +382,16 @@ impl ProxyHttp for PassRoad {
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }
             (None, _, ErrorType::HTTPStatus(413)) => {
-                Local::plain(413, None, "the request body is too large".into())
+                Local::plain(413, None, "the request body is too large".into()).refused()
             }
             (None, ErrorSource::Downstream, ErrorType::ReadTimedout) => {
                 self.counters.limit(Limit::BodyTimeout);
                 Local::too_slow()
             }
             (None, ErrorSource::Downstream, _) => {
-                Local::plain(400, None, "the request could not be read to its end".into())
+                Local::plain(400, None, "the request could not be read to its end".into()).refused()
             }
-            (None, _, _) => Local::failure(FetchError::Broken),
+            (None, _, _) => Local::failure(FetchError::Broken, ctx.forwarded),
         };
         if session.response_written().is_none() {
             session.set_keepalive(None);
@@ -419,6 +418,7 @@ impl ProxyHttp for PassRoad {
             Some(_) if error.is_some() => RequestResult::Unavailable,
             Some(_) | None => RequestResult::Pass,
         };
+        self.counters.forward(ctx.forwarded.forward);
         self.counters.request(result, status, session.body_bytes_sent() as u64, ctx.started.elapsed());
         ctx.lease = None;
     }

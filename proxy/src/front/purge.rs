@@ -39,11 +39,12 @@ impl Front {
                     micros = started.elapsed().as_micros() as u64,
                     "purged"
                 );
-                Local::plain(done.status, Some(done.reason.clone()), done.reason)
+                Local::plain(done.status, Some(done.reason.clone()), done.reason).of_purge()
             }
             Err(error) => {
                 warn!(method, sender = sender.map(|address| address.to_string()), %error, "a purge was refused");
                 Local::plain(error.status(), Some(error.reason().to_owned()), error.reason().to_owned())
+                    .refused()
             }
         }
     }

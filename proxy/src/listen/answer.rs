@@ -9,6 +9,7 @@ use clearcoat_cache::{Entry, Moment};
 
 use super::connection::{COPY_UP_TO, Connection};
 use crate::fetch::{Answer, Reader};
+use crate::front::cache_status::CacheStatus;
 use crate::front::range::Part;
 use crate::front::{Form, conditional};
 
@@ -30,13 +31,14 @@ pub(super) async fn write_hit(
     entry: &Entry,
     now: Moment,
     form: &Form,
+    status: &CacheStatus,
     terms: Terms,
 ) -> io::Result<(u16, u64)> {
     let output = &mut connection.output;
-    let (status, parts) = match form {
+    let (code, parts) = match form {
         Form::Part(Part::Whole) => {
             output.extend_from_slice(entry.head());
-            end_hit(output, entry, now, terms.close);
+            end_hit(output, entry, now, status, terms.close);
             // The one form that is frequent takes no list of parts.
             let body = entry.body();
             return if terms.head_only || body.is_empty() {
@@ -60,8 +62,8 @@ pub(super) async fn write_hit(
             (416, Vec::new())
         }
     };
-    end_hit(output, entry, now, terms.close);
-    send(connection, &parts).await.map(|sent| (status, sent))
+    end_hit(output, entry, now, status, terms.close);
+    send(connection, &parts).await.map(|sent| (code, sent))
 }
 
 /// Sends the parts of a body behind the output: copied behind it when small.
@@ -124,16 +126,11 @@ fn content_range(entry: &Entry, range: &Range<usize>) -> String {
 }
 
 /// What of a hit's head is not prepared.
-fn end_hit(output: &mut Vec<u8>, entry: &Entry, now: Moment, close: bool) {
+fn end_hit(output: &mut Vec<u8>, entry: &Entry, now: Moment, status: &CacheStatus, close: bool) {
     output.extend_from_slice(b"Age: ");
     push_number(output, entry.age_seconds(now));
-    output.extend_from_slice(b"\r\nCache-Status: clearcoat; hit; ttl=");
-    let left = entry.ttl_left(now);
-    if left < 0 {
-        output.push(b'-');
-    }
-    push_number(output, left.unsigned_abs());
-    output.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+    output.extend_from_slice(b"\r\n");
+    end_head(output, status, close);
 }
 
 fn push_number(output: &mut Vec<u8>, number: u64) {
@@ -162,13 +159,13 @@ pub(super) struct Delivered {
 }
 
 /// Appends a 304 for an answer that the client has already; its body is not waited for.
-pub(super) fn not_modified(output: &mut Vec<u8>, answer: &Answer, cache_status: &str, close: bool) {
+pub(super) fn not_modified(output: &mut Vec<u8>, answer: &Answer, status: &CacheStatus, close: bool) {
     output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
     let lines = answer.block.split_inclusive(|byte| *byte == b'\n').skip(1);
     let wanted = lines.filter(|line| conditional::belongs_on_not_modified(line));
     wanted.for_each(|line| output.extend_from_slice(line));
     push_age(output, answer.age);
-    end_head(output, cache_status, close);
+    end_head(output, status, close);
 }
 
 fn push_age(output: &mut Vec<u8>, age: Option<u64>) {
@@ -179,10 +176,9 @@ fn push_age(output: &mut Vec<u8>, age: Option<u64>) {
     }
 }
 
-fn end_head(output: &mut Vec<u8>, cache_status: &str, close: bool) {
-    output.extend_from_slice(b"Cache-Status: clearcoat; ");
-    output.extend_from_slice(cache_status.as_bytes());
-    output.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+fn end_head(output: &mut Vec<u8>, status: &CacheStatus, close: bool) {
+    status.write_line(output);
+    output.extend_from_slice(if close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
 }
 
 /// Writes an answer whose body is still coming, as it comes.
@@ -194,7 +190,7 @@ pub(super) async fn stream(
     connection: &mut Connection,
     answer: &Answer,
     mut reader: Reader,
-    cache_status: &str,
+    status: &CacheStatus,
     terms: Terms,
 ) -> io::Result<Delivered> {
     // An answer that has ended already has a length, whatever the node said.
@@ -220,7 +216,7 @@ pub(super) async fn stream(
         (Delimited::Chunked, _) => output.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         (Delimited::Empty | Delimited::Close | Delimited::Length, _) => {}
     }
-    end_head(output, cache_status, close);
+    end_head(output, status, close);
     if terms.head_only || delimited == Delimited::Empty {
         connection.flush().await?;
         return Ok(Delivered { body_bytes: 0, close, broken: false });

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Buf;
+use clearcoat_cache::{Entry, Moment};
 use http::HeaderMap;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::Stream;
@@ -21,8 +22,9 @@ use super::chunks::ChunkScan;
 use super::connection::{Connection, Received, Waits};
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::rewound::{Rewound, Window};
-use crate::admin::{Limit, RequestResult};
-use crate::fetch::{Caching, Plan, Published};
+use crate::admin::{Forward, Limit, RequestResult};
+use crate::fetch::{Answer, Caching, Failing, Plan, Published};
+use crate::front::cache_status::{CacheStatus, Forwarded};
 use crate::front::pass::PassRoad;
 use crate::front::range::Part;
 use crate::front::{Form, Front, Obtained, Step, conditional};
@@ -195,8 +197,8 @@ impl Lane {
         let started = terms.arrived;
         let counters = &self.front.counters;
         match step {
-            Step::Hit { entry, result, now, form } => {
-                match answer::write_hit(connection, &entry, now, &form, terms).await {
+            Step::Hit { entry, result, status, now, form } => {
+                match answer::write_hit(connection, &entry, now, &form, &status, terms).await {
                     Ok((status, bytes)) => {
                         counters.request(result, status, bytes, started.elapsed());
                         Next::Continue
@@ -230,7 +232,8 @@ impl Lane {
             return self.client_gone(started, Some(&error));
         }
         let caching = plan.caching;
-        let why = plan.forward.as_str();
+        let forwarded = Forwarded::new(plan.forward);
+        counters.forward(plan.forward);
         let read_ahead = self.settings.head.bytes;
         // A node is not told of them when the answer may be stored: it has to come whole.
         let conditions = match caching {
@@ -244,7 +247,7 @@ impl Lane {
         match obtained {
             None => self.client_gone(started, None),
             Some(Err(error)) => {
-                let local = Local::failure(error);
+                let local = Local::failure(error, forwarded);
                 let date = self.front.clock.http_date();
                 local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
                 let bytes = local.body().len() as u64;
@@ -253,37 +256,30 @@ impl Lane {
             }
             Some(Ok(Obtained::Entry(entry))) => {
                 let now = self.front.clock.now();
-                let form = if conditional::is_not_modified(entry.status(), entry.head(), &conditions) {
-                    Form::NotModified
-                } else {
-                    Form::Part(Part::Whole)
-                };
-                match answer::write_hit(connection, &entry, now, &form, terms).await {
-                    Ok((status, bytes)) => {
-                        let fresh = entry.ttl_left(now) > 0;
-                        let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
-                        counters.request(result, status, bytes, started.elapsed());
-                        Next::Continue
-                    }
-                    Err(error) => self.client_gone(started, Some(&error)),
-                }
+                let status = CacheStatus::hit(&entry, now, None);
+                let fresh = entry.ttl_left(now) > 0;
+                let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
+                self.waited_for(connection, &entry, now, result, &status, &conditions, terms).await
+            }
+            Some(Ok(Obtained::Instead { entry, failing, collapsed })) => {
+                let now = self.front.clock.now();
+                let status = instead(forwarded, &entry, now, failing, collapsed);
+                let result = RequestResult::Grace;
+                self.waited_for(connection, &entry, now, result, &status, &conditions, terms).await
             }
             Some(Ok(Obtained::Stream { head, reader, collapsed })) => {
                 let Published::Answer(answer) = &*head else { return Next::Drop };
-                let (result, status) = match (caching, answer.shared, collapsed) {
-                    (Caching::Bypass, _, _) => (RequestResult::Pass, "fwd=bypass".into()),
-                    (_, true, true) => (RequestResult::Collapsed, format!("fwd={why}; collapsed")),
-                    (_, true, false) if answer.revalidated => {
-                        (RequestResult::Miss, format!("fwd={why}; fwd-status=304; stored"))
-                    }
-                    (_, true, false) => (RequestResult::Miss, format!("fwd={why}; stored")),
-                    (_, false, _) => (RequestResult::Uncacheable, not_stored(why, answer.detail)),
-                };
+                let now = self.front.clock.now();
+                let (result, mut status) = streamed(caching, forwarded, answer, now, collapsed);
                 if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
+                    // The node's own status is not the one that the client sees.
+                    status.status = status.status.or(Some(answer.status.as_u16()));
+                    let status = CacheStatus::Forwarded(status);
                     answer::not_modified(&mut connection.output, answer, &status, terms.close);
                     counters.request(result, 304, 0, started.elapsed());
                     return Next::Continue;
                 }
+                let status = CacheStatus::Forwarded(status);
                 match answer::stream(connection, answer, reader, &status, terms).await {
                     Ok(delivered) => {
                         let code = answer.status.as_u16();
@@ -297,6 +293,35 @@ impl Lane {
                     Err(error) => self.client_gone(started, Some(&error)),
                 }
             }
+        }
+    }
+
+    /// Sends an entry that was waited for.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are what a fetch ends with, and belong to nothing else"
+    )]
+    async fn waited_for(
+        &self,
+        connection: &mut Connection,
+        entry: &Entry,
+        now: Moment,
+        result: RequestResult,
+        status: &CacheStatus,
+        conditions: &HeaderMap,
+        terms: Terms,
+    ) -> Next {
+        let form = if conditional::is_not_modified(entry.status(), entry.head(), conditions) {
+            Form::NotModified
+        } else {
+            Form::Part(Part::Whole)
+        };
+        match answer::write_hit(connection, entry, now, &form, status, terms).await {
+            Ok((code, bytes)) => {
+                self.front.counters.request(result, code, bytes, terms.arrived.elapsed());
+                Next::Continue
+            }
+            Err(error) => self.client_gone(terms.arrived, Some(&error)),
         }
     }
 
@@ -341,10 +366,47 @@ fn window(head: &Head<'_, '_>) -> Window {
     }
 }
 
-fn not_stored(why: &str, detail: Option<&'static str>) -> String {
-    match detail {
-        // A token or a string (RFC 9211 section 2.8).
-        Some(detail) => format!("fwd={why}; detail=\"{detail}\""),
-        None => format!("fwd={why}"),
-    }
+/// What is said of an answer that is on its way.
+fn streamed(
+    caching: Caching,
+    forwarded: Forwarded,
+    answer: &Answer,
+    now: Moment,
+    collapsed: Option<bool>,
+) -> (RequestResult, Forwarded) {
+    let result = match (caching, answer.shared, collapsed) {
+        (Caching::Bypass, _, _) => RequestResult::Pass,
+        (_, true, Some(true)) => RequestResult::Collapsed,
+        (_, true, _) => RequestResult::Miss,
+        (_, false, _) => RequestResult::Uncacheable,
+    };
+    // Of what was asked after, the node's word is told: 304, or that it sent another answer.
+    let status = match (answer.revalidated, forwarded.forward) {
+        (true, _) => Some(304),
+        (false, Forward::Stale) => Some(answer.status.as_u16()),
+        (false, Forward::Bypass | Forward::Method | Forward::UriMiss | Forward::VaryMiss) => None,
+    };
+    let ttl = answer.fresh_until.map(|until| {
+        let (until, now) = (until.as_millis() as i64, now.as_millis() as i64);
+        until.saturating_sub(now).div_euclid(1000)
+    });
+    // Only the request whose fetch it was had it stored.
+    let stored = answer.stored && collapsed != Some(true);
+    (result, Forwarded { status, ttl, stored, collapsed, detail: answer.detail, ..forwarded })
+}
+
+/// What is said of a stored entry that is served because a node failed.
+fn instead(
+    forwarded: Forwarded,
+    entry: &Entry,
+    now: Moment,
+    failing: Failing,
+    collapsed: Option<bool>,
+) -> CacheStatus {
+    let (status, detail) = match failing {
+        Failing::Status(status) => (Some(status.as_u16()), "stale-if-error"),
+        Failing::Error(error) => (None, error.as_str()),
+    };
+    let ttl = Some(entry.ttl_left(now));
+    CacheStatus::Forwarded(Forwarded { status, ttl, collapsed, detail: Some(detail), ..forwarded })
 }

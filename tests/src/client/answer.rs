@@ -49,7 +49,7 @@ pub struct Answer {
 pub enum Served {
     /// From memory, fresh (`hit`).
     Hit,
-    /// From memory, past its time (`hit; ttl=-N`).
+    /// From memory, past its time (`ttl=-N`), whether or not a node was asked first.
     Grace,
     /// From a node, by a fetch this request started (`fwd=miss` and its kin).
     Miss,
@@ -127,11 +127,13 @@ impl Answer {
     ///
     /// If there is no `Cache-Status`, or it names something RFC 9211 does not.
     pub fn served(&self) -> Served {
-        if self.cache_parameter("hit").is_some() {
-            let stale = self.cache_parameter("ttl").is_some_and(|ttl| ttl.starts_with('-'));
-            return if stale { Served::Grace } else { Served::Hit };
+        if self.cache_parameter("ttl").is_some_and(|ttl| ttl.starts_with('-')) {
+            return Served::Grace;
         }
-        if self.cache_parameter("collapsed").is_some() {
+        if self.cache_parameter("hit").is_some() {
+            return Served::Hit;
+        }
+        if self.cache_parameter("collapsed").is_some_and(|value| value != "?0") {
             return Served::Collapsed;
         }
         match self.cache_parameter("fwd").as_deref() {
