@@ -378,6 +378,27 @@ async fn a_cookie_of_a_304_is_stripped_or_ends_the_storing() {
 }
 
 #[tokio::test]
+async fn a_page_kept_to_be_asked_after_keeps_no_cookie() {
+    let node = Node::start().await;
+    let page = Page::composed(|request| {
+        let page = Page::text("page").cache_control("no-cache").header("ETag", "\"1\"");
+        match request.header("if-none-match") {
+            Some(_) => page.status(304),
+            None => page.header("Set-Cookie", &format!("session={}", request.number)),
+        }
+    });
+    node.serve("/s/page", page);
+    let proxy =
+        Setup::before(&node).site(r#"route = [{ path = "/s/*", set_cookie = "strip" }]"#).start().await;
+    for number in 1..=3 {
+        let answer = proxy.get("/s/page").await.expect_status(200);
+        assert_eq!((answer.text().as_str(), answer.headers("set-cookie").len()), ("page", 0), "{answer}");
+        assert_eq!(node.count("/s/page"), number, "each visitor asks: {answer}");
+    }
+    assert_eq!(node.last("/s/page").header("if-none-match"), Some("\"1\""));
+}
+
+#[tokio::test]
 async fn uncacheable_urls_are_remembered_by_the_route() {
     let node = Node::start().await;
     node.serve("/quick/page", Page::text("mine").cache_control("private"));

@@ -322,8 +322,9 @@ impl Fetcher {
         };
         let unwanted = |name: &HeaderName| {
             plan.freshness.is_for_us(name)
-                // What others may get too sets nobody's cookies; the first visitor sees the same as all others.
-                || shared && *name == header::SET_COOKIE
+                // What is kept sets nobody's cookies, also what is only kept to be asked after: its lines come back with
+                // a 304. The first visitor sees the same as all others.
+                || lifetime.is_some() && *name == header::SET_COOKIE
                 || !self.settings.keep_tag_headers && self.settings.tag_headers.contains(name)
         };
         let number = |name: HeaderName| {
