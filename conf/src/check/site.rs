@@ -30,7 +30,9 @@ pub(super) fn check(
             ["cache", "route"].iter().all(|key| !check.is_wrong(&check.key_under(&span, key)));
         let cache = table.cache.map_or(CachePolicy::default(), |at| policy(at.value));
         let routes = table.route.map(|routes| routes.value).unwrap_or_default();
-        let caches = |at: &At<RouteTable>| matches!(&at.value.cache, Some(word) if policy(word.value) == CachePolicy::Cache);
+        let caches = |at: &At<RouteTable>| {
+            at.value.cache.as_ref().is_some_and(|word| policy(word.value) == CachePolicy::Cache)
+        };
         // A site that passes may have rules for the routes that do not.
         if cache == CachePolicy::Pass && policy_is_good && !routes.iter().any(caches) {
             let normalised = table.normalise.as_ref().map(|at| at.span.clone());
