@@ -1,7 +1,7 @@
 //! A small table that never grows past its capacity: when there is no room, the oldest near the new one goes.
 //!
-//! For what is useful to remember and harmless to forget: marks of uncacheable URLs, and `Vary` of URLs without an
-//! entry. Set-associative like a processor's cache: a key belongs to one set of eight, so that both finding and
+//! For what is useful to remember and harmless to forget: marks of uncacheable URLs, `Vary` of URLs without an entry,
+//! what became of their last fetch. Set-associative like a processor's cache: a key belongs to one set of eight, so that both finding and
 //! replacing look at eight neighbours. It has no lock; it lives inside one.
 
 /// Elements in a set.
@@ -16,7 +16,7 @@ struct Place<V> {
 }
 
 /// A table of at most `capacity` values. Nothing is allocated before the first one is put in.
-pub(crate) struct Bounded<V> {
+pub struct Bounded<V> {
     places: Box<[Option<Place<V>>]>,
     capacity: usize,
     puts: u32,
@@ -24,18 +24,20 @@ pub(crate) struct Bounded<V> {
 
 impl<V: Clone> Bounded<V> {
     /// The memory of one place.
-    pub(crate) const PLACE_BYTES: usize = size_of::<Option<Place<V>>>();
+    pub const PLACE_BYTES: usize = size_of::<Option<Place<V>>>();
 
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// A table of at most so many values; with zero it keeps none.
+    pub fn new(capacity: usize) -> Self {
         Self { places: Box::default(), capacity, puts: 0 }
     }
 
-    pub(crate) fn get(&self, key: u128) -> Option<&V> {
+    /// What was put in under `key`, if it is still there.
+    pub fn get(&self, key: u128) -> Option<&V> {
         self.places[self.set(key)].iter().flatten().find(|place| place.key == key).map(|place| &place.value)
     }
 
     /// Puts in or replaces. Returns whether another one had to go.
-    pub(crate) fn put(&mut self, key: u128, value: V) -> bool {
+    pub fn put(&mut self, key: u128, value: V) -> bool {
         if self.capacity == 0 {
             return false;
         }
@@ -56,18 +58,21 @@ impl<V: Clone> Bounded<V> {
         displaced.is_some_and(|displaced| displaced.key != key)
     }
 
-    pub(crate) fn remove(&mut self, key: u128) -> Option<V> {
+    /// Takes it out.
+    pub fn remove(&mut self, key: u128) -> Option<V> {
         let set = self.set(key);
         let place =
             self.places[set].iter_mut().find(|place| place.as_ref().is_some_and(|place| place.key == key))?;
         place.take().map(|place| place.value)
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Empties it, and gives its memory back.
+    pub fn clear(&mut self) {
         self.places = Box::default();
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+    /// All that is in it, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
         self.places.iter().flatten().map(|place| &place.value)
     }
 

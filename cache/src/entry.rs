@@ -244,6 +244,16 @@ impl Entry {
         Duration::from_millis(self.ttl)
     }
 
+    /// How old it was when it was received.
+    pub fn initial_age(&self) -> Duration {
+        Duration::from_secs(u64::from(self.initial_age))
+    }
+
+    /// Whether it may be served stale when no node can be reached: nothing in it demanded to be asked after first.
+    pub fn may_be_stale(&self) -> bool {
+        self.may_be_stale
+    }
+
     /// How long after freshness it may be served while a newer copy is fetched.
     pub fn grace(&self) -> Duration {
         Duration::from_millis(self.grace)

@@ -261,6 +261,10 @@ impl Index {
         self.shard(key).write().marks.put(key.number(), until)
     }
 
+    pub(crate) fn marked_until(&self, key: CacheKey) -> Option<Moment> {
+        self.shard(key).read().marks.get(key.number()).copied()
+    }
+
     pub(crate) fn unmark(&self, key: CacheKey) {
         self.shard(key).write().marks.remove(key.number());
     }

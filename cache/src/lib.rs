@@ -3,6 +3,7 @@
 //! Read [`key`], [`entry`] and [`freshness`] first, then [`store`], which brings them together. The crate opens no
 //! sockets, spawns no tasks and reads no clock: `now` is an argument, the last one.
 
+pub mod bounded;
 pub mod coding;
 pub mod collapse;
 pub mod directive;
@@ -17,7 +18,6 @@ pub mod tag;
 pub mod time;
 pub mod vary;
 
-mod bounded;
 mod index;
 mod room;
 

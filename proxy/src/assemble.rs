@@ -29,6 +29,7 @@ use crate::admin;
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 use crate::fetch::{FetchSettings, Fetcher};
+use crate::front::explain::Explainer;
 use crate::front::pass::PassRoad;
 use crate::front::route::{HashOn, HostRule, PathRule, Route, RouteTable, Site, Treatment};
 use crate::front::{Front, FrontSettings};
@@ -110,7 +111,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         },
     );
     let lane = Lane {
-        front,
+        front: front.clone(),
         pass: Arc::new(pass),
         settings: lane_settings(config),
         connections: Arc::new(Semaphore::new(config.limits.max_connections.get() as usize)),
@@ -126,6 +127,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     let observed = Arc::new(Observer {
         store: store.clone(),
         fetcher: fetcher.clone(),
+        explainer: Explainer { front, limits: lane_settings(config).head },
         pools: pools.clone(),
         memory: config.cache.memory,
     });
@@ -499,6 +501,7 @@ impl ShutdownSignalWatch for Signals {
 struct Observer {
     store: Arc<Store>,
     fetcher: Arc<Fetcher>,
+    explainer: Explainer,
     pools: Arc<Pools>,
     memory: u64,
 }
@@ -521,6 +524,10 @@ impl admin::Observed for Observer {
             evictions: stats.evictions,
             expirations: stats.expired,
         }
+    }
+
+    fn explain(&self, url: String, request: &[u8]) -> admin::why::Explanation {
+        self.explainer.explain(url, request)
     }
 
     fn set_node(&self, pool: &str, node: &str, wish: admin::Wish) -> bool {

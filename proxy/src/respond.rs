@@ -99,6 +99,11 @@ impl Local {
         lines
     }
 
+    /// What its `Cache-Status` says.
+    pub(crate) fn cache_status(&self) -> String {
+        self.cache_status.value()
+    }
+
     pub(crate) fn body(&self) -> String {
         format!("{}\n", self.text)
     }

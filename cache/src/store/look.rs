@@ -67,6 +67,11 @@ impl Store {
         Peek { lookup, known, dead }
     }
 
+    /// Until when answers under `key` are taken for uncacheable, if that is in the future.
+    pub fn uncacheable_until(&self, key: CacheKey, now: Moment) -> Option<Moment> {
+        self.index.marked_until(key).filter(|until| now < *until)
+    }
+
     /// Notes that an entry that was found is about to be used: tells the policy once in a while, and clears away what it
     /// let go since.
     pub fn used(&self, entry: &Entry, now: Moment) {

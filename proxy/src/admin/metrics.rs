@@ -375,6 +375,10 @@ mod tests {
     struct Two;
 
     impl Observed for Two {
+        fn explain(&self, _: String, _: &[u8]) -> crate::admin::why::Explanation {
+            crate::admin::why::Explanation::default()
+        }
+
         fn set_node(&self, _: &str, _: &str, _: crate::admin::Wish) -> bool {
             false
         }

@@ -16,6 +16,7 @@ pub(crate) mod nodes;
 pub(crate) mod server;
 mod status;
 pub(crate) mod view;
+pub(crate) mod why;
 mod window;
 
 pub(crate) use counters::{Counters, FetchResult, Forward, Limit, PurgeKind, RequestResult};

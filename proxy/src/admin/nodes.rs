@@ -45,7 +45,7 @@ pub(super) fn answer(request: &Request, observed: &dyn Observed) -> Option<Answe
 }
 
 /// Percent-decoding, as far as an address needs it; what is not an escape stays.
-fn decode(text: &str) -> String {
+pub(super) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

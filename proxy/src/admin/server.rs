@@ -32,6 +32,7 @@ use super::http1::{self, Answer, Ending, Handler, Limits, Request};
 use super::metrics::{CONTENT_TYPE, Exporter};
 use super::status::Status;
 use super::view::{Observed, Readiness};
+use super::why;
 use super::window::{self, Window};
 
 /// Connections that may be open at once. Scrapers and probes need a handful; a refused one is counted as
@@ -303,6 +304,10 @@ impl Routes {
             ("GET /metrics", "for Prometheus"),
             ("GET /api/status", "the same and more as JSON"),
             (
+                "GET /api/why?url=URL",
+                "what the next request of a URL would meet; also method=, host=, header=Name:value",
+            ),
+            (
                 "POST /api/pools/POOL/nodes/NODE/drain",
                 "take a node out; also /disable, and /ready to give it back",
             ),
@@ -317,7 +322,7 @@ impl Routes {
     }
 }
 
-fn failed(error: &anyhow::Error) -> Answer {
+pub(super) fn failed(error: &anyhow::Error) -> Answer {
     error!(error = format!("{error:#}"), "an admin page could not be made");
     Answer::text(500, "this page could not be made; the log says why")
 }
@@ -342,6 +347,7 @@ impl Handler for Routes {
                 (None, "/") => read_only(&request, || self.index()),
                 (None, "/metrics") => read_only(&request, || self.metrics()),
                 (None, "/api/status") => read_only(&request, || self.status()),
+                (None, why::PATH) => read_only(&request, || why::answer(&request, &*self.observed)),
                 (None, path) if path.starts_with("/api/pools/") => {
                     super::nodes::answer(&request, &*self.observed).unwrap_or_else(not_found)
                 }
@@ -389,6 +395,11 @@ mod tests {
 
         fn ready(&self) -> Readiness {
             self.0.clone()
+        }
+
+        fn explain(&self, url: String, request: &[u8]) -> why::Explanation {
+            let answer = String::from_utf8_lossy(request).into_owned();
+            why::Explanation { url, answer, ..why::Explanation::default() }
         }
 
         fn set_node(&self, pool: &str, node: &str, _: crate::admin::Wish) -> bool {

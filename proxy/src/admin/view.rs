@@ -2,6 +2,8 @@
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::why::Explanation;
+
 /// What the running parts show of themselves. Calls come from the admin listener only, a few a second at most; they
 /// may copy, but should not hold a lock that serving needs.
 pub(crate) trait Observed: Send + Sync {
@@ -13,6 +15,9 @@ pub(crate) trait Observed: Send + Sync {
 
     /// Whether traffic should be sent here.
     fn ready(&self) -> Readiness;
+
+    /// What `request`, a head as a client would send it, would meet now; `url` is it for people. Nothing comes of it.
+    fn explain(&self, url: String, request: &[u8]) -> Explanation;
 
     /// Tells a pool what the operator wants of a node; whether there is such a node.
     fn set_node(&self, pool: &str, node: &str, wish: super::nodes::Wish) -> bool;

@@ -4,6 +4,7 @@
 //! byte of it, so a node that dies in the middle of a small answer costs nothing but another try. To that end the
 //! start of each body is *held* for a moment before the answer counts as given.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use super::plan::Plan;
 use super::revalidate;
 use crate::admin::{Counters, FetchResult, Limit};
 use crate::front::forward;
+use crate::pool::node::Node;
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 
 /// Bytes of a body that are held before the answer counts as given.
@@ -38,6 +40,8 @@ const STALE_CONNECTIONS: u32 = 4;
 
 /// An answer whose head is complete and whose body has begun or ended.
 pub(super) struct Exchange {
+    /// Who answered.
+    pub(super) node: Arc<Node>,
     pub(super) head: Box<ResponseHeader>,
     /// The start of the body.
     pub(super) held: Vec<Bytes>,
@@ -195,6 +199,7 @@ async fn attempt(
     connector: &Connector,
 ) -> Result<Exchange, Failure> {
     let started = Instant::now();
+    let node = lease.node().clone();
     let result = ask(plan, stale, &lease, connector, started).await;
     match result {
         Ok((head, held, session, peer, ended)) => {
@@ -207,7 +212,7 @@ async fn attempt(
             } else {
                 Some(rest)
             };
-            Ok(Exchange { head, held, rest })
+            Ok(Exchange { node, head, held, rest })
         }
         Err(failure) => {
             if !failure.stale_connection {

@@ -8,6 +8,7 @@
 mod answer;
 mod error;
 mod exchange;
+mod last;
 mod plan;
 mod revalidate;
 
@@ -28,12 +29,15 @@ use tracing::warn;
 
 pub(crate) use answer::{Answer, Failing, Published, is_hop_by_hop, listed_in_connection};
 pub(crate) use error::FetchError;
+pub(crate) use last::{FillResult, LastFetch};
 pub(crate) use plan::{Caching, Plan};
+pub(crate) use revalidate::conditions;
 
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 use exchange::{Exchange, Rest, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
+use last::{LastFetches, Noting};
 
 /// What fills are joined by: the URL, and the variant as far as it is known.
 pub(crate) type FillKey = (CacheKey, VariantKey);
@@ -64,6 +68,8 @@ pub(crate) struct FetchSettings {
 pub(crate) struct Fetcher {
     pub(crate) store: Arc<Store>,
     pub(crate) fills: Arc<Fills<FillKey, Published>>,
+    /// What became of the last fetch of each URL.
+    pub(crate) last: LastFetches,
     connector: Connector,
     counters: Arc<Counters>,
     clock: Clock,
@@ -81,6 +87,7 @@ impl Fetcher {
         Arc::new(Self {
             store,
             fills: Arc::default(),
+            last: LastFetches::new(),
             connector: Connector::new(Some(options)),
             counters,
             clock,
@@ -97,7 +104,8 @@ impl Fetcher {
     async fn run(&self, plan: &Plan, mut writer: Writer) {
         // Taken before the request goes out: a purge from now on names what this fetch will bring.
         let stamp = Arc::new(self.store.begin_fill());
-        let (Exchange { head, held, rest }, revalidated) = match self.ask(plan).await {
+        let mut noting = Noting::new(&self.last, &self.clock, plan);
+        let (Exchange { node, head, held, rest }, revalidated) = match self.ask(plan).await {
             Ok(asked) => asked,
             Err(error) => {
                 let instead = self.instead_of_an_error(
@@ -106,10 +114,15 @@ impl Fetcher {
                     Entry::may_serve_disconnected,
                     &mut writer,
                 );
+                noting.note(match instead {
+                    Some(_) => FillResult::StaleServed,
+                    None => FillResult::Failed(error),
+                });
                 writer.publish(instead.unwrap_or(Published::Failed(error)), Retention::Whole);
                 return writer.fail();
             }
         };
+        noting.answered(&node, if revalidated.is_some() { 304 } else { head.status.as_u16() });
         if is_failure(head.status)
             && let Some(published) = self.instead_of_an_error(
                 plan,
@@ -118,6 +131,7 @@ impl Fetcher {
                 &mut writer,
             )
         {
+            noting.note(FillResult::StaleServed);
             writer.publish(published, Retention::Whole);
             return writer.fail();
         }
@@ -157,17 +171,23 @@ impl Fetcher {
                     writer.append(chunk);
                 }
                 let (body, _) = writer.gather(Bytes::new());
-                if let Err(refused) = self.commit(plan, &stamp, storing, body) {
+                let committed = self.commit(plan, &stamp, storing, body);
+                noting.note(FillResult::of_commit(committed));
+                if let Err(refused) = committed {
                     (answer.stored, answer.fresh_until, answer.detail) = (false, None, Some(refused));
                 }
                 writer.publish(Published::Answer(Box::new(answer)), Retention::Whole);
                 writer.complete();
             }
             (storing, rest) => {
+                noting.note(match answer.detail {
+                    _ if storing.is_some() => FillResult::Arriving,
+                    why => FillResult::NotStored(why.unwrap_or("unknown")),
+                });
                 let retention =
                     if storing.is_some() { Retention::Whole } else { Retention::Window(WINDOW_BYTES) };
                 writer.publish(Published::Answer(Box::new(answer)), retention);
-                self.stream(plan, &stamp, storing, held, rest, writer).await;
+                self.stream(&noting, &stamp, storing, held, rest, writer).await;
             }
         }
     }
@@ -219,13 +239,14 @@ impl Fetcher {
     /// Pours the body as it comes, and stores it at its end if that is wanted.
     async fn stream(
         &self,
-        plan: &Plan,
+        noting: &Noting<'_>,
         stamp: &FillStamp,
         mut storing: Option<Storing>,
         held: Vec<Bytes>,
         mut rest: Option<Rest>,
         mut writer: Writer,
     ) {
+        let plan = noting.plan;
         let mut held = held.into_iter();
         loop {
             let chunk = match (held.next(), &mut rest) {
@@ -235,12 +256,16 @@ impl Fetcher {
                     Ok(Some(chunk)) => chunk,
                     Ok(None) => break,
                     // Whoever reads along sees the body break off; a part of a body is never stored.
-                    Err(_) => return writer.fail(),
+                    Err(_) => {
+                        noting.note(FillResult::BrokenOff);
+                        return writer.fail();
+                    }
                 },
             };
             if storing.is_some() && (writer.kept_bytes() + chunk.len()) as u64 > self.settings.max_entry_bytes
             {
                 storing = None;
+                noting.note(FillResult::NotStored(TOO_LARGE));
                 self.counters.limit(Limit::EntrySize);
                 self.note_uncacheable(plan);
                 writer.let_through(WINDOW_BYTES);
@@ -251,7 +276,7 @@ impl Fetcher {
                 // again finds it.
                 Some(storing) => {
                     let (body, last) = writer.gather(chunk);
-                    let _ = self.commit(plan, stamp, storing, body);
+                    noting.note(FillResult::of_commit(self.commit(plan, stamp, storing, body)));
                     last
                 }
                 None => chunk,
@@ -264,7 +289,7 @@ impl Fetcher {
         if let Some(storing) = storing {
             // Only the framing told the end: readers hear of it when the body is stored.
             let (body, _) = writer.gather(Bytes::new());
-            let _ = self.commit(plan, stamp, storing, body);
+            noting.note(FillResult::of_commit(self.commit(plan, stamp, storing, body)));
         }
         writer.complete();
         if let Some(rest) = rest {

@@ -27,6 +27,19 @@ pub(super) fn add_conditions(request: &mut RequestHeader, entry: &Entry) -> Resu
     Ok(())
 }
 
+/// The same as lines, for people.
+pub(crate) fn conditions(entry: &Entry) -> Vec<String> {
+    let Ok(mut request) = RequestHeader::build("GET", b"/", None) else { return Vec::new() };
+    if add_conditions(&mut request, entry).is_err() {
+        return Vec::new();
+    }
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    [("If-None-Match", header::IF_NONE_MATCH), ("If-Modified-Since", header::IF_MODIFIED_SINCE)]
+        .iter()
+        .filter_map(|(shown, name)| Some(format!("{shown}: {}", text(request.headers.get(name)?))))
+        .collect()
+}
+
 /// The head of `entry` brought up to date by a 304 (section 4.3.4): each line of the 304 takes the place of those of
 /// the same name.
 ///

@@ -11,6 +11,7 @@ use super::Front;
 use super::cache_status::Forwarded;
 use super::route::{RouteTable, Treatment};
 use crate::admin::Forward;
+use crate::fetch::Caching;
 use crate::listen::head::{Framing, Head, Method};
 
 /// Why a request goes to a node although it could have been answered from memory.
@@ -53,7 +54,7 @@ pub(crate) enum Course<'r> {
     /// No site is for its host.
     NoSite,
     /// To a node as it is, both ways streamed.
-    Pass(#[expect(dead_code, reason = "for those who explain the decision")] Passed),
+    Pass(Passed),
     /// To a node as it is, because its route says so.
     Bypass(CacheKey, &'r Treatment),
     /// Its answer may come from memory, or go there.
@@ -88,6 +89,19 @@ pub(crate) enum Way {
     Fetch,
     /// It is fetched for this request alone: lately the answer was not for sharing.
     FetchApart,
+}
+
+impl Way {
+    /// How it is fetched, where it is.
+    pub(crate) fn caching(&self) -> Caching {
+        match self {
+            Self::Revalidate(entry) if entry.ask_always() => Caching::Apart,
+            Self::FetchApart => Caching::Apart,
+            Self::Hit(_) | Self::Grace(_) | Self::Disconnected(_) | Self::Revalidate(_) | Self::Fetch => {
+                Caching::Shared
+            }
+        }
+    }
 }
 
 impl Front {

@@ -5,6 +5,7 @@
 
 pub(crate) mod cache_status;
 pub(crate) mod conditional;
+pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod look;
 mod obtain;
@@ -17,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use clearcoat_cache::{CacheKey, Entry, Moment, Store, VariantKey};
+use clearcoat_cache::{CacheKey, Entry, Moment, SelectingHeaders, Store, VariantKey};
 use clearcoat_purge::Guard;
 
 pub(crate) use obtain::{FrontSettings, Obtained};
@@ -105,7 +106,7 @@ impl Front {
         if let Some(dead) = &dead {
             self.store.discard(dead);
         }
-        let forward = forward_to_cached(known);
+        let (forward, caching) = (forward_to_cached(known), way.caching());
         match way {
             Way::Hit(entry) => {
                 self.store.used(&entry, now);
@@ -115,7 +116,7 @@ impl Front {
                 self.store.used(&entry, now);
                 if !self.fetcher.fills.is_fetching(&(key, entry.variant())) {
                     let asked = asked(key, treatment, forward, Some(entry.clone()));
-                    self.refresh(self.plan(&asked, Caching::Shared));
+                    self.refresh(self.plan(&asked, caching));
                 }
                 hit(head, entry, RequestResult::Grace, None, now)
             }
@@ -125,11 +126,9 @@ impl Front {
             }
             Way::Revalidate(entry) => {
                 self.store.used(&entry, now);
-                let caching = if entry.ask_always() { Caching::Apart } else { Caching::Shared };
                 self.fetch(&asked(key, treatment, forward, Some(entry)), caching)
             }
-            Way::Fetch => self.fetch(&asked(key, treatment, forward, None), Caching::Shared),
-            Way::FetchApart => self.fetch(&asked(key, treatment, forward, None), Caching::Apart),
+            Way::Fetch | Way::FetchApart => self.fetch(&asked(key, treatment, forward, None), caching),
         }
     }
 
@@ -137,14 +136,19 @@ impl Front {
         Step::Fetch(Box::new(self.plan(asked, caching)))
     }
 
+    /// The variant that a request selects, as far as is known before the answer.
+    fn expected_variant(&self, key: CacheKey, request: &dyn SelectingHeaders) -> VariantKey {
+        match self.store.vary_of(key) {
+            Some(vary) => vary.variant(self.store.secret(), request),
+            None => VariantKey::NONE,
+        }
+    }
+
     /// What has to be kept of a request for the time when its head is gone.
     fn plan(&self, asked: &Asked<'_>, caching: Caching) -> Plan {
         let &Asked { head, head_only, key, treatment, client, forward, stale: _ } = asked;
         let headers = forward::end_to_end(head);
-        let variant = match self.store.vary_of(key) {
-            Some(vary) => vary.variant(self.store.secret(), &headers),
-            None => VariantKey::NONE,
-        };
+        let variant = self.expected_variant(key, &headers);
         Plan {
             key,
             variant,
@@ -173,11 +177,16 @@ fn hit(
     now: Moment,
 ) -> Step {
     let status = CacheStatus::hit(&entry, now, detail);
+    let form = form(&entry, head);
+    Step::Hit { entry, result, status, now, form }
+}
+
+/// In which form a request gets what is stored for it.
+fn form(entry: &Entry, head: &Head<'_, '_>) -> Form {
     // In this order: a range of what the client has already is not sent (RFC 9110 section 13.2.2).
-    let form = if conditional::is_not_modified(entry.status(), entry.head(), head) {
+    if conditional::is_not_modified(entry.status(), entry.head(), head) {
         Form::NotModified
     } else {
-        Form::Part(range::part(&entry, head))
-    };
-    Step::Hit { entry, result, status, now, form }
+        Form::Part(range::part(entry, head))
+    }
 }

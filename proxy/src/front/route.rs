@@ -34,6 +34,16 @@ impl PathRule {
     }
 }
 
+impl std::fmt::Display for PathRule {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(text) => out.write_str(text),
+            Self::Prefix(text) => write!(out, "{text}*"),
+            Self::Suffix(text) => write!(out, "*{text}"),
+        }
+    }
+}
+
 /// What hashing over the nodes goes by.
 #[derive(Clone, Debug)]
 pub(crate) enum HashOn {
@@ -84,20 +94,39 @@ pub(crate) enum HostRule {
     Exact(Box<str>),
 }
 
+/// A site and where it stands in the file, from one.
+#[derive(Debug)]
+struct Numbered {
+    number: usize,
+    site: Site,
+}
+
 /// All sites, by host.
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
-    exact: HashMap<Box<[u8]>, Arc<Site>>,
+    exact: HashMap<Box<[u8]>, Arc<Numbered>>,
     /// Longest suffix first.
-    below: Vec<(Box<str>, Arc<Site>)>,
-    any: Option<Arc<Site>>,
+    below: Vec<(Box<str>, Arc<Numbered>)>,
+    any: Option<Arc<Numbered>>,
+}
+
+/// Where a request belongs, for people.
+#[derive(Debug)]
+pub(crate) struct Place<'t> {
+    /// Which site of the file, from one.
+    pub(crate) site: usize,
+    /// Its pattern that matched, as the file has it.
+    pub(crate) host: String,
+    /// Which route of it, from one, and its pattern; `None`: the site's own default.
+    pub(crate) route: Option<(usize, String)>,
+    pub(crate) treatment: &'t Treatment,
 }
 
 impl RouteTable {
     pub(crate) fn new(sites: impl IntoIterator<Item = (Vec<HostRule>, Site)>) -> Self {
         let mut table = Self::default();
-        for (hosts, site) in sites {
-            let site = Arc::new(site);
+        for (number, (hosts, site)) in (1..).zip(sites) {
+            let site = Arc::new(Numbered { number, site });
             for host in hosts {
                 match host {
                     HostRule::Any => table.any = Some(site.clone()),
@@ -115,30 +144,59 @@ impl RouteTable {
     /// What is to be done with a request for this host (any case, maybe with a port) and target; `None` when no site
     /// is for it.
     pub(crate) fn find(&self, host: &[u8], target: &[u8]) -> Option<&Treatment> {
-        let site = self.site(host)?;
-        let path = &target[..memchr::memchr(b'?', target).unwrap_or(target.len())];
-        let route = site.routes.iter().find(|route| route.path.matches(path));
-        Some(route.map_or(&site.default, |route| &route.treatment))
+        let site = &self.numbered(host)?.site;
+        Some(site.route(target).map_or(&site.default, |(_, route)| &route.treatment))
     }
 
-    fn site(&self, host: &[u8]) -> Option<&Site> {
+    /// The same, and by which patterns.
+    pub(crate) fn place(&self, host: &[u8], target: &[u8]) -> Option<Place<'_>> {
+        let found = self.numbered(host)?;
+        let Numbered { number, site } = &**found;
+        let is_this = |other: &Arc<Numbered>| Arc::ptr_eq(other, found);
+        let mut room = [0; 256];
+        let name = plain_name(host, &mut room).unwrap_or_default();
+        let pattern = match self.exact.get(name) {
+            Some(_) => String::from_utf8_lossy(name).into_owned(),
+            None => {
+                match self.below.iter().find(|(suffix, other)| is_below(name, suffix) && is_this(other)) {
+                    Some((suffix, _)) => format!("*{suffix}"),
+                    None => "*".to_owned(),
+                }
+            }
+        };
+        let route = site.route(target);
+        Some(Place {
+            site: *number,
+            host: pattern,
+            route: route.map(|(index, route)| (index + 1, route.path.to_string())),
+            treatment: route.map_or(&site.default, |(_, route)| &route.treatment),
+        })
+    }
+
+    fn numbered(&self, host: &[u8]) -> Option<&Arc<Numbered>> {
         if self.exact.is_empty() && self.below.is_empty() {
-            return self.any.as_deref();
+            return self.any.as_ref();
         }
         let mut room = [0; 256];
         let name = plain_name(host, &mut room)?;
         self.exact
             .get(name)
-            .or_else(|| {
-                let found = self
-                    .below
-                    .iter()
-                    .find(|(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix.as_bytes()));
-                found.map(|(_, site)| site)
-            })
+            .or_else(|| self.below.iter().find(|(suffix, _)| is_below(name, suffix)).map(|(_, site)| site))
             .or(self.any.as_ref())
-            .map(Arc::as_ref)
     }
+}
+
+impl Site {
+    /// The first route for this target, and which it is.
+    fn route(&self, target: &[u8]) -> Option<(usize, &Route)> {
+        let path = &target[..memchr::memchr(b'?', target).unwrap_or(target.len())];
+        self.routes.iter().enumerate().find(|(_, route)| route.path.matches(path))
+    }
+}
+
+/// Whether `name` ends in `suffix`, which begins with a dot, and has something before it.
+fn is_below(name: &[u8], suffix: &str) -> bool {
+    name.len() > suffix.len() && name.ends_with(suffix.as_bytes())
 }
 
 /// The host in lower case, without port and closing dot; `None` when it is longer than a name may be.

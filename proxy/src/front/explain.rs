@@ -1,0 +1,175 @@
+//! What the next request would meet, and why: the decision of [`Front::look`] put into words, with what it is based on.
+//!
+//! Nothing comes of it: no use is noted, nothing is fetched, purged or cleared away. What the request meets is not worked
+//! out here but asked of the functions that real requests go through, so that the two agree; how the node will answer is
+//! all that is not known.
+
+mod facts;
+mod words;
+
+use std::sync::Arc;
+
+use clearcoat_cache::{Entry, Known};
+
+use super::cache_status::{CacheStatus, Forwarded};
+use super::look::{Course, Met, Passed, Way, forward_to_cached};
+use super::range::Part;
+use super::route::Place;
+use super::{Form, Front, NO_NODE_UP, form};
+use crate::admin::Forward;
+use crate::admin::why::{Explanation, Next, Outcome};
+use crate::fetch::{Caching, conditions};
+use crate::listen::head::{Head, HeadLimits, Parsed, Refusal, lines, parse};
+use crate::respond::Local;
+
+/// Explains requests. Holds what the lane would read them with.
+pub(crate) struct Explainer {
+    pub(crate) front: Arc<Front>,
+    pub(crate) limits: HeadLimits,
+}
+
+/// Why a request goes the way it goes, as far as words need it.
+#[derive(Debug)]
+enum Reason {
+    Malformed(String),
+    NoSite,
+    Purge,
+    Passed(Passed),
+    Bypass,
+    Cached(Way, Known),
+}
+
+impl Explainer {
+    /// What `request`, a head as a client would send it, would meet; `url` is it for people.
+    pub(crate) fn explain(&self, url: String, request: &[u8]) -> Explanation {
+        let mut room = lines();
+        match parse(request, &mut room, &self.limits) {
+            Parsed::Complete(head) => self.front.explain(url, &head),
+            Parsed::Refused(refusal) => refused(url, refusal),
+            // What was put together with its end is too short only if it is none.
+            Parsed::Partial => refused(url, Refusal::Malformed("this is not a request")),
+        }
+    }
+}
+
+fn refused(url: String, refusal: Refusal) -> Explanation {
+    let local = Local::refusal(refusal);
+    let next = Next { status: Some(local.status), cache_status: local.cache_status(), ..Next::default() };
+    let answer = words::answer("", &url, &Reason::Malformed(refusal.to_string()), &next, None, None);
+    Explanation { url, answer, next, ..Explanation::default() }
+}
+
+impl Front {
+    fn explain(&self, url: String, head: &Head<'_, '_>) -> Explanation {
+        let routes = self.routes.load();
+        let place = routes.place(head.host, head.target);
+        let method = head.method.as_str().to_owned();
+        let mut explained = Explanation { url, method, ..Explanation::default() };
+        let course = self.look(&routes, head);
+        // Whatever is stored is shown also to a request that is not answered from it.
+        if let Some(place) = &place {
+            explained.route = Some(facts::route(place));
+            explained.next.node_up = Some(place.treatment.pool.any_up());
+        }
+        let (mut shown, mut fate) = (None, None);
+        let reason = match course {
+            Course::Purge => Reason::Purge,
+            Course::NoSite => Reason::NoSite,
+            Course::Pass(passed) => Reason::Passed(passed),
+            Course::Bypass(..) => Reason::Bypass,
+            Course::Cached(Met { treatment: _, key, now, known, dead, way }) => {
+                let selected = match &way {
+                    Way::Hit(entry)
+                    | Way::Grace(entry)
+                    | Way::Disconnected(entry)
+                    | Way::Revalidate(entry) => Some(entry.clone()),
+                    Way::Fetch | Way::FetchApart => dead,
+                };
+                let variant = self.expected_variant(key, head);
+                let stored = self.store.variants(key);
+                // A mark hides what is stale; it is stored all the same.
+                let hidden = || stored.iter().find(|entry| entry.variant() == variant || stored.len() == 1);
+                let entry =
+                    selected.or_else(|| (known == Known::ThisVariant).then(hidden).flatten().cloned());
+                explained.key = Some(facts::key(&self.store, key, head, &stored, entry.as_deref(), now));
+                explained.entry = entry.as_deref().map(|entry| facts::entry(entry, now));
+                explained.uncacheable_for =
+                    self.store.uncacheable_until(key, now).map(|until| until.since(now).as_secs());
+                explained.last_fetch = self.fetcher.last.of(key).map(|fetch| facts::fetch(&fetch, now));
+                explained.next.fetch_under_way = self.fetcher.fills.is_fetching(&(key, variant));
+                shown = Some(now);
+                fate = entry;
+                Reason::Cached(way, known)
+            }
+        };
+        self.predict(&mut explained.next, &reason, head, shown);
+        let entry = fate.as_deref().zip(shown);
+        explained.answer = words::answer(
+            &explained.method,
+            &explained.url,
+            &reason,
+            &explained.next,
+            place.as_ref().map(|place: &Place<'_>| place.treatment.pool.name()).as_deref(),
+            entry.map(|(entry, now)| words::Stored { entry, now, explained: &explained }),
+        );
+        explained
+    }
+
+    /// What can be said of the answer before anybody is asked.
+    fn predict(
+        &self,
+        next: &mut Next,
+        reason: &Reason,
+        head: &Head<'_, '_>,
+        now: Option<clearcoat_cache::Moment>,
+    ) {
+        let now = now.unwrap_or_else(|| self.clock.now());
+        let hit = |entry: &Entry, detail| CacheStatus::hit(entry, now, detail).value();
+        let asked = |forwarded: Forwarded| CacheStatus::Forwarded(forwarded).value();
+        let (outcome, status, cache_status) = match reason {
+            Reason::Malformed(_) | Reason::NoSite => {
+                let local = Local::no_site();
+                (Outcome::Refused, Some(local.status), local.cache_status())
+            }
+            Reason::Purge => (Outcome::Purge, None, CacheStatus::Own("purge").value()),
+            Reason::Passed(passed) => (Outcome::Pass, None, asked(passed.forwarded())),
+            Reason::Bypass => (Outcome::Pass, None, asked(Forwarded::new(Forward::Bypass))),
+            Reason::Cached(way, known) => {
+                let forward = Forwarded::new(forward_to_cached(*known));
+                match way {
+                    Way::Hit(entry) => (Outcome::Hit, Some(status_of(entry, head)), hit(entry, None)),
+                    Way::Grace(entry) => (Outcome::Grace, Some(status_of(entry, head)), hit(entry, None)),
+                    Way::Disconnected(entry) => {
+                        let status = Some(status_of(entry, head));
+                        (Outcome::Disconnected, status, hit(entry, Some(NO_NODE_UP)))
+                    }
+                    Way::Revalidate(_) | Way::Fetch | Way::FetchApart => {
+                        let joins = next.fetch_under_way && way.caching() == Caching::Shared;
+                        let outcome = match way {
+                            _ if joins => Outcome::Join,
+                            Way::FetchApart => Outcome::FetchApart,
+                            Way::Revalidate(entry) => {
+                                next.conditions = conditions(entry);
+                                Outcome::Revalidate
+                            }
+                            Way::Hit(_) | Way::Grace(_) | Way::Disconnected(_) | Way::Fetch => Outcome::Fetch,
+                        };
+                        let collapsed = joins.then_some(true);
+                        (outcome, None, asked(Forwarded { collapsed, ..forward }))
+                    }
+                }
+            }
+        };
+        (next.outcome, next.status, next.cache_status) = (outcome, status, cache_status);
+    }
+}
+
+/// The status of an answer from memory.
+fn status_of(entry: &Entry, head: &Head<'_, '_>) -> u16 {
+    match form(entry, head) {
+        Form::NotModified => 304,
+        Form::Part(Part::Whole) => entry.status(),
+        Form::Part(Part::One(_) | Part::Several(_)) => 206,
+        Form::Part(Part::Unsatisfiable) => 416,
+    }
+}
