@@ -54,9 +54,8 @@ mod tests {
 
     #[test]
     fn the_exponent_says_how_steep_it_is() {
-        let firsts = |exponent| {
-            Zipf::with_exponent(1000, exponent, 1).take(100_000).filter(|&page| page == 0).count()
-        };
+        let firsts =
+            |exponent| Zipf::with_exponent(1000, exponent, 1).take(100_000).filter(|&page| page == 0).count();
         assert!((50..150).contains(&firsts(0.0)), "{}", firsts(0.0));
         // The sum of 1/n^0.9 up to 1000 is 10.52.
         assert!((9_200..9_800).contains(&firsts(0.9)), "{}", firsts(0.9));

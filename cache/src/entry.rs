@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::coding::Coding;
 use crate::encoded::{Booked, Booking, Encoded, EncodedForm, Recoding};
-use crate::freshness::Lifetime;
+use crate::freshness::{Lifetime, SaidBy};
 use crate::key::{CacheKey, VariantKey};
 use crate::tag::Tag;
 use crate::time::{Moment, whole_millis};
@@ -92,6 +92,7 @@ pub struct Entry {
     status: u16,
     may_be_stale: bool,
     ask_always: bool,
+    said_by: SaidBy,
     recoding: Recoding,
     /// `Vary: Accept-Encoding` in `head` is not the node's word.
     vary_added: bool,
@@ -177,6 +178,7 @@ impl Entry {
             status,
             may_be_stale: lifetime.may_be_stale,
             ask_always: lifetime.ask_always,
+            said_by: lifetime.said_by,
             recoding: Recoding::Never,
             vary_added: false,
         }
@@ -242,6 +244,11 @@ impl Entry {
     /// The freshness lifetime it came with.
     pub fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl)
+    }
+
+    /// Who said its lifetime.
+    pub fn said_by(&self) -> SaidBy {
+        self.said_by
     }
 
     /// How old it was when it was received.

@@ -13,6 +13,7 @@
 //! reads dates.
 
 mod date;
+mod said;
 mod settings;
 mod source;
 
@@ -23,6 +24,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use crate::directive::{CacheControl, delta_seconds};
 use crate::vary;
 use date::http_date;
+pub use said::SaidBy;
 use settings::REVERSE_PROXY_TTL;
 pub use settings::{DefaultTtls, FreshnessSettings, Statuses, TargetedFields};
 use source::Word;
@@ -81,6 +83,8 @@ pub struct Lifetime {
     /// Whether a node has to be asked every time before it is used (`no-cache`, RFC 9111 §5.2.2.4): it is stored only
     /// so that the node can say that it is still right.
     pub ask_always: bool,
+    /// Who said `ttl`.
+    pub said_by: SaidBy,
 }
 
 /// Why a response is not stored.
@@ -156,13 +160,12 @@ pub fn assess(
     if own_ttl.is_some_and(|ttl| ttl.is_zero()) {
         return Verdict::Uncacheable(Reason::Expired);
     }
-    let ttl = settings
-        .overrides
-        .of(status)
-        .or(own_ttl)
+    let overriding = settings.overrides.of(status).map(|ttl| (ttl, SaidBy::Override));
+    let said = overriding
+        .or(own_ttl.map(|ttl| (ttl, SaidBy::ReverseProxyTtl)))
         .or_else(|| explicit_lifetime(&word, headers, received))
         .or_else(|| unasked_lifetime(status, control, headers, settings, received));
-    let Some(ttl) = ttl else {
+    let Some((ttl, said_by)) = said else {
         return Verdict::Uncacheable(Reason::NoLifetime);
     };
     // What the operator allows to be stale are pages. An old error page helps nobody: by then the error may be over.
@@ -177,6 +180,7 @@ pub fn assess(
         stale_if_error: stale_window(control, control.stale_if_error, on_error, settings),
         may_be_stale: !is_error && !must_ask(control, settings),
         ask_always: false,
+        said_by,
     };
     // A response that is born stale is worth storing only if it says itself that it may be used while it is
     // refreshed; the operator's grace is meant for pages that were fresh once.
@@ -257,9 +261,12 @@ fn reverse_proxy_ttl(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What the origin said: `s-maxage`, else `max-age`, else `Expires` minus `Date` (RFC 9111 §4.2.1).
-fn explicit_lifetime(word: &Word, headers: &HeaderMap, received: SystemTime) -> Option<Duration> {
-    let said = word.control.s_maxage.or(word.control.max_age);
-    said.or_else(|| expires_minus_date(headers, received).filter(|_| word.expires))
+fn explicit_lifetime(word: &Word, headers: &HeaderMap, received: SystemTime) -> Option<(Duration, SaidBy)> {
+    if let Some(ttl) = word.control.s_maxage.or(word.control.max_age) {
+        return Some((ttl, SaidBy::of_directives(word)));
+    }
+    let expires = expires_minus_date(headers, received).filter(|_| word.expires);
+    expires.map(|ttl| (ttl, SaidBy::Expires))
 }
 
 fn expires_minus_date(headers: &HeaderMap, received: SystemTime) -> Option<Duration> {
@@ -289,13 +296,16 @@ fn unasked_lifetime(
     headers: &HeaderMap,
     settings: &FreshnessSettings,
     received: SystemTime,
-) -> Option<Duration> {
+) -> Option<(Duration, SaidBy)> {
     match settings.defaults.rule(status) {
         // Zero forbids the guess as well: such statuses are not to be stored unasked.
-        Some((Statuses::Class(_) | Statuses::One(_), ttl)) => Some(ttl).filter(|ttl| !ttl.is_zero()),
+        Some((Statuses::Class(_) | Statuses::One(_), ttl)) => {
+            (!ttl.is_zero()).then_some((ttl, SaidBy::StatusTtl))
+        }
         Some((Statuses::Usual, _)) | None => {
             let guess = heuristic_lifetime(status, control, headers, settings, received);
-            guess.or_else(|| settings.defaults.of(status))
+            let guess = guess.map(|ttl| (ttl, SaidBy::Heuristic));
+            guess.or_else(|| Some((settings.defaults.of(status)?, SaidBy::DefaultTtl)))
         }
     }
 }

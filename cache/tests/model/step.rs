@@ -88,6 +88,7 @@ impl From<Life> for Lifetime {
             keep: seconds(life.keep),
             stale_if_error: seconds(life.on_error),
             may_be_stale: life.may_be_stale,
+            ..Self::default()
         }
     }
 }

@@ -12,6 +12,7 @@ mod purge;
 mod run;
 mod status;
 mod table;
+mod why;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Command {
     Purge(purge::Arguments),
     /// Show what a running edge says about itself.
     Status(status::Arguments),
+    /// Tell what the next request of a URL would meet, and why; nothing is requested.
+    Why(why::Arguments),
 }
 
 /// Why a command did not do what it should.
@@ -82,6 +85,7 @@ pub(crate) fn main(run: Run) -> ExitCode {
         Command::Demo(arguments) => demo::command(&arguments, run),
         Command::Purge(arguments) => purge::command(&arguments),
         Command::Status(arguments) => status::command(&arguments),
+        Command::Why(arguments) => why::command(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,6 +143,12 @@ mod tests {
             ("purge --soft --url /c", false),
             ("purge --soft --tag c", true),
             ("status", true),
+            ("why", false),
+            ("why http://a/b", true),
+            (
+                "why /b --host a --method HEAD -H Accept:x -H Cookie:y --json --admin 127.0.0.1:1 --token t",
+                true,
+            ),
         ] {
             let parsed = Arguments::try_parse_from(["clearcoat"].into_iter().chain(line.split(' ')));
             assert_eq!(parsed.is_ok(), good, "{line}: {:?}", parsed.err().map(|error| error.to_string()));

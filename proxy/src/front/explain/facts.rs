@@ -84,7 +84,7 @@ pub(super) fn entry(entry: &Entry, now: Moment) -> EntryFacts {
         body_bytes: entry.body().len() as u64,
         memory_bytes: u64::from(entry.weight()),
         lifetime: entry.ttl().as_secs(),
-        lifetime_from: "",
+        lifetime_from: entry.said_by().as_str(),
         initial_age: entry.initial_age().as_secs(),
         stored_for: now.since(entry.stored()).as_secs(),
         age: entry.age_seconds(now),
