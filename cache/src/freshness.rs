@@ -178,7 +178,7 @@ pub fn assess(
         grace: stale_window(control, control.stale_while_revalidate, grace, settings),
         keep: settings.keep,
         stale_if_error: stale_window(control, control.stale_if_error, on_error, settings),
-        may_be_stale: !is_error && !must_ask(control, settings),
+        may_be_stale: !is_error && may_be_stale(control, settings),
         ask_always: false,
         said_by,
     };
@@ -354,10 +354,17 @@ fn stale_window(
     configured.max(said.unwrap_or_default())
 }
 
-/// Whether a stale response may not be served before a node was asked.
+/// Whether a stale response may not be served before a node was asked, whatever windows there are.
 fn must_ask(control: &CacheControl, settings: &FreshnessSettings) -> bool {
-    let demanded = control.must_revalidate || control.proxy_revalidate || control.s_maxage.is_some();
-    demanded && !settings.grace_over_revalidate
+    (control.must_revalidate || control.proxy_revalidate) && !settings.grace_over_revalidate
+}
+
+/// Whether a stale response may be served beyond all windows when no node can be reached. `s-maxage` forbids it as
+/// `proxy-revalidate` does (RFC 9111 §5.2.2.10), but it is also how applications name a lifetime for caches like this
+/// one; so it yields to an operator who gives grace. The windows that a response names beside it are its own word.
+fn may_be_stale(control: &CacheControl, settings: &FreshnessSettings) -> bool {
+    let s_maxage_counts = settings.grace.is_zero() && !settings.grace_over_revalidate;
+    !must_ask(control, settings) && !(control.s_maxage.is_some() && s_maxage_counts)
 }
 
 #[cfg(test)]

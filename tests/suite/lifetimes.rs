@@ -171,7 +171,7 @@ async fn grace_and_keep_are_those_of_the_route() {
     let node = Node::start().await;
     for path in ["/plain", "/route/a", "/route/strict"] {
         let page = Page::numbered(path).tags("t").header("ETag", "\"1\"");
-        let control = if path.ends_with("strict") { "s-maxage=60" } else { "max-age=60" };
+        let control = if path.ends_with("strict") { "max-age=60, must-revalidate" } else { "max-age=60" };
         node.serve(path, page.cache_control(control));
     }
     let route = r#"route = [{ path = "/route/*", grace = "60s", keep = "0s" }]"#;
@@ -181,7 +181,7 @@ async fn grace_and_keep_are_those_of_the_route() {
     assert_eq!(proxy.get("/plain").await.served(), Served::Miss);
     assert_eq!(node.last("/plain").header("if-none-match"), Some("\"1\""), "it was kept to be asked after");
     assert_eq!(proxy.get("/route/a").await.served(), Served::Grace);
-    // s-maxage forbids grace, and nothing keeps it beyond.
+    // must-revalidate forbids grace, and nothing keeps it beyond.
     assert_eq!(proxy.get("/route/strict").await.served(), Served::Miss);
     assert_eq!(node.last("/route/strict").header("if-none-match"), None);
 }
@@ -189,14 +189,16 @@ async fn grace_and_keep_are_those_of_the_route() {
 #[tokio::test]
 async fn grace_over_revalidate_is_for_those_who_ask() {
     let node = Node::start().await;
-    for (path, control) in [("/shared", "s-maxage=60"), ("/strict", "max-age=60, must-revalidate")] {
+    for (path, control) in
+        [("/strict", "max-age=60, must-revalidate"), ("/proxy", "s-maxage=60, proxy-revalidate")]
+    {
         node.serve(path, Page::numbered(path).tags("t").cache_control(control));
     }
     for (line, expected) in [("", Served::Miss), ("grace_over_revalidate = true", Served::Grace)] {
         let proxy = Setup::before(&node).cache(r#"grace = "60s""#).cache(line).start().await;
-        proxy.warm(["/shared", "/strict"]).await;
+        proxy.warm(["/strict", "/proxy"]).await;
         proxy.soft_purge_tags("t").await;
-        for path in ["/shared", "/strict"] {
+        for path in ["/strict", "/proxy"] {
             let answer = proxy.get(path).await;
             assert_eq!(answer.served(), expected, "{line:?} {path}: {answer}");
         }

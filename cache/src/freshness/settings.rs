@@ -35,9 +35,9 @@ pub struct FreshnessSettings {
     /// How long after freshness an entry may be served when a node fails. Default zero. `stale-if-error` raises it
     /// for a response, never lowers it.
     pub stale_if_error: Duration,
-    /// Whether grace and `stale_if_error` are given even to a response with `must-revalidate`, `proxy-revalidate` or
-    /// `s-maxage`, which forbid serving it stale (RFC 9111 §4.2.4). Default false. Varnish knows no such rule: its
-    /// set-ups, those of eZ Platform among them, expect true.
+    /// Whether grace and `stale_if_error` are given even to a response with `must-revalidate` or `proxy-revalidate`,
+    /// which forbid serving it stale (RFC 9111 §4.2.4), and one with `s-maxage` is served when no node can be reached
+    /// although `grace` is zero. Default false. Varnish knows no such rule.
     pub grace_over_revalidate: bool,
     /// Fields that take the place of `Cache-Control` and `Expires` here (RFC 9213). Default `CDN-Cache-Control`.
     pub targeted: TargetedFields,

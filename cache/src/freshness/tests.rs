@@ -83,7 +83,7 @@ fn no(reason: Reason) -> Verdict {
 
 #[test]
 fn the_lifetime_is_taken_in_order() {
-    check("200", "cache-control: s-maxage=1, max-age=2\nexpires: 0", store(1, 0, 0, 5));
+    check("200", "cache-control: s-maxage=1, max-age=2\nexpires: 0", store(1, 0, 10, 5));
     check("200", "cache-control: max-age=2\nexpires: 0", store(2, 0, 10, 5));
     check(
         "200",
@@ -194,7 +194,7 @@ fn the_request_has_a_word() {
     check_with(&authorized, "200", "", &settings(), no(Reason::Authorization));
     let public = "cache-control: public, max-age=5";
     check_with(&authorized, "200", public, &settings(), store(5, 0, 10, 5));
-    check_with(&authorized, "200", "cache-control: s-maxage=5", &settings(), store(5, 0, 0, 5));
+    check_with(&authorized, "200", "cache-control: s-maxage=5", &settings(), store(5, 0, 10, 5));
     let revalidate = "cache-control: must-revalidate, max-age=5";
     check_with(&authorized, "200", revalidate, &settings(), store(5, 0, 0, 5));
 }
@@ -203,11 +203,31 @@ fn the_request_has_a_word() {
 fn grace_follows_the_response_and_the_operator() {
     check("200", "cache-control: max-age=5, stale-while-revalidate=30", store(5, 0, 30, 5));
     check("200", "cache-control: max-age=5, stale-while-revalidate=3", store(5, 0, 10, 5));
-    for directive in ["must-revalidate", "proxy-revalidate", "s-maxage=5"] {
+    check("200", "cache-control: s-maxage=5, stale-while-revalidate=30", store(5, 0, 30, 5));
+    for directive in ["must-revalidate", "proxy-revalidate"] {
         let text = format!("cache-control: max-age=5, stale-while-revalidate=30, {directive}");
         check("200", &text, store(5, 0, 0, 5));
         let as_varnish = FreshnessSettings { grace_over_revalidate: true, ..settings() };
         check_with(&GET, "200", &text, &as_varnish, store(5, 0, 30, 5));
+    }
+}
+
+#[test]
+fn without_a_node_s_maxage_forbids_what_nobody_allowed() {
+    for (text, grace, over, expected) in [
+        ("cache-control: max-age=5", 0, false, true),
+        ("cache-control: s-maxage=5", 0, false, false),
+        ("cache-control: s-maxage=5", 10, false, true),
+        ("cache-control: s-maxage=5", 0, true, true),
+        ("cache-control: max-age=5, must-revalidate", 10, false, false),
+        ("cache-control: max-age=5, must-revalidate", 0, true, true),
+    ] {
+        let settings = FreshnessSettings {
+            grace: Duration::from_secs(grace),
+            grace_over_revalidate: over,
+            ..settings()
+        };
+        assert_eq!(lifetime(text, &settings).may_be_stale, expected, "{text:?}, grace {grace} s, {over}");
     }
 }
 
@@ -222,7 +242,8 @@ fn a_failing_node_has_a_window_of_its_own() {
         ("cache-control: max-age=5, stale-if-error=x", 0, 0),
         ("cache-control: max-age=5, stale-if-error=30, must-revalidate", 7, 0),
         ("cache-control: max-age=5, stale-if-error=30, proxy-revalidate", 7, 0),
-        ("cache-control: s-maxage=5, stale-if-error=30", 7, 0),
+        ("cache-control: s-maxage=5, stale-if-error=30", 7, 30),
+        ("cache-control: s-maxage=5", 7, 7),
         ("cdn-cache-control: max-age=5, stale-if-error=30\ncache-control: must-revalidate", 7, 30),
     ] {
         let seconds = Duration::from_secs;
@@ -242,7 +263,7 @@ fn a_targeted_field_replaces_what_cache_control_and_expires_say() {
     check("200", &format!("{cdn}age: 60"), no(Reason::Expired));
     check("200", &format!("{cdn}set-cookie: a=b"), no(Reason::SetCookie));
     check("200", "cdn-cache-control: max-age=0\ncache-control: max-age=60", no(Reason::Expired));
-    check("200", "cdn-cache-control: s-maxage=5, max-age=60", store(5, 0, 0, 5));
+    check("200", "cdn-cache-control: s-maxage=5, max-age=60", store(5, 0, 10, 5));
     for (field, reason) in
         [("no-store", Reason::NoStore), ("private", Reason::Private), ("no-cache", Reason::NoCache)]
     {
@@ -286,7 +307,7 @@ fn the_lifetime_for_this_cache_alone_replaces_every_other() {
     ] {
         check("200", &format!("{own}{text}"), store(600, 0, 10, 5));
     }
-    check("200", &format!("{own}cache-control: s-maxage=0"), store(600, 0, 0, 5));
+    check("200", &format!("{own}cache-control: s-maxage=0"), store(600, 0, 10, 5));
     check("404", own.trim_end(), store(600, 0, 10, 5));
     check("503", own.trim_end(), store(600, 0, 0, 5));
     check("200", &format!("{own}age: 60"), store(600, 60, 10, 5));
@@ -424,7 +445,7 @@ fn the_operators_lifetime_goes_before_the_responses() {
     }
     check("200", "age: 59", store(60, 59, 10, 5));
     // What it says of being stale still counts.
-    check("200", "cache-control: s-maxage=5", store(60, 0, 0, 5));
+    check("200", "cache-control: s-maxage=5", store(60, 0, 10, 5));
     check("200", "cache-control: max-age=5, stale-while-revalidate=30", store(60, 0, 30, 5));
     let authorized = RequestFacts { authorization: true, ..GET };
     check_with(&authorized, "200", "", &settings, no(Reason::Authorization));

@@ -46,8 +46,9 @@ pub struct Cache {
     /// The share of the time since `Last-Modified`, in percent, that a response is fresh for which names no lifetime;
     /// at most a day (RFC 9111 §4.2.2). Default zero: no guess; at most 100.
     pub heuristic_percent: u8,
-    /// Whether grace and `stale_if_error` are given to `must-revalidate`, `proxy-revalidate` and `s-maxage` as well
-    /// (Varnish gives them; RFC 9111 §4.2.4 does not). Default false.
+    /// Whether grace and `stale_if_error` are given to `must-revalidate` and `proxy-revalidate` as well (Varnish gives
+    /// them; RFC 9111 §4.2.4 does not), and what is kept is served when no node can be reached although the response
+    /// said `s-maxage`. Default false.
     pub grace_over_revalidate: bool,
     /// The fields that take the place of `Cache-Control` here (RFC 9213), the most specific first; each once. Default
     /// `CDN-Cache-Control`; of an empty list, none.

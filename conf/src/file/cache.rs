@@ -41,7 +41,7 @@ pub(crate) struct CacheTable {
     /// day; 0 never guesses. Default 0.
     #[schemars(range(min = 0, max = 100))]
     pub(crate) heuristic_percent: Option<At<u64>>,
-    /// true gives grace and stale_if_error to must-revalidate, proxy-revalidate and s-maxage as well. Default false.
+    /// true gives grace and stale_if_error to must-revalidate and proxy-revalidate as well. Default false.
     pub(crate) grace_over_revalidate: Option<At<bool>>,
     /// Fields that take the place of Cache-Control here, the most specific first; [] for none. Default
     /// CDN-Cache-Control.

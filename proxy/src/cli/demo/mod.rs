@@ -81,8 +81,6 @@ address = "{admin}"
 [cache]
 memory = "128MiB"
 grace = "30s"
-# The pages say s-maxage, which alone would forbid it.
-grace_over_revalidate = true
 
 [pools.web]
 nodes = [{nodes}]
