@@ -5,7 +5,7 @@
 //!
 //! Where to start reading: [`proxy`] starts the binary under test, [`node`] is a web node under the test's control, [`real`] are
 //! nginx and PHP, [`client`] talks to any of them, [`purge`] invalidates, [`load`] keeps asking. [`wait`] replaces sleeping,
-//! [`ports`] hands out ports, [`process`] ends children, [`metrics`] reads what the proxy counts, [`wire`] frames bytes.
+//! [`ports`] hands out ports, [`process`] ends children, [`metrics`] reads what the proxy counts, [`why`] asks it about a request, [`wire`] frames bytes.
 //!
 //! A failed expectation of the harness itself is a panic with a sentence in it: a test has nobody to return an error to.
 
@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod purge;
 pub mod real;
 pub mod wait;
+pub mod why;
 pub mod wire;
 
 pub use client::{Answer, Connection, Request, Served};

@@ -22,3 +22,4 @@ mod routing;
 mod rules;
 mod shutdown;
 mod streaming;
+mod why;

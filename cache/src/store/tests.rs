@@ -106,6 +106,39 @@ fn an_entry_goes_through_its_life() {
 }
 
 #[test]
+fn a_peek_leaves_no_trace() {
+    let store = store();
+    put(&store, KEY, "", "a");
+    for _ in 0..2 {
+        let peek = store.peek(KEY, &HeaderMap::new(), later(100));
+        assert!(matches!(peek.lookup, Lookup::Missing), "{peek:?}");
+        assert_eq!((peek.known, peek.dead.is_some()), (Known::Nothing, true));
+        assert_eq!(store.stats().entries, 1);
+    }
+    let dead = store.peek(KEY, &HeaderMap::new(), later(100)).dead.unwrap();
+    store.discard(&dead);
+    store.discard(&dead);
+    let stats = store.stats();
+    assert_eq!((stats.entries, stats.expired), (0, 1));
+}
+
+#[test]
+fn what_is_known_of_a_url_tells_a_miss_of_the_url_from_one_of_the_variant() {
+    let store = store();
+    let known = |request: &HeaderMap, now| store.peek(KEY, request, now).known;
+    assert_eq!(known(&language("a"), NOW), Known::Nothing);
+    put_variant(&store, KEY, &language("a"), "a");
+    assert_eq!(known(&language("a"), NOW), Known::ThisVariant);
+    assert_eq!(known(&language("b"), NOW), Known::OtherVariants);
+    assert_eq!(known(&language("a"), later(95)), Known::ThisVariant, "stale");
+    store.mark_uncacheable(KEY, later(200));
+    assert_eq!(known(&language("a"), later(95)), Known::ThisVariant, "hidden by the mark");
+    assert_eq!(store.uncacheable_until(KEY, later(95)), Some(later(200)));
+    assert_eq!(store.uncacheable_until(KEY, later(200)), None);
+    assert_eq!(known(&language("a"), later(100)), Known::Nothing, "dead is as good as gone");
+}
+
+#[test]
 fn a_refresh_takes_the_place_of_the_old_entry() {
     let store = store();
     put(&store, KEY, "t u", "a");

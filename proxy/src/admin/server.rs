@@ -448,6 +448,8 @@ mod tests {
             ("HEAD", "/", 200, ""),
             ("GET", "/metrics", 200, "clearcoat_requests_total{result=\"hit\"} 0"),
             ("GET", "/api/status", 200, "\"state\": \"ejected\""),
+            ("GET", "/api/why", 400, "url is missing"),
+            ("POST", "/api/why", 405, "GET, HEAD"),
             ("GET", "/live", 200, "live"),
             ("GET", "/ready", 200, "ready"),
             ("POST", "/bell", 200, "rang"),
@@ -462,6 +464,23 @@ mod tests {
             assert_eq!(got, status, "{method} {path}: {body}");
             assert!(body.contains(part), "{method} {path}: {body}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_question_reaches_the_edge_as_a_request() {
+        let routes = routes(Readiness::Ready, None);
+        let request = Request {
+            method: "GET".into(),
+            path: "/api/why".into(),
+            query: Some("url=http%3A%2F%2Fa%2Fb%3Fc&method=HEAD&header=Accept%3A%20x".into()),
+            host: "edge.example".into(),
+            ..Request::default()
+        };
+        let answer = routes.answer(request).await;
+        assert_eq!(answer.status, 200);
+        let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(document["url"], "http://a/b?c");
+        assert_eq!(document["answer"], "HEAD /b?c HTTP/1.1\r\nHost: a\r\nAccept: x\r\n\r\n");
     }
 
     #[tokio::test]
@@ -483,6 +502,7 @@ mod tests {
             ("/", 401),
             ("/metrics", 401),
             ("/api/status", 401),
+            ("/api/why", 401),
             ("/nothing", 401),
             ("/live", 200),
             ("/ready", 200),

@@ -159,6 +159,7 @@ struct Entry {
     grace: u64,
     keep: u64,
     stale_if_error: u64,
+    may_be_stale: bool,
     ask_always: bool,
     tags: Vec<String>,
 }
@@ -255,7 +256,8 @@ fn entry_facts(entry: &Entry) -> Vec<(&'static str, String)> {
     }
     facts.push(("then", {
         let Entry { grace, keep, stale_if_error, .. } = entry;
-        format!("grace {grace} s, kept {keep} s more, for a failing node {stale_if_error} s")
+        let asked = if entry.may_be_stale { "" } else { "; it demands to be asked after" };
+        format!("grace {grace} s, kept {keep} s more, for a failing node {stale_if_error} s{asked}")
     }));
     facts.push(("tags", if entry.tags.is_empty() { "none".to_owned() } else { entry.tags.join(" ") }));
     facts
@@ -309,7 +311,7 @@ mod tests {
                 {"hash": "bbbbbbbbbb", "selected": false, "status": 404, "age": 1, "ttl": 9}]},
             "entry": {"state": "fresh", "status": 200, "body_bytes": 4, "memory_bytes": 2000, "lifetime": 60,
                 "lifetime_from": "s-maxage in Cache-Control", "initial_age": 5, "stored_for": 3, "age": 8, "ttl": 52,
-                "grace": 10, "keep": 600, "stale_if_error": 0, "tags": ["c1", "c2\u001b[31m"]},
+                "grace": 10, "keep": 600, "stale_if_error": 0, "may_be_stale": true, "tags": ["c1", "c2\u001b[31m"]},
             "last_fetch": {"ago": 3, "took_ms": 12, "node": "10.0.0.1:80", "status": 200, "result": "stored"},
             "a key of tomorrow": {}
         }"#;

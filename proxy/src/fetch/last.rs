@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn the_last_fetch_of_a_url_is_remembered_and_all_of_them_are_bounded() {
         let table = LastFetches::new();
-        let key = |number: u128| CacheKey::from_number(number << 64 | number);
+        // The halves choose part and place; real ones are hashes and have nothing to do with each other.
+        let key = |number: u128| CacheKey::from_number(number << 64 | number >> 4);
         for round in 0..2 {
             for number in 0..20_000 {
                 table.note(key(number), fetch(round));
@@ -152,6 +153,6 @@ mod tests {
         }
         assert_eq!(table.of(key(19_999)), Some(fetch(1)));
         let remembered = (0..20_000).filter(|number| table.of(key(*number)).is_some()).count();
-        assert!((MOST / 2..=MOST).contains(&remembered), "{remembered}");
+        assert_eq!(remembered, MOST);
     }
 }

@@ -82,6 +82,10 @@ impl Tour {
                 commands: vec![look("/article/1"), look("/article/1")],
             },
             Step {
+                what: "Ask what the next visitor would get, and why.",
+                commands: vec![format!("{program} why {site}/article/1 --admin {}", reachable(self.admin))],
+            },
+            Step {
                 what: "Purge it by its tag, as a CMS does when an editor publishes. The next look is a miss.",
                 commands: vec![
                     format!("curl -i -X PURGEKEYS -H 'xkey-purge: article-1' {site}/"),
