@@ -42,7 +42,7 @@ impl Warm {
         UNTAGGED.fill(&store, 0..entries);
         store.settle();
         let keys: Vec<_> = pages.take(SEQUENCE).map(|page| UNTAGGED.key(store.secret(), page)).collect();
-        // The first use of an entry is told to the policy; that happens once in eight seconds and is not timed.
+        // The first use of an entry is told to the policy; that happens now and then and is not timed.
         for key in &keys {
             store.lookup(*key, &HeaderMap::new(), NOW);
         }

@@ -43,7 +43,7 @@ impl Store {
             self.discard(&dead);
         }
         match &lookup {
-            Lookup::Fresh(entry) | Lookup::Grace(entry) | Lookup::Stale(entry) => self.used(entry, now),
+            Lookup::Fresh(entry) | Lookup::Grace(entry) | Lookup::Stale(entry) => self.used(entry),
             Lookup::Uncacheable | Lookup::Missing => {}
         }
         lookup
@@ -74,8 +74,8 @@ impl Store {
 
     /// Notes that an entry that was found is about to be used: tells the policy once in a while, and clears away what it
     /// let go since.
-    pub fn used(&self, entry: &Entry, now: Moment) {
-        if entry.touch(now) {
+    pub fn used(&self, entry: &Entry) {
+        if entry.touch(self.span.0.load(Relaxed)) {
             self.room.touch(entry);
             if self.room.has_evicted() {
                 self.clear_evicted(CLEARED_BY_LOOKUP);
