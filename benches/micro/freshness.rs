@@ -46,6 +46,37 @@ fn assess_freshness_by_date(bencher: Bencher<'_, '_>) {
     assess_response(bencher, &headers);
 }
 
+/// What a Symfony application answers: by status, and lines beside those of [`response`].
+#[divan::bench(
+    args = ["page", "page of a session", "asset", "redirect", "not found", "no word"],
+    sample_size = 1000
+)]
+fn assess_symfony(bencher: Bencher<'_, '_>, what: &str) {
+    let (status, control, more): (_, _, &[(HeaderName, &'static str)]) = match what {
+        "page" => (200, Some("max-age=0, must-revalidate, public, s-maxage=3600"), &[]),
+        "page of a session" => (
+            200,
+            Some("max-age=0, must-revalidate, private"),
+            &[
+                (header::EXPIRES, "Sun, 06 Nov 1994 08:49:37 GMT"),
+                (header::SET_COOKIE, "eZSESSID=0123456789abcdef; path=/; HttpOnly; SameSite=lax"),
+            ],
+        ),
+        "asset" => (200, Some("public, max-age=31536000, immutable"), &[]),
+        "redirect" => (302, Some("no-cache, private"), &[(header::LOCATION, "/login")]),
+        "not found" => (404, Some("public, s-maxage=60"), &[]),
+        _ => (200, None, &[]),
+    };
+    let mut headers = response();
+    headers.remove(header::CACHE_CONTROL);
+    headers.extend(control.map(|control| (header::CACHE_CONTROL, HeaderValue::from_static(control))));
+    headers.extend(more.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))));
+    let request = RequestFacts { method: &Method::GET, authorization: false, no_store: false };
+    let settings = FreshnessSettings { keep: Duration::from_secs(600), ..FreshnessSettings::default() };
+    let status = StatusCode::from_u16(status).unwrap_or_default();
+    bencher.bench(|| assess(&request, status, black_box(&headers), &settings, SystemTime::UNIX_EPOCH));
+}
+
 fn assess_response(bencher: Bencher<'_, '_>, headers: &HeaderMap) {
     let request = RequestFacts { method: &Method::GET, authorization: false, no_store: false };
     let settings = FreshnessSettings { keep: Duration::from_secs(600), ..FreshnessSettings::default() };

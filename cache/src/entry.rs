@@ -128,9 +128,9 @@ pub(crate) const fn heap(bytes: usize) -> usize {
 const BOOKKEEPING_BYTES: usize = 450;
 
 /// What a variant costs beyond that: its place in its resource, and its share of the resource. Computed: 64 bytes for
-/// the only variant, 80 for each of two (the list has room for four), about 60 for each of more; measured: 75 for the
-/// only one.
-const VARIANT_BYTES: usize = 80;
+/// the only variant, 80 for each of two (the list has room for four), about 60 for each of more, and from 33 on, where
+/// they are found by hash, up to 75 for the slot and 53 for its place in the order.
+const VARIANT_BYTES: usize = 128;
 
 /// How long a job for encoded forms counts as under way, in seconds. After that it may have been dropped, and a client
 /// who could use them asks again.

@@ -15,6 +15,7 @@ use crate::bounded::Bounded;
 use crate::entry::{Entry, Freshness};
 use crate::key::{BuildIdentity, CacheKey, KeySecret, VariantKey};
 use crate::time::Moment;
+use crate::variants::Variants;
 use crate::vary::{SelectingHeaders, VarySpec};
 
 /// Parts of the index. Many, so that a part's table is small and its growth is a short pause for few.
@@ -35,24 +36,22 @@ enum Slot {
 /// A resource that varies.
 struct Resource {
     vary: Arc<VarySpec>,
-    /// Never empty; the one stored last stands last.
-    variants: Vec<(VariantKey, Arc<Entry>)>,
+    /// Never empty.
+    variants: Variants,
 }
 
 impl Slot {
     fn variant(&self, wanted: VariantKey) -> Option<&Arc<Entry>> {
         match self {
             Self::One(entry) => (entry.variant() == wanted).then_some(entry),
-            Self::Many(resource) => {
-                resource.variants.iter().find(|(variant, _)| *variant == wanted).map(|(_, entry)| entry)
-            }
+            Self::Many(resource) => resource.variants.get(wanted),
         }
     }
 
     fn into_entries(self) -> Displaced {
         match self {
             Self::One(entry) => smallvec![entry],
-            Self::Many(resource) => resource.variants.into_iter().map(|(_, entry)| entry).collect(),
+            Self::Many(resource) => resource.variants.entries().map(Arc::clone).collect(),
         }
     }
 }
@@ -146,9 +145,7 @@ impl Index {
         match self.shard(key).read().slots.get(&key.number()) {
             None => Displaced::new(),
             Some(Slot::One(entry)) => smallvec![Arc::clone(entry)],
-            Some(Slot::Many(resource)) => {
-                resource.variants.iter().map(|(_, entry)| Arc::clone(entry)).collect()
-            }
+            Some(Slot::Many(resource)) => resource.variants.entries().map(Arc::clone).collect(),
         }
     }
 
@@ -171,13 +168,13 @@ impl Index {
                 (Slot::Many(resource), Some(vary)) if resource.vary == vary => {
                     let variant = entry.variant();
                     let mut displaced = Displaced::new();
-                    if let Some(at) = resource.variants.iter().position(|(known, _)| *known == variant) {
-                        displaced.push(resource.variants.remove(at).1);
+                    if let Some(same) = resource.variants.remove(variant) {
+                        displaced.push(same);
                     } else if resource.variants.len() >= self.max_variants {
-                        displaced.push(resource.variants.remove(0).1);
+                        displaced.extend(resource.variants.remove_oldest());
                         over_limit += 1;
                     }
-                    resource.variants.push((variant, entry));
+                    resource.variants.push(variant, entry);
                     displaced
                 }
                 (Slot::One(_) | Slot::Many(_), vary) => known.insert(new_slot(entry, vary)).into_entries(),
@@ -202,11 +199,12 @@ impl Index {
                 known.remove();
             }
             Slot::Many(resource) => {
-                let Some(at) = resource.variants.iter().position(|(_, one)| Arc::ptr_eq(one, entry)) else {
+                let stored = resource.variants.get(entry.variant());
+                if !stored.is_some_and(|stored| Arc::ptr_eq(stored, entry)) {
                     return false;
-                };
-                resource.variants.remove(at);
-                if resource.variants.is_empty() {
+                }
+                resource.variants.remove(entry.variant());
+                if resource.variants.len() == 0 {
                     // The next crowd should still be told apart.
                     shard.learned.put(key.number(), Arc::clone(&resource.vary));
                     known.remove();
@@ -248,9 +246,7 @@ impl Index {
         for slot in shard.slots.values() {
             match slot {
                 Slot::One(entry) => all.push(Arc::clone(entry)),
-                Slot::Many(resource) => {
-                    all.extend(resource.variants.iter().map(|(_, entry)| Arc::clone(entry)))
-                }
+                Slot::Many(resource) => all.extend(resource.variants.entries().map(Arc::clone)),
             }
         }
         all
@@ -308,7 +304,10 @@ impl Index {
 fn new_slot(entry: Arc<Entry>, vary: Option<Arc<VarySpec>>) -> Slot {
     match vary {
         None => Slot::One(entry),
-        Some(vary) => Slot::Many(Box::new(Resource { vary, variants: vec![(entry.variant(), entry)] })),
+        Some(vary) => {
+            let variants = Variants::one(entry.variant(), entry);
+            Slot::Many(Box::new(Resource { vary, variants }))
+        }
     }
 }
 

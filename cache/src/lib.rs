@@ -20,6 +20,7 @@ pub mod vary;
 
 mod index;
 mod room;
+mod variants;
 
 pub use coding::{Accepted, Coding};
 pub use encoded::{Encoded, EncodedForm, Recoding};

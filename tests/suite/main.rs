@@ -9,6 +9,7 @@ mod balance;
 mod caching;
 mod collapsing;
 mod config;
+mod endurance;
 mod failover;
 mod framing;
 mod isolation;
