@@ -109,11 +109,11 @@ impl Front {
         let (forward, caching) = (forward_to_cached(known), way.caching());
         match way {
             Way::Hit(entry) => {
-                self.store.used(&entry, now);
+                self.store.used(&entry);
                 hit(head, entry, RequestResult::Hit, None, now)
             }
             Way::Grace(entry) => {
-                self.store.used(&entry, now);
+                self.store.used(&entry);
                 if !self.fetcher.fills.is_fetching(&(key, entry.variant())) {
                     let asked = asked(key, treatment, forward, Some(entry.clone()));
                     self.refresh(self.plan(&asked, caching));
@@ -121,11 +121,11 @@ impl Front {
                 hit(head, entry, RequestResult::Grace, None, now)
             }
             Way::Disconnected(entry) => {
-                self.store.used(&entry, now);
+                self.store.used(&entry);
                 hit(head, entry, RequestResult::Grace, Some(NO_NODE_UP), now)
             }
             Way::Revalidate(entry) => {
-                self.store.used(&entry, now);
+                self.store.used(&entry);
                 self.fetch(&asked(key, treatment, forward, Some(entry)), caching)
             }
             Way::Fetch | Way::FetchApart => self.fetch(&asked(key, treatment, forward, None), caching),
