@@ -363,8 +363,8 @@ fn must_ask(control: &CacheControl, settings: &FreshnessSettings) -> bool {
 /// `proxy-revalidate` does (RFC 9111 §5.2.2.10), but it is also how applications name a lifetime for caches like this
 /// one; so it yields to an operator who gives grace. The windows that a response names beside it are its own word.
 fn may_be_stale(control: &CacheControl, settings: &FreshnessSettings) -> bool {
-    let s_maxage_counts = settings.grace.is_zero() && !settings.grace_over_revalidate;
-    !must_ask(control, settings) && !(control.s_maxage.is_some() && s_maxage_counts)
+    let s_maxage_yields = !settings.grace.is_zero() || settings.grace_over_revalidate;
+    !must_ask(control, settings) && (control.s_maxage.is_none() || s_maxage_yields)
 }
 
 #[cfg(test)]
