@@ -12,6 +12,7 @@ pub mod entry;
 pub mod freshness;
 pub mod generation;
 pub mod key;
+pub mod language;
 pub mod store;
 pub mod structured;
 pub mod tag;

@@ -4,6 +4,8 @@
 //! `Accept-Encoding` is special: its thousand spellings mean one of a few sets of codings, so the set is hashed
 //! ([`EncodingClass`]) and not the text. That is right only if the origin is asked for nothing beyond the set: who
 //! fetches sends [`EncodingClass::as_header_value`] and not what the client wrote.
+//!
+//! `Accept-Language` is hashed in its usual spelling ([`language::canonical`]), and sent so.
 
 use std::hash::Hasher;
 
@@ -11,6 +13,7 @@ use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
 use crate::key::{KeySecret, VariantKey};
+use crate::language;
 
 /// More names than this are not a usable `Vary`.
 pub const MAX_NAMES: usize = 32;
@@ -75,6 +78,15 @@ impl VarySpec {
         (!names.is_empty()).then(|| Self(names.into_boxed_slice()))
     }
 
+    /// Whatever one of the two varies on.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let mut names: Vec<HeaderName> = self.0.iter().chain(&other.0).cloned().collect();
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        Self(names.into_boxed_slice())
+    }
+
     /// The names, lower case and sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(HeaderName::as_str)
@@ -94,6 +106,13 @@ impl VarySpec {
             for name in self.names() {
                 if name == header::ACCEPT_ENCODING.as_str() {
                     hash.write_u8(EncodingClass::of(request).0);
+                    continue;
+                }
+                if name == header::ACCEPT_LANGUAGE.as_str() {
+                    let text = language::canonical(request);
+                    hash.write(text.as_deref().unwrap_or_default());
+                    hash.write_u64(text.as_ref().map_or(0, |text| text.len() as u64));
+                    hash.write_u8(u8::from(text.is_some()));
                     continue;
                 }
                 let (mut length, mut lines) = (0, 0u32);
@@ -265,6 +284,24 @@ mod tests {
         for (left, right) in different {
             assert_ne!(variant("x-a, x-b", left), variant("x-a, x-b", right), "{left:?} and {right:?}");
         }
+    }
+
+    #[test]
+    fn languages_are_compared_by_what_they_say() {
+        let name = "accept-language";
+        for other in ["EN,  De", " en ,de;q=1.0", ",en,,de"] {
+            assert_eq!(variant(name, &[(name, "en, de")]), variant(name, &[(name, other)]), "{other}");
+        }
+        for other in ["de, en", "en, de;q=0.9", "en", "en, de-AT", ""] {
+            assert_ne!(variant(name, &[(name, "en, de")]), variant(name, &[(name, other)]), "{other}");
+        }
+        assert_ne!(variant(name, &[(name, "")]), variant(name, &[]));
+    }
+
+    #[test]
+    fn two_specs_make_one() {
+        let both = spec("x-b, x-a").unwrap().and(&spec("x-c, x-a").unwrap());
+        assert_eq!(both, spec("x-a, x-b, x-c").unwrap());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use clearcoat_cache::{DefaultTtls, FreshnessSettings, KeySecret, Statuses, Store
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
 use http::StatusCode;
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
@@ -29,9 +29,15 @@ use crate::admin;
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 use crate::fetch::{FetchSettings, Fetcher};
+use crate::front::cookies::CookieRules;
 use crate::front::explain::Explainer;
+use crate::front::names::NamePattern;
+use crate::front::normalise::{self, By, Normaliser};
+use crate::front::parts::KeyParts;
 use crate::front::pass::PassRoad;
+use crate::front::query::{Parameters, QueryRules};
 use crate::front::route::{HashOn, HostRule, PathRule, Route, RouteTable, Site, Treatment};
+use crate::front::seen::RequestRules;
 use crate::front::{Front, FrontSettings};
 use crate::listen::connection::Waits;
 use crate::listen::head::{HeadLimits, MAX_HEADERS};
@@ -226,7 +232,7 @@ fn header_names(names: &[conf::HeaderName]) -> anyhow::Result<Vec<HeaderName>> {
 }
 
 fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTable> {
-    let treatment = |pool: &str, policy: conf::CachePolicy, rules: &conf::Rules| {
+    let treatment = |pool: &str, policy: conf::CachePolicy, rules: &conf::Rules, normalise: &Arc<[_]>| {
         let settings = config.pools.get(pool).with_context(|| format!("there is no pool {pool}"))?;
         anyhow::Ok(Treatment {
             pool: pools.get(pool).with_context(|| format!("there is no pool {pool}"))?,
@@ -235,6 +241,7 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
                 conf::Balance::RoundRobin | conf::Balance::LeastRequests | conf::Balance::RandomTwo => None,
             },
             pass: policy == conf::CachePolicy::Pass,
+            request: request_rules(rules, normalise)?,
             freshness: freshness(&config.cache, rules)?,
             uncacheable_for: rules.uncacheable_ttl,
         })
@@ -242,15 +249,75 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
     let mut sites = Vec::new();
     for site in &config.sites {
         let hosts = site.hosts.iter().map(host_rule).collect();
+        let normalise = site.normalise.iter().map(normaliser).collect::<anyhow::Result<Arc<[_]>>>()?;
         let routes = site.routes.iter().map(|route| {
             let pool = route.pool.as_deref().unwrap_or(&site.pool);
-            let treatment = treatment(pool, route.cache, &route.rules)?;
+            let treatment = treatment(pool, route.cache, &route.rules, &normalise)?;
             anyhow::Ok(Route { path: path_rule(&route.path), treatment })
         });
         let routes = routes.collect::<anyhow::Result<Vec<_>>>()?;
-        sites.push((hosts, Site { routes, default: treatment(&site.pool, site.cache, &site.rules)? }));
+        let default = treatment(&site.pool, site.cache, &site.rules, &normalise)?;
+        sites.push((hosts, Site { routes, default }));
     }
     Ok(RouteTable::new(sites))
+}
+
+fn request_rules(rules: &conf::Rules, normalise: &Arc<[Normaliser]>) -> anyhow::Result<RequestRules> {
+    Ok(RequestRules {
+        query: QueryRules {
+            sort: rules.query.sort,
+            parameters: match &rules.query.names {
+                conf::QueryNames::All => Parameters::All,
+                conf::QueryNames::Keep(names) => Parameters::Keep(name_patterns(names)),
+                conf::QueryNames::Drop(names) => Parameters::Drop(name_patterns(names)),
+            },
+        },
+        cookies: CookieRules {
+            keep: match &rules.keep_cookies {
+                conf::KeepCookies::All => None,
+                conf::KeepCookies::Only(names) => Some(name_patterns(names)),
+            },
+            pass: rules.cookies == conf::CookiePolicy::Pass,
+        },
+        parts: KeyParts::new(
+            header_names(&rules.key_headers)?,
+            rules.key_cookies.iter().map(conf::CookieName::as_str),
+        ),
+        normalise: normalise.clone(),
+        revalidate_on_request: rules.request_no_cache == conf::RequestNoCache::Revalidate,
+    })
+}
+
+fn name_patterns(names: &[impl std::fmt::Display]) -> Box<[NamePattern]> {
+    names.iter().map(|name| NamePattern::new(&name.to_string())).collect()
+}
+
+fn normaliser(settings: &conf::Normaliser) -> anyhow::Result<Normaliser> {
+    let name = |name: &conf::HeaderName| HeaderName::from_bytes(name.as_str().as_bytes());
+    let by = match &settings.how {
+        conf::NormaliseHow::Languages(tags) => {
+            let tags = tags.iter().map(|tag| HeaderValue::from_str(tag.as_str()));
+            By::Languages(tags.collect::<Result<_, _>>()?)
+        }
+        conf::NormaliseHow::Classes { classes, otherwise } => {
+            let classes = classes.iter().map(|class| {
+                let pattern = normalise::pattern(class.pattern.as_str())?;
+                anyhow::Ok((HeaderValue::from_str(class.value.as_str())?, pattern))
+            });
+            By::Classes {
+                classes: classes.collect::<anyhow::Result<_>>()?,
+                otherwise: match otherwise {
+                    Some(value) => Some(HeaderValue::from_str(value.as_str())?),
+                    None => None,
+                },
+            }
+        }
+    };
+    Ok(Normaliser {
+        header: name(&settings.header)?,
+        by,
+        goes_to: settings.into.as_ref().map(name).transpose()?,
+    })
 }
 
 fn freshness(cache: &conf::Cache, rules: &conf::Rules) -> anyhow::Result<FreshnessSettings> {

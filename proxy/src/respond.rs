@@ -69,6 +69,12 @@ impl Local {
         Self { cache_status: CacheStatus::Own("no-site"), ..local }
     }
 
+    /// What a client hears that wants what is stored or nothing, and nothing is (RFC 9111 section 5.2.1.7).
+    pub(crate) fn nothing_stored() -> Self {
+        let local = Self::plain(504, None, "nothing is stored that could answer this".into());
+        Self { cache_status: CacheStatus::Own("only-if-cached"), ..local }
+    }
+
     /// What a visitor hears when no node answered; `forwarded` is what is known of the attempt.
     pub(crate) fn failure(error: FetchError, forwarded: Forwarded) -> Self {
         let status = match error {

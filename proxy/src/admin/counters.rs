@@ -67,7 +67,7 @@ counted! {
         Pass => "pass",
         /// A purge, whatever its outcome.
         Purge => "purge",
-        /// Not a request that we serve: malformed, over a limit, no such site.
+        /// Not a request that we serve: malformed, over a limit, no such site, or for what is stored only and nothing is.
         Refused => "refused",
         /// An error answer of our own: no node is left, or the node failed.
         Unavailable => "unavailable",
@@ -166,6 +166,8 @@ counted! {
         VaryMiss => "vary-miss",
         /// What is stored is too old.
         Stale => "stale",
+        /// What is stored is fresh, but the request does not want it unasked.
+        Request => "request",
     }
 }
 

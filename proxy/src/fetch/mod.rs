@@ -340,7 +340,7 @@ impl Fetcher {
                 (true, None, Some(lifetime))
             }
         };
-        let vary = VarySpec::parse(&head.headers).map(Arc::new);
+        let vary = plan.vary(&head.headers);
         let variant = match &vary {
             Some(vary) => vary.variant(self.store.secret(), &plan.headers),
             None => VariantKey::NONE,

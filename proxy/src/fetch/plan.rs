@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, VariantKey};
+use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, Moment, VariantKey, VarySpec};
 use http::HeaderMap;
 use tokio::sync::mpsc;
 
@@ -39,12 +39,17 @@ pub(crate) struct Plan {
     pub(crate) host: Box<str>,
     /// Path and query.
     pub(crate) target: Box<str>,
-    /// What the client sent, less what concerns its own connection only.
+    /// What the node is asked with, less what [`forward::complete`](crate::front::forward::complete) adds: what the client
+    /// sent, as far as the route's rules let it on. Variants are chosen by it too.
     pub(crate) headers: HeaderMap,
     pub(crate) client: Option<IpAddr>,
     pub(crate) pool: Arc<Pool>,
-    /// A stored entry that is not fresh any more, to be asked after.
+    /// A stored entry that is not fresh any more, or not wanted unasked, to be asked after.
     pub(crate) stale: Option<Arc<Entry>>,
+    /// Set where the client asked for nothing from memory: only what was stored after this moment, when it asked, will do.
+    pub(crate) newer_than: Option<Moment>,
+    /// What every answer varies on, whatever it says itself: the parts of the key besides the URL.
+    pub(crate) own_vary: Option<Arc<VarySpec>>,
     /// What consistent hashing goes by, when the pool balances so.
     pub(crate) hash: Option<u64>,
     pub(crate) freshness: FreshnessSettings,
@@ -60,6 +65,20 @@ impl Plan {
     /// cache (as Varnish does).
     pub(crate) fn method(&self) -> &'static str {
         if self.head_only && self.caching == Caching::Bypass { "HEAD" } else { "GET" }
+    }
+
+    /// What an answer with these headers varies on.
+    pub(crate) fn vary(&self, headers: &HeaderMap) -> Option<Arc<VarySpec>> {
+        match (VarySpec::parse(headers), &self.own_vary) {
+            (Some(said), Some(own)) => Some(Arc::new(own.and(&said))),
+            (Some(said), None) => Some(Arc::new(said)),
+            (None, own) => own.clone(),
+        }
+    }
+
+    /// Whether a fresh entry is an answer.
+    pub(crate) fn is_answered_by(&self, entry: &Entry) -> bool {
+        self.newer_than.is_none_or(|asked_at| entry.stored() > asked_at)
     }
 
     /// The URL as operators know it.

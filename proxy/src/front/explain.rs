@@ -15,6 +15,7 @@ use super::cache_status::{CacheStatus, Forwarded};
 use super::look::{Course, Met, Passed, Way, forward_to_cached};
 use super::range::Part;
 use super::route::Place;
+use super::seen::Seen;
 use super::{Form, Front, NO_NODE_UP, form};
 use crate::admin::Forward;
 use crate::admin::why::{Explanation, Next, Outcome};
@@ -36,6 +37,7 @@ enum Reason {
     Purge,
     Passed(Passed),
     Bypass,
+    Cookie,
     Cached(Way, Known),
 }
 
@@ -65,7 +67,7 @@ impl Front {
         let place = routes.place(head.host, head.target);
         let method = head.method.as_str().to_owned();
         let mut explained = Explanation { url, method, ..Explanation::default() };
-        let course = self.look(&routes, head);
+        let course = self.look(&routes, head, None);
         // Whatever is stored is shown also to a request that is not answered from it.
         if let Some(place) = &place {
             explained.route = Some(facts::route(place));
@@ -76,22 +78,25 @@ impl Front {
             Course::Purge => Reason::Purge,
             Course::NoSite => Reason::NoSite,
             Course::Pass(passed) => Reason::Passed(passed),
-            Course::Bypass(..) => Reason::Bypass,
-            Course::Cached(Met { treatment: _, key, now, known, dead, way }) => {
+            Course::Bypass(_, treatment) if treatment.pass => Reason::Bypass,
+            Course::Bypass(..) => Reason::Cookie,
+            Course::Cached(Met { treatment, key, target: _, now, known, dead, way }) => {
+                let seen = Seen::new(head, &treatment.request, None);
                 let selected = match &way {
                     Way::Hit(entry)
                     | Way::Grace(entry)
                     | Way::Disconnected(entry)
-                    | Way::Revalidate(entry) => Some(entry.clone()),
-                    Way::Fetch | Way::FetchApart => dead,
+                    | Way::Revalidate(entry)
+                    | Way::Anew(entry) => Some(entry.clone()),
+                    Way::Fetch | Way::FetchApart | Way::Nothing => dead,
                 };
-                let variant = self.expected_variant(key, head);
+                let variant = self.expected_variant(key, treatment, &seen);
                 let stored = self.store.variants(key);
                 // A mark hides what is stale; it is stored all the same.
                 let hidden = || stored.iter().find(|entry| entry.variant() == variant || stored.len() == 1);
                 let entry =
                     selected.or_else(|| (known == Known::ThisVariant).then(hidden).flatten().cloned());
-                explained.key = Some(facts::key(&self.store, key, head, &stored, entry.as_deref(), now));
+                explained.key = Some(facts::key(&self.store, key, &seen, &stored, entry.as_deref(), now));
                 explained.entry = entry.as_deref().map(|entry| facts::entry(entry, now));
                 explained.uncacheable_for =
                     self.store.uncacheable_until(key, now).map(|until| until.since(now).as_secs());
@@ -133,9 +138,16 @@ impl Front {
             }
             Reason::Purge => (Outcome::Purge, None, CacheStatus::Own("purge").value()),
             Reason::Passed(passed) => (Outcome::Pass, None, asked(passed.forwarded())),
-            Reason::Bypass => (Outcome::Pass, None, asked(Forwarded::new(Forward::Bypass))),
+            Reason::Bypass | Reason::Cookie => (Outcome::Pass, None, asked(Forwarded::new(Forward::Bypass))),
             Reason::Cached(way, known) => {
-                let forward = Forwarded::new(forward_to_cached(*known));
+                let forward = match way {
+                    Way::Anew(_) => Forward::Request,
+                    Way::Hit(_) | Way::Grace(_) | Way::Disconnected(_) | Way::Nothing => {
+                        forward_to_cached(*known)
+                    }
+                    Way::Revalidate(_) | Way::Fetch | Way::FetchApart => forward_to_cached(*known),
+                };
+                let forward = Forwarded::new(forward);
                 match way {
                     Way::Hit(entry) => (Outcome::Hit, Some(status_of(entry, head)), hit(entry, None)),
                     Way::Grace(entry) => (Outcome::Grace, Some(status_of(entry, head)), hit(entry, None)),
@@ -143,16 +155,21 @@ impl Front {
                         let status = Some(status_of(entry, head));
                         (Outcome::Disconnected, status, hit(entry, Some(NO_NODE_UP)))
                     }
-                    Way::Revalidate(_) | Way::Fetch | Way::FetchApart => {
+                    Way::Nothing => {
+                        let local = Local::nothing_stored();
+                        (Outcome::Refused, Some(local.status), local.cache_status())
+                    }
+                    Way::Revalidate(_) | Way::Anew(_) | Way::Fetch | Way::FetchApart => {
                         let joins = next.fetch_under_way && way.caching() == Caching::Shared;
                         let outcome = match way {
                             _ if joins => Outcome::Join,
                             Way::FetchApart => Outcome::FetchApart,
-                            Way::Revalidate(entry) => {
+                            Way::Revalidate(entry) | Way::Anew(entry) => {
                                 next.conditions = conditions(entry);
                                 Outcome::Revalidate
                             }
-                            Way::Hit(_) | Way::Grace(_) | Way::Disconnected(_) | Way::Fetch => Outcome::Fetch,
+                            Way::Hit(_) | Way::Grace(_) | Way::Disconnected(_) => Outcome::Fetch,
+                            Way::Fetch | Way::Nothing => Outcome::Fetch,
                         };
                         let collapsed = joins.then_some(true);
                         (outcome, None, asked(Forwarded { collapsed, ..forward }))

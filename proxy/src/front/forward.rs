@@ -1,7 +1,8 @@
 //! What of a client's header lines goes to a node, and what is added.
 //!
 //! Dropped: lines that concern the client's connection only, names with an underscore (PHP cannot tell `X_Name` from
-//! `X-Name`; nginx drops them too), and what strangers may not say about themselves: `Forwarded` and `X-Forwarded-*`.
+//! `X-Name`; nginx drops them too), and what strangers may not say about themselves: `Forwarded`, `X-Forwarded-*` and their
+//! kin. A fetch for the cache also goes without lines that would change the answer and are not part of the key.
 
 use std::net::IpAddr;
 
@@ -11,6 +12,7 @@ use http::{HeaderMap, Method};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 
+use super::parts::{KEY_COOKIES, KeyParts};
 use crate::fetch::{Caching, is_hop_by_hop, listed_in_connection};
 use crate::listen::head::Head;
 
@@ -26,6 +28,8 @@ const PROTECTED: [HeaderName; 7] = [
 ];
 
 /// Conditions and ranges: a fetch for the cache wants the whole answer.
+///
+/// `Expect` goes with them, in [`complete`]: it is about a body that is not there, and Apache answers it with 417.
 const PARTIAL: [HeaderName; 6] = [
     header::RANGE,
     header::IF_RANGE,
@@ -35,18 +39,99 @@ const PARTIAL: [HeaderName; 6] = [
     header::IF_UNMODIFIED_SINCE,
 ];
 
-/// Lines by which frameworks let a client choose another URL or method. They are not part of the key, so an answer
-/// that was made by them would be served to others: they do not go with a fetch for the cache.
-const UNKEYED: [&str; 8] = [
+/// What only whoever stands in front of us may say, and nobody does: who the client is, what host it asked for and by
+/// which scheme, how an earlier hop is to be treated. Strangers do not say it to nodes, whether or not the answer is
+/// stored. `X-Forwarded-*` and names with an underscore are meant too; those of the first that nodes need are said anew.
+const OF_STRANGERS: [&str; 13] = [
+    "forwarded",
+    "client-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-originating-ip",
+    "x-original-forwarded-for",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    // CGI makes `HTTP_PROXY` of it, which many HTTP clients take for their own setting (httpoxy, CVE-2016-5385).
+    "proxy",
+    // Symfony takes it for the depth of its output buffers, set by itself for fragments.
+    "x-php-ob-level",
+];
+
+/// Lines by which frameworks and servers let a client choose another URL, host, scheme or method, or another form of the
+/// answer. They are not part of the key, so an answer that was made by them would be served to others: they do not go with a
+/// fetch for the cache, unless the operator puts them into the key. No node names them in Vary. Where the request is none of
+/// the cache's business they go on; there they change nobody else's answer.
+const UNKEYED: [&str; 40] = [
+    // Another URL: IIS, Symfony, Zend and Laminas, Magento, ingress controllers, WAP gateways.
+    "base-url",
+    "destination",
+    "request-uri",
+    "uri",
+    "x-forward-path",
+    "x-http-destinationurl",
+    "x-http-path-override",
+    "x-original-uri",
     "x-original-url",
+    "x-override-url",
+    "x-path-info",
+    "x-proxy-url",
+    "x-request-uri",
+    "x-rewrite-uri",
     "x-rewrite-url",
-    "x-original-host",
+    "x-script-name",
+    "x-wap-profile",
+    // Another host.
+    "host-override",
+    "http-host",
+    "x-backend-host",
     "x-host",
-    "x-http-method-override",
+    "x-host-override",
+    "x-http-host-override",
+    "x-original-host",
+    "x-real-host",
+    // Another scheme or port.
+    "cf-visitor",
+    "cloudfront-forwarded-proto",
+    "front-end-https",
+    "x-https",
+    "x-original-port",
+    "x-original-proto",
+    "x-scheme",
+    "x-url-scheme",
+    // Another method.
     "x-http-method",
+    "x-http-method-override",
     "x-method-override",
     "x-original-method",
+    // Another client: set by networks that may stand in front of us, so they are kept from stored answers only.
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    // Another form: Symfony answers with ESI tags instead of what they stand for.
+    "surrogate-capability",
 ];
+
+/// Whether nodes never hear this from a client. The name is in lower case.
+pub(crate) fn is_word_of_strangers(name: &str) -> bool {
+    name == header::HOST.as_str()
+        || OF_STRANGERS.contains(&name)
+        || name.starts_with("x-forwarded-")
+        || name.contains('_')
+}
+
+/// Whether a header, named in lower case, changes answers in ways that no Vary tells of.
+pub(crate) fn changes_answers_unseen(name: &str) -> bool {
+    UNKEYED.contains(&name)
+}
+
+/// Takes out of a request for the cache what changes answers unseen, but for what is part of the key.
+pub(crate) fn withhold(headers: &mut HeaderMap, parts: &KeyParts) {
+    for name in UNKEYED.into_iter().filter(|name| !parts.has_header(name)) {
+        headers.remove(name);
+    }
+}
 
 /// The client's lines that may go on, as a map.
 pub(crate) fn end_to_end(head: &Head<'_, '_>) -> HeaderMap {
@@ -74,12 +159,7 @@ pub(crate) fn end_to_end(head: &Head<'_, '_>) -> HeaderMap {
 
 /// Lines that never reach a node as the client sent them.
 pub(crate) fn is_not_for_nodes(name: &HeaderName) -> bool {
-    is_hop_by_hop(name)
-        || name == header::HOST
-        || name == header::CONTENT_LENGTH
-        || name == header::FORWARDED
-        || name.as_str().starts_with("x-forwarded-")
-        || name.as_str().contains('_')
+    is_hop_by_hop(name) || name == header::CONTENT_LENGTH || is_word_of_strangers(name.as_str())
 }
 
 /// Adds what the node is told about the client and the way, and takes out what a fetch for the cache does not want.
@@ -94,7 +174,7 @@ pub(crate) fn complete(
     caching: Caching,
 ) -> Result<()> {
     if caching != Caching::Bypass {
-        for name in PARTIAL.iter().map(HeaderName::as_str).chain(UNKEYED) {
+        for name in PARTIAL.iter().chain([&header::EXPECT, &KEY_COOKIES]) {
             header.remove_header(name);
         }
         // The cache tells clients apart by the classes of codings they take; the node is asked for one of these, lest

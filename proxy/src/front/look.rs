@@ -3,6 +3,8 @@
 //! [`Front::decide`](super::Front::decide) acts on what [`Front::look`] finds, and whoever wants to know what the next
 //! request would meet asks the same function; so the two cannot disagree.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek, Scheme};
@@ -10,6 +12,8 @@ use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek, Scheme};
 use super::Front;
 use super::cache_status::Forwarded;
 use super::route::{RouteTable, Treatment};
+use super::seen::Seen;
+use super::wishes;
 use crate::admin::Forward;
 use crate::fetch::Caching;
 use crate::listen::head::{Framing, Head, Method};
@@ -55,7 +59,7 @@ pub(crate) enum Course<'r> {
     NoSite,
     /// To a node as it is, both ways streamed.
     Pass(Passed),
-    /// To a node as it is, because its route says so.
+    /// To a node as it is, because its route says so, of all requests or of those with cookies.
     Bypass(CacheKey, &'r Treatment),
     /// Its answer may come from memory, or go there.
     Cached(Met<'r>),
@@ -66,6 +70,8 @@ pub(crate) enum Course<'r> {
 pub(crate) struct Met<'r> {
     pub(crate) treatment: &'r Treatment,
     pub(crate) key: CacheKey,
+    /// Path and query as the route normalises them.
+    pub(crate) target: Cow<'r, [u8]>,
     /// When it was looked up.
     pub(crate) now: Moment,
     pub(crate) known: Known,
@@ -85,10 +91,14 @@ pub(crate) enum Way {
     Disconnected(Arc<Entry>),
     /// A node is asked whether it is still right.
     Revalidate(Arc<Entry>),
+    /// It is fresh, and a node is asked all the same because the client wants that; what comes of it is for all.
+    Anew(Arc<Entry>),
     /// It is fetched, together with others who ask the same.
     Fetch,
     /// It is fetched for this request alone: lately the answer was not for sharing.
     FetchApart,
+    /// The client wants what is stored or nothing, and nothing fits.
+    Nothing,
 }
 
 impl Way {
@@ -97,16 +107,28 @@ impl Way {
         match self {
             Self::Revalidate(entry) if entry.ask_always() => Caching::Apart,
             Self::FetchApart => Caching::Apart,
-            Self::Hit(_) | Self::Grace(_) | Self::Disconnected(_) | Self::Revalidate(_) | Self::Fetch => {
-                Caching::Shared
-            }
+            Self::Hit(_) | Self::Grace(_) | Self::Disconnected(_) | Self::Nothing => Caching::Shared,
+            Self::Revalidate(_) | Self::Anew(_) | Self::Fetch => Caching::Shared,
+        }
+    }
+
+    /// Whether the client waits for a node.
+    const fn asks_a_node(&self) -> bool {
+        match self {
+            Self::Hit(_) | Self::Grace(_) | Self::Disconnected(_) | Self::Nothing => false,
+            Self::Revalidate(_) | Self::Anew(_) | Self::Fetch | Self::FetchApart => true,
         }
     }
 }
 
 impl Front {
     /// Which way the request goes. Waits for nothing and leaves no trace.
-    pub(crate) fn look<'r>(&self, routes: &'r RouteTable, head: &Head<'_, '_>) -> Course<'r> {
+    pub(crate) fn look<'r>(
+        &self,
+        routes: &'r RouteTable,
+        head: &'r Head<'_, '_>,
+        client: Option<IpAddr>,
+    ) -> Course<'r> {
         let passed = match head.method {
             Method::Get | Method::Head if head.upgrade => Some(Passed::Upgrade),
             Method::Get | Method::Head if head.framing != Framing::None => Some(Passed::Body),
@@ -118,14 +140,20 @@ impl Front {
         if let Some(passed) = passed {
             return Course::Pass(passed);
         }
-        let key = self.store.secret().key(Scheme::Http, head.host, head.target);
-        if treatment.pass {
+        let rules = &treatment.request;
+        let target = rules.query.apply(head.target);
+        let key = self.store.secret().key(Scheme::Http, head.host, &target);
+        let seen = Seen::new(head, rules, client);
+        if treatment.pass || seen.passes_by_cookie() {
             return Course::Bypass(key, treatment);
         }
         let now = self.clock.now();
-        let Peek { lookup, known, dead } = self.store.peek(key, head, now);
+        let Peek { lookup, known, dead } = self.store.peek(key, &seen, now);
+        let anew = rules.revalidate_on_request && wishes::asks_anew(head);
         let way = match lookup {
+            Lookup::Fresh(entry) if anew => Way::Anew(entry),
             Lookup::Fresh(entry) => Way::Hit(entry),
+            Lookup::Grace(entry) if anew => Way::Revalidate(entry),
             Lookup::Grace(entry) => Way::Grace(entry),
             // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
             Lookup::Stale(entry) if !treatment.pool.any_up() && entry.may_serve_disconnected(now) => {
@@ -135,6 +163,7 @@ impl Front {
             Lookup::Missing => Way::Fetch,
             Lookup::Uncacheable => Way::FetchApart,
         };
-        Course::Cached(Met { treatment, key, now, known, dead, way })
+        let way = if way.asks_a_node() && wishes::only_if_stored(head) { Way::Nothing } else { way };
+        Course::Cached(Met { treatment, key, target, now, known, dead, way })
     }
 }

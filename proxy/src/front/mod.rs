@@ -5,14 +5,21 @@
 
 pub(crate) mod cache_status;
 pub(crate) mod conditional;
+pub(crate) mod cookies;
 pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod look;
+pub(crate) mod names;
+pub(crate) mod normalise;
 mod obtain;
+pub(crate) mod parts;
 pub(crate) mod pass;
 mod purge;
+pub(crate) mod query;
 pub(crate) mod range;
 pub(crate) mod route;
+pub(crate) mod seen;
+mod wishes;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,6 +39,7 @@ use cache_status::CacheStatus;
 use look::{Course, Met, Way, forward_to_cached};
 use range::Part;
 use route::{RouteTable, Treatment};
+use seen::Seen;
 
 /// Said of an entry that is served stale because no node is up.
 const NO_NODE_UP: &str = "no-node-up";
@@ -52,10 +60,12 @@ struct Asked<'a> {
     head: &'a Head<'a, 'a>,
     head_only: bool,
     key: CacheKey,
+    /// As the route normalises it, unless it passes.
+    target: &'a [u8],
     treatment: &'a Treatment,
     client: Option<IpAddr>,
     forward: Forward,
-    /// What the store has of it, if that is not fresh.
+    /// What the store has of it, if that is not fresh or not wanted.
     stale: Option<Arc<Entry>>,
 }
 
@@ -85,24 +95,28 @@ impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
     pub(crate) fn decide(&self, head: &Head<'_, '_>, client: Option<IpAddr>) -> Step {
         let routes = self.routes.load();
-        let asked = |key, treatment, forward, stale| Asked {
+        let asked = |key, target, treatment, forward, stale| Asked {
             head,
             head_only: head.method == Method::Head,
             key,
+            target,
             treatment,
             client,
             forward,
             stale,
         };
-        let Met { treatment, key, now, known, dead, way } = match self.look(&routes, head) {
+        let met = match self.look(&routes, head, client) {
             Course::Purge => return Step::Local(self.purge(head, client), RequestResult::Purge),
             Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
             Course::Pass(_) => return Step::Pass,
             Course::Bypass(key, treatment) => {
-                return self.fetch(&asked(key, treatment, Forward::Bypass, None), Caching::Bypass);
+                let asked = asked(key, head.target, treatment, Forward::Bypass, None);
+                return self.fetch(&asked, Caching::Bypass);
             }
             Course::Cached(met) => met,
         };
+        let Met { treatment, key, ref target, now, known, dead, way } = met;
+        let asked = |forward, stale| asked(key, target, treatment, forward, stale);
         if let Some(dead) = &dead {
             self.store.discard(dead);
         }
@@ -115,7 +129,7 @@ impl Front {
             Way::Grace(entry) => {
                 self.store.used(&entry);
                 if !self.fetcher.fills.is_fetching(&(key, entry.variant())) {
-                    let asked = asked(key, treatment, forward, Some(entry.clone()));
+                    let asked = asked(forward, Some(entry.clone()));
                     self.refresh(self.plan(&asked, caching));
                 }
                 hit(head, entry, RequestResult::Grace, None, now)
@@ -126,9 +140,14 @@ impl Front {
             }
             Way::Revalidate(entry) => {
                 self.store.used(&entry);
-                self.fetch(&asked(key, treatment, forward, Some(entry)), caching)
+                self.fetch(&asked(forward, Some(entry)), caching)
             }
-            Way::Fetch | Way::FetchApart => self.fetch(&asked(key, treatment, forward, None), caching),
+            Way::Anew(entry) => {
+                self.store.used(&entry);
+                self.fetch(&asked(Forward::Request, Some(entry)), caching)
+            }
+            Way::Fetch | Way::FetchApart => self.fetch(&asked(forward, None), caching),
+            Way::Nothing => Step::Local(Local::nothing_stored(), RequestResult::Refused),
         }
     }
 
@@ -137,8 +156,13 @@ impl Front {
     }
 
     /// The variant that a request selects, as far as is known before the answer.
-    fn expected_variant(&self, key: CacheKey, request: &dyn SelectingHeaders) -> VariantKey {
-        match self.store.vary_of(key) {
+    fn expected_variant(
+        &self,
+        key: CacheKey,
+        treatment: &Treatment,
+        request: &dyn SelectingHeaders,
+    ) -> VariantKey {
+        match self.store.vary_of(key).as_ref().or(treatment.request.parts.vary()) {
             Some(vary) => vary.variant(self.store.secret(), request),
             None => VariantKey::NONE,
         }
@@ -146,9 +170,10 @@ impl Front {
 
     /// What has to be kept of a request for the time when its head is gone.
     fn plan(&self, asked: &Asked<'_>, caching: Caching) -> Plan {
-        let &Asked { head, head_only, key, treatment, client, forward, stale: _ } = asked;
-        let headers = forward::end_to_end(head);
-        let variant = self.expected_variant(key, &headers);
+        let &Asked { head, head_only, key, target, treatment, client, forward, stale: _ } = asked;
+        let headers = Seen::new(head, &treatment.request, client).headers(caching);
+        let own_vary = treatment.request.parts.vary();
+        let variant = self.expected_variant(key, treatment, &headers);
         Plan {
             key,
             variant,
@@ -156,10 +181,12 @@ impl Front {
             forward,
             head_only,
             host: String::from_utf8_lossy(head.host).into(),
-            target: String::from_utf8_lossy(head.target).into(),
+            target: String::from_utf8_lossy(target).into(),
             client,
             stale: asked.stale.clone(),
-            hash: treatment.hash_on.as_ref().map(|hash_on| hash_on.number(head.target, head, client)),
+            newer_than: (forward == Forward::Request).then(|| self.clock.now()),
+            own_vary: own_vary.cloned(),
+            hash: treatment.hash_on.as_ref().map(|hash_on| hash_on.number(target, &headers, client)),
             headers,
             pool: treatment.pool.clone(),
             freshness: treatment.freshness.clone(),

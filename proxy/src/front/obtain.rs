@@ -40,8 +40,7 @@ impl Front {
             let (reader, collapsed) = match self.fetcher.fills.join(key) {
                 Joined::Leader(writer, reader) => {
                     // A fill may have ended between our look-up and our joining: then the store has it.
-                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now())
-                    {
+                    if let Some(entry) = self.fresh(&plan) {
                         writer.withdraw();
                         return Ok(Obtained::Entry(entry));
                     }
@@ -67,8 +66,7 @@ impl Front {
                 Ok(head) => head,
                 // The one who was to fetch found that it need not: look again.
                 Err(FillFailed::Withdrawn) => {
-                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now())
-                    {
+                    if let Some(entry) = self.fresh(&plan) {
                         return Ok(Obtained::Entry(entry));
                     }
                     continue;
@@ -97,8 +95,7 @@ impl Front {
                         Some(vary) => vary.variant(self.store.secret(), &plan.headers),
                         None => answer.variant,
                     };
-                    if let Lookup::Fresh(entry) = self.store.lookup(plan.key, &plan.headers, self.clock.now())
-                    {
+                    if let Some(entry) = self.fresh(&plan) {
                         return Ok(Obtained::Entry(entry));
                     }
                 }
@@ -118,6 +115,14 @@ impl Front {
                 Published::Answer(_) => Ok(Obtained::Stream { head, reader, collapsed: in_vain }),
             },
             Err(FillFailed::Failed | FillFailed::Withdrawn) => Err(FetchError::GivenUp),
+        }
+    }
+
+    /// What the store has for `plan` by now.
+    fn fresh(&self, plan: &Plan) -> Option<Arc<Entry>> {
+        match self.store.lookup(plan.key, &plan.headers, self.clock.now()) {
+            Lookup::Fresh(entry) => Some(entry).filter(|entry| plan.is_answered_by(entry)),
+            Lookup::Grace(_) | Lookup::Stale(_) | Lookup::Uncacheable | Lookup::Missing => None,
         }
     }
 

@@ -19,6 +19,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tracing::warn;
 
 use super::cache_status::{CacheStatus, Forwarded};
+use super::cookies::Kept;
 use super::forward;
 use super::look::Passed;
 use super::route::RouteTable;
@@ -87,8 +88,10 @@ impl PassRoad {
         }
         let host = Self::host(request);
         let now = self.clock.now();
+        let routes = self.routes.load();
         let remove = |target: &[u8]| {
-            let key = store.secret().key(Scheme::Http, host.as_bytes(), target);
+            let target = routes.known_target(host.as_bytes(), target);
+            let key = store.secret().key(Scheme::Http, host.as_bytes(), &target);
             store.purge_key(key, PurgeMode::Hard, now);
         };
         remove(Self::target(request).as_bytes());
@@ -212,10 +215,9 @@ impl ProxyHttp for PassRoad {
                 return Err(give_up(ctx, FetchError::Unavailable(Unavailable::NoNode)));
             };
             let client = Self::client(session);
-            ctx.hash = treatment
-                .hash_on
-                .as_ref()
-                .map(|hash_on| hash_on.number(target.as_bytes(), &request.headers, client));
+            let kept = Kept { cookies: &treatment.request.cookies, headers: &request.headers };
+            ctx.hash =
+                treatment.hash_on.as_ref().map(|hash_on| hash_on.number(target.as_bytes(), &kept, client));
             ctx.pool = Some(treatment.pool.clone());
             treatment.pool.note_request();
         }
@@ -334,6 +336,14 @@ impl ProxyHttp for PassRoad {
             .collect();
         for name in dropped {
             request.remove_header(&name);
+        }
+        if let Some(treatment) = self.routes.load().find(host.as_bytes(), target.as_bytes()) {
+            for (name, value) in treatment.request.changes_past_cache(&request.headers) {
+                match value {
+                    Some(value) => request.insert_header(name, value)?,
+                    None => drop(request.remove_header(&name)),
+                }
+            }
         }
         // An absolute-form target was for us; nodes get the origin-form (RFC 9112 section 3.2.1).
         if request.uri.authority().is_some() {

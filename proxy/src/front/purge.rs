@@ -18,7 +18,10 @@ impl Front {
         let method = head.method.as_str();
         let started = std::time::Instant::now();
         let now = self.clock.now();
-        let key = self.store.secret().key(Scheme::Http, head.host, head.target);
+        // A URL is purged under every spelling that the route makes one of.
+        let routes = self.routes.load();
+        let target = routes.known_target(head.host, head.target);
+        let key = self.store.secret().key(Scheme::Http, head.host, &target);
         let headers = forward::end_to_end(head);
         let token = head.values("x-invalidate-token").next();
         let outcome = self

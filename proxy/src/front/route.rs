@@ -3,6 +3,7 @@
 //! Sites: the exact host first, then the longest matching `*.suffix`, then `*`. Routes of a site: in the order of the
 //! file, the first that matches; none is the site's own default.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clearcoat_cache::{FreshnessSettings, SelectingHeaders};
 use siphasher::sip::SipHasher13;
 
+use super::seen::RequestRules;
 use crate::pool::Pool;
 
 /// A pattern for paths (without the query).
@@ -65,6 +67,8 @@ pub(crate) struct Treatment {
     pub(crate) hash_on: Option<HashOn>,
     /// Requests go to the node as they are and answers are not stored.
     pub(crate) pass: bool,
+    /// What is made of requests before they are looked up.
+    pub(crate) request: RequestRules,
     pub(crate) freshness: FreshnessSettings,
     pub(crate) uncacheable_for: Duration,
 }
@@ -146,6 +150,14 @@ impl RouteTable {
     pub(crate) fn find(&self, host: &[u8], target: &[u8]) -> Option<&Treatment> {
         let site = &self.numbered(host)?.site;
         Some(site.route(target).map_or(&site.default, |(_, route)| &route.treatment))
+    }
+
+    /// A target as the cache knows it: by the rules of its route, if there is one.
+    pub(crate) fn known_target<'a>(&self, host: &[u8], target: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.find(host, target) {
+            Some(treatment) => treatment.request.query.apply(target),
+            None => Cow::Borrowed(target),
+        }
     }
 
     /// The same, and by which patterns.

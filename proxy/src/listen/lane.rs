@@ -383,7 +383,7 @@ fn streamed(
     // Of what was asked after, the node's word is told: 304, or that it sent another answer.
     let status = match (answer.revalidated, forwarded.forward) {
         (true, _) => Some(304),
-        (false, Forward::Stale) => Some(answer.status.as_u16()),
+        (false, Forward::Stale | Forward::Request) => Some(answer.status.as_u16()),
         (false, Forward::Bypass | Forward::Method | Forward::UriMiss | Forward::VaryMiss) => None,
     };
     let ttl = answer.fresh_until.map(|until| {

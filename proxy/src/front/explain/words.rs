@@ -42,6 +42,9 @@ pub(super) fn answer(
         }
         Reason::Passed(Passed::Body) => format!("{subject} is passed to pool {pool}: it carries a body."),
         Reason::Bypass => format!("{subject} is passed to pool {pool}: its route says cache = \"pass\"."),
+        Reason::Cookie => format!(
+            "{subject} is passed to pool {pool}: it has a cookie, and its route says cookies = \"pass\"."
+        ),
         Reason::Cached(way, known) => cached(&subject, way, *known, next, pool, stored.as_ref()),
     };
     match next.status {
@@ -96,6 +99,17 @@ fn cached(
         }
         Way::Disconnected(_) => {
             format!("{subject} is a hit although {why_stale}: no node of pool {pool} is up.")
+        }
+        Way::Anew(_) => {
+            let how = if next.conditions.is_empty() { "fetches it anew from" } else { "asks after it at" };
+            format!(
+                "{subject} does not want the fresh copy unasked, and {how} pool {pool}; what comes of it is for all."
+            )
+        }
+        Way::Nothing => {
+            format!(
+                "{subject} is refused: it wants what is stored or nothing (only-if-cached), and nothing fits."
+            )
         }
         Way::Revalidate(_) => {
             let mut text = if next.conditions.is_empty() {
