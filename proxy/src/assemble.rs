@@ -243,6 +243,7 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
             pass: policy == conf::CachePolicy::Pass,
             request: request_rules(rules, normalise)?,
             freshness: freshness(&config.cache, rules)?,
+            deception_guard: rules.deception_guard,
             uncacheable_for: rules.uncacheable_ttl,
         })
     };

@@ -1,4 +1,5 @@
-//! Who said for how long a response is fresh: for operators who ask why; nothing is decided by it.
+//! Who said for how long a response is fresh: for operators who ask why, and for rules that trust a response's own word
+//! more than one that was said of many without looking.
 
 use super::source::{Field, Word};
 
@@ -33,6 +34,16 @@ pub enum SaidBy {
 }
 
 impl SaidBy {
+    /// Whether the operator did, who knows no single response, or it was guessed on his word. Else the response was made to
+    /// be shared for so long.
+    pub const fn is_operator(self) -> bool {
+        match self {
+            Self::Override | Self::StatusTtl | Self::Heuristic | Self::DefaultTtl => true,
+            Self::Nobody | Self::ReverseProxyTtl | Self::TargetedSMaxage | Self::TargetedMaxAge => false,
+            Self::SurrogateControl | Self::SMaxage | Self::MaxAge | Self::Expires => false,
+        }
+    }
+
     /// For people.
     pub const fn as_str(self) -> &'static str {
         match self {

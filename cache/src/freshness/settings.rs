@@ -117,11 +117,14 @@ pub enum Statuses {
     /// 200, 203, 204, 300, 301, 308, 404, 410 and 414, as in Varnish.
     ///
     /// RFC 9110 §15.1 allows 405 and 501 too. They are left out: they answer to what else was in one request, and
-    /// would then answer everybody.
+    /// would then answer everybody. (414 answers to the URL alone, which is the key.)
     Usual,
-    /// All that begin with this digit. What may never be stored is not stored by this either.
+    /// All that begin with this digit, but for those that answer to something in one request besides its URL: its method,
+    /// its headers, its credentials (400, 401, 405 to 408, 411 to 413, 415 to 417, 421, 425, 426, 501, 505). Whoever can
+    /// provoke one could make a page unavailable to all ("cache-poisoned denial of service"). What may never be stored is
+    /// not stored by this either.
     Class(u8),
-    /// This one.
+    /// This one, whatever it is.
     One(StatusCode),
 }
 
@@ -130,10 +133,18 @@ impl Statuses {
     pub fn contains(self, status: StatusCode) -> bool {
         match self {
             Self::Usual => matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 410 | 414),
-            Self::Class(digit) => status.as_u16() / 100 == u16::from(digit),
+            Self::Class(digit) => status.as_u16() / 100 == u16::from(digit) && !is_about_one_request(status),
             Self::One(one) => status == one,
         }
     }
+}
+
+/// See [`Statuses::Class`].
+fn is_about_one_request(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        400 | 401 | 405..=408 | 411..=413 | 415..=417 | 421 | 425 | 426 | 501 | 505
+    )
 }
 
 /// Lifetimes of responses that name none, by status. The first rule that fits counts. A clone shares the list.
@@ -185,10 +196,16 @@ mod tests {
             (500, Some(1)),
             (599, Some(1)),
             (600, None),
+            (400, None),
+            (405, None),
+            (413, None),
+            (501, None),
         ] {
             let code = StatusCode::from_u16(status).expect("a status");
             assert_eq!(ttls.of(code), expected.map(seconds), "{status}");
         }
+        let named = DefaultTtls::new([(Statuses::One(StatusCode::BAD_REQUEST), seconds(3))]);
+        assert_eq!(named.of(StatusCode::BAD_REQUEST), Some(seconds(3)), "who names it means it");
         assert_eq!(DefaultTtls::default().of(StatusCode::OK), None);
         assert_eq!(DefaultTtls::usual(Duration::ZERO).of(StatusCode::OK), None);
         assert_eq!(DefaultTtls::usual(seconds(5)).of(StatusCode::METHOD_NOT_ALLOWED), None);

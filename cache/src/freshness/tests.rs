@@ -577,3 +577,24 @@ pub(super) fn headers(text: &str) -> HeaderMap {
             all
         })
 }
+
+#[test]
+fn it_is_known_whether_a_lifetime_is_the_operators() {
+    let hour = Duration::from_secs(3600);
+    let overriding = FreshnessSettings { overrides: DefaultTtls::usual(hour), ..settings() };
+    let guessing = FreshnessSettings { heuristic_percent: 10, ..FreshnessSettings::default() };
+    let changed = "last-modified: Thu, 01 Jan 1970 00:00:00 GMT";
+    for (settings, text, expected) in [
+        (settings(), "cache-control: max-age=60", false),
+        (settings(), "expires: Thu, 01 Jan 1970 00:33:20 GMT", false),
+        (settings(), "x-reverse-proxy-ttl: 60", false),
+        (settings(), "surrogate-control: max-age=60", false),
+        (settings(), "cache-control: public", true),
+        (settings(), "", true),
+        (overriding, "cache-control: max-age=60", true),
+        (guessing.clone(), changed, true),
+        (guessing, "cache-control: max-age=60", false),
+    ] {
+        assert_eq!(lifetime(text, &settings).said_by.is_operator(), expected, "{text:?}");
+    }
+}

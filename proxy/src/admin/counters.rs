@@ -147,6 +147,8 @@ counted! {
         EntrySize => "entry_size",
         /// A response head of a node larger than allowed.
         NodeHeaderBytes => "node_header_bytes",
+        /// A response that is not what the extension of its path promises, and was to be stored on the operator's word.
+        Deception => "deception",
         /// A node that took too long to begin its answer or to go on with it.
         NodeTimeout => "node_timeout",
     }

@@ -160,7 +160,8 @@ impl Kind {
         let Ok(essence) = std::str::from_utf8(essence) else { return false };
         let (main, sub) = essence.split_once('/').unwrap_or_default();
         let is_application = main == "application";
-        let is_binary = is_application && matches!(sub, "octet-stream" | "binary" | "x-download" | "force-download");
+        let is_binary =
+            is_application && matches!(sub, "octet-stream" | "binary" | "x-download" | "force-download");
         // XHTML is HTML.
         let is_xml = sub == "xml" || sub.ends_with("+xml") && sub != "xhtml+xml";
         let is_script = matches!(sub, "javascript" | "x-javascript" | "ecmascript" | "x-ecmascript");
@@ -169,16 +170,22 @@ impl Kind {
             Self::Script => is_script,
             Self::Data => sub == "json" || sub.ends_with("+json"),
             Self::Xml => is_xml,
-            Self::Plain => matches!(essence, "text/plain" | "text/markdown" | "text/vtt" | "application/x-subrip"),
+            Self::Plain => {
+                matches!(essence, "text/plain" | "text/markdown" | "text/vtt" | "application/x-subrip")
+            }
             Self::Table => {
-                matches!(sub, "csv" | "tab-separated-values" | "vnd.ms-excel") || essence == "text/plain" || is_binary
+                matches!(sub, "csv" | "tab-separated-values" | "vnd.ms-excel")
+                    || essence == "text/plain"
+                    || is_binary
             }
             Self::Image => main == "image",
             Self::Font => {
                 main == "font"
                     || is_binary
                     || is_application
-                        && (sub.starts_with("font-") || sub.starts_with("x-font-") || sub == "vnd.ms-fontobject")
+                        && (sub.starts_with("font-")
+                            || sub.starts_with("x-font-")
+                            || sub == "vnd.ms-fontobject")
             }
             Self::Media => {
                 main == "video"
@@ -188,7 +195,9 @@ impl Kind {
             }
             Self::Wasm => essence == "application/wasm",
             // Their types are without number; what an application makes for one visitor is one of the others.
-            Self::Document => is_application && !is_xml && !is_script && sub != "xhtml+xml" && !sub.ends_with("json"),
+            Self::Document => {
+                is_application && !is_xml && !is_script && sub != "xhtml+xml" && !sub.ends_with("json")
+            }
         }
     }
 }
@@ -314,6 +323,10 @@ mod tests {
     fn extensions_are_there_once() {
         let names: std::collections::HashSet<_> = EXTENSIONS.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), EXTENSIONS.len());
-        assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())));
+        assert!(
+            names
+                .iter()
+                .all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
+        );
     }
 }

@@ -6,6 +6,7 @@
 //! ends with the last, or a slow client could make this process hold any amount of it.
 
 mod answer;
+mod deception;
 mod error;
 mod exchange;
 mod last;
@@ -332,6 +333,13 @@ impl Fetcher {
                 self.note_uncacheable(plan);
                 (false, Some("too-many-tags"), None)
             }
+            (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_))
+                if lifetime.said_by.is_operator() && is_deceptive(plan, head) =>
+            {
+                self.counters.limit(Limit::Deception);
+                self.note_uncacheable(plan);
+                (false, Some("deception-guard"), None)
+            }
             // Stored for the next question to the node; those who wait may not have it unasked.
             (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) if lifetime.ask_always => {
                 (false, Some(Reason::NoCache.as_str()), Some(lifetime))
@@ -429,6 +437,12 @@ impl Fetcher {
             }
         }
     }
+}
+
+/// Whether the path of an answer promises something else than it is.
+fn is_deceptive(plan: &Plan, head: &pingora_http::ResponseHeader) -> bool {
+    let content_type = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    plan.deception_guard && !deception::fits(&plan.target, head.status, content_type)
 }
 
 /// Statuses that stand for an error in the sense of RFC 5861 section 4.

@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     /// What consistent hashing goes by, when the pool balances so.
     pub(crate) hash: Option<u64>,
     pub(crate) freshness: FreshnessSettings,
+    /// Whether an answer whose type does not fit its path is stored only on its own word.
+    pub(crate) deception_guard: bool,
     /// How long a node may not be asked to share this URL after an answer that was not for sharing.
     pub(crate) uncacheable_for: Duration,
     /// Where interim answers go (RFC 9110 section 15.2): to the visitor who caused the fetch, and to nobody else,

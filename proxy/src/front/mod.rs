@@ -190,6 +190,7 @@ impl Front {
             headers,
             pool: treatment.pool.clone(),
             freshness: treatment.freshness.clone(),
+            deception_guard: treatment.deception_guard,
             uncacheable_for: treatment.uncacheable_for,
             interim: None,
         }

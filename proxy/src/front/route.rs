@@ -70,6 +70,9 @@ pub(crate) struct Treatment {
     /// What is made of requests before they are looked up.
     pub(crate) request: RequestRules,
     pub(crate) freshness: FreshnessSettings,
+    /// Whether an answer whose type does not fit the extension of its path is stored only on its own word, not on the
+    /// operator's.
+    pub(crate) deception_guard: bool,
     pub(crate) uncacheable_for: Duration,
 }
 
