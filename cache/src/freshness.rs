@@ -319,7 +319,8 @@ fn heuristic_lifetime(
     settings: &FreshnessSettings,
     received: SystemTime,
 ) -> Option<Duration> {
-    let allowed = control.public || Statuses::Usual.contains(status) || matches!(status.as_u16(), 405 | 501);
+    let allowed =
+        control.public || Statuses::Usual.contains(status) || matches!(status.as_u16(), 405 | 414 | 501);
     if settings.heuristic_percent == 0 || !allowed {
         return None;
     }

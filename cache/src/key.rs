@@ -139,8 +139,11 @@ fn number(hash: &SipHasher13) -> u128 {
     hash.finish128().as_u128()
 }
 
-/// Splits `host` into name and port, without the trailing dot and without a port that says nothing.
-fn canonical_host(scheme: Scheme, host: &[u8]) -> (&[u8], &[u8]) {
+/// Splits `host` into name and port, without the trailing dot and without a port that says nothing. The case stays.
+///
+/// Hosts that differ in no more than this, and in case, share their keys. So whoever asks an origin on behalf of all of
+/// them has to name it so, or one visitor's spelling ends up in everybody's links.
+pub fn canonical_host(scheme: Scheme, host: &[u8]) -> (&[u8], &[u8]) {
     // The colons inside an IPv6 literal are not a port's.
     let literal_end = host.iter().rposition(|&byte| byte == b']').map_or(0, |at| at + 1);
     let (name, port) = match host[literal_end..].iter().rposition(|&byte| byte == b':') {

@@ -114,13 +114,13 @@ impl Default for TargetedFields {
 /// Which statuses a default lifetime is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Statuses {
-    /// 200, 203, 204, 300, 301, 308, 404, 410 and 414, as in Varnish.
+    /// 200, 203, 204, 300, 301, 308, 404 and 410.
     ///
-    /// RFC 9110 §15.1 allows 405 and 501 too. They are left out: they answer to what else was in one request, and
-    /// would then answer everybody. (414 answers to the URL alone, which is the key.)
+    /// RFC 9110 §15.1 allows 405, 414 and 501 too, and Varnish has 414. They are left out: they may answer to what else
+    /// was in one request, and would then answer everybody.
     Usual,
     /// All that begin with this digit, but for those that answer to something in one request besides its URL: its method,
-    /// its headers, its credentials (400, 401, 405 to 408, 411 to 413, 415 to 417, 421, 425, 426, 501, 505). Whoever can
+    /// its headers, its credentials (400, 401, 405 to 408, 411 to 417, 421, 425, 426, 501, 505). Whoever can
     /// provoke one could make a page unavailable to all ("cache-poisoned denial of service"). What may never be stored is
     /// not stored by this either.
     Class(u8),
@@ -132,7 +132,7 @@ impl Statuses {
     /// Whether `status` is among them.
     pub fn contains(self, status: StatusCode) -> bool {
         match self {
-            Self::Usual => matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 410 | 414),
+            Self::Usual => matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 410),
             Self::Class(digit) => status.as_u16() / 100 == u16::from(digit) && !is_about_one_request(status),
             Self::One(one) => status == one,
         }
@@ -143,7 +143,7 @@ impl Statuses {
 fn is_about_one_request(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        400 | 401 | 405..=408 | 411..=413 | 415..=417 | 421 | 425 | 426 | 501 | 505
+        400 | 401 | 405..=408 | 411..=417 | 421 | 425 | 426 | 501 | 505
     )
 }
 

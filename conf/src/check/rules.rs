@@ -75,7 +75,6 @@ pub(super) fn check(check: &mut Check<'_>, table: RulesTable, place: &Range<usiz
 /// Where those keys stand that another key may contradict.
 struct Spans {
     default_ttl: Option<Range<usize>>,
-    cookies: Option<Range<usize>>,
     keep_cookies: Option<Range<usize>>,
     key_cookies: Option<Range<usize>>,
 }
@@ -87,7 +86,6 @@ impl Spans {
         }
         Self {
             default_ttl: span(table.default_ttl.as_ref()),
-            cookies: span(table.cookies.as_ref()),
             keep_cookies: span(table.keep_cookies.as_ref()),
             key_cookies: span(table.key_cookies.as_ref()),
         }
@@ -104,18 +102,6 @@ fn contradictions(check: &mut Check<'_>, rules: &Rules, spans: &Spans, place: &R
         && good(check, &["ttl", "default_ttl"])
     {
         check.report(span, "means nothing beside ttl, which goes before it", "keep one of the two");
-    }
-    let Some(first) = rules.key_cookies.first() else { return };
-    let passed = rules.cookies == CookiePolicy::Pass;
-    if let (true, Some(span)) = (passed, spans.key_cookies.as_ref().or(spans.cookies.as_ref()))
-        && good(check, &["cookies", "key_cookies"])
-    {
-        check.report(
-            span,
-            format!("requests with the cookie {first} are passed, so that it cannot be part of a key"),
-            "take key_cookies out, or write cookies = \"share\"",
-        );
-        return;
     }
     let dropped = rules.key_cookies.iter().find(|name| !rules.keep_cookies.keeps(name.as_str()));
     if let (Some(name), Some(span)) = (dropped, spans.key_cookies.as_ref().or(spans.keep_cookies.as_ref()))
@@ -171,6 +157,9 @@ fn key_header(text: &str) -> Result<HeaderName, Invalid> {
             "whole Cookie headers are never alike",
             "name the cookies that count in key_cookies",
         )),
+        name if name == "forwarded" || name.starts_with("x-forwarded-") || name.contains('_') => {
+            Err(Invalid::new(format!("no node hears {text} from a client"), "take it out"))
+        }
         _ if is_about_one_request(&name) => {
             Err(Invalid::new(format!("{text} is about one request or its connection"), "take it out"))
         }

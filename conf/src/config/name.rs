@@ -42,7 +42,8 @@ impl fmt::Display for CookieName {
 /// The name of a query parameter (`gclid`), or the beginning of one with a `*` after it (`utm_*`); `*` alone means every
 /// one.
 ///
-/// Names are compared byte for byte with what stands before the `=`, as it was sent: `%61` is not `a`.
+/// A name is compared byte for byte with what stands before the `=`, both as it was sent and as it reads decoded: `%61`
+/// is `a` too.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct QueryPattern {
     name: String,

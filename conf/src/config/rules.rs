@@ -105,7 +105,8 @@ pub enum CookiePolicy {
     /// It shares what is stored, as RFC 9111 has it: responses tell by `Vary` and `Cache-Control` what is for whom.
     #[default]
     Share,
-    /// It goes to a node as it is and is not answered from memory, as in Varnish's builtin VCL.
+    /// It goes to a node as it is and is not answered from memory, as in Varnish's builtin VCL; unless all that it has are
+    /// cookies that are part of the key.
     Pass,
 }
 
@@ -165,7 +166,8 @@ impl KeepCookies {
 /// What of the query counts: for the key, and in the URL that the node sees.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct QueryRules {
-    /// Whether the parameters are put in order, so that `a=1&b=2` and `b=2&a=1` are one URL. Default false.
+    /// Whether the parameters are put in order, so that `a=1&b=2` and `b=2&a=1` are one URL. Those that PHP puts into one
+    /// variable keep theirs. Default false.
     pub sort: bool,
     /// Which parameters stay. Default all.
     pub names: QueryNames,

@@ -41,6 +41,9 @@ pub enum StatusKey {
     /// `404`: 200 to 599, but none that is never stored.
     Code(u16),
     /// `5xx`: 2 to 5. What is never stored is not stored by this either.
+    ///
+    /// Those that answer to something else in one request than its URL are not among them (400, 405, 413, 431, 501 and
+    /// their like): whoever provokes one would give it to all. They can be named one by one.
     Class(u8),
 }
 

@@ -25,7 +25,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use clearcoat_cache::{CacheKey, Entry, Moment, SelectingHeaders, Store, VariantKey};
+use clearcoat_cache::key::canonical_host;
+use clearcoat_cache::{CacheKey, Entry, Moment, Scheme, SelectingHeaders, Store, VariantKey};
 use clearcoat_purge::Guard;
 
 pub(crate) use obtain::{FrontSettings, Obtained};
@@ -180,7 +181,10 @@ impl Front {
             caching,
             forward,
             head_only,
-            host: String::from_utf8_lossy(head.host).into(),
+            host: match caching {
+                Caching::Bypass => String::from_utf8_lossy(head.host).into(),
+                Caching::Shared | Caching::Apart => known_host(head.host),
+            },
             target: String::from_utf8_lossy(target).into(),
             client,
             stale: asked.stale.clone(),
@@ -195,6 +199,17 @@ impl Front {
             interim: None,
         }
     }
+}
+
+/// The one spelling under which a node is asked for what all spellings of a host share.
+fn known_host(host: &[u8]) -> Box<str> {
+    let (name, port) = canonical_host(Scheme::Http, host);
+    let mut known = String::from_utf8_lossy(name).to_ascii_lowercase();
+    if !port.is_empty() {
+        known.push(':');
+        known.push_str(&String::from_utf8_lossy(port));
+    }
+    known.into_boxed_str()
 }
 
 fn hit(
