@@ -380,3 +380,40 @@ async fn every_answer_has_a_cache_status() {
     let forwards = at_rest(&proxy).await;
     assert!(forwards.sum("clearcoat_forwards_total", &[("reason", "method")]) >= 2.0);
 }
+
+#[tokio::test]
+async fn what_the_rules_of_a_route_do_is_foretold() {
+    let node = Node::start().await;
+    node.serve_everything(Page::text("x").fresh_for(600).header("ETag", "\"a\""));
+    let proxy = Setup::before(&node)
+        .site(
+            r#"query = { drop = ["utm_*"] }
+            keep_cookies = ["sid", "currency"]
+            cookies = "pass"
+            key_cookies = ["currency"]
+            request_no_cache = "revalidate""#,
+        )
+        .start()
+        .await;
+    let cookie = |value: &str| visitor("/a").header("Cookie", value);
+    let wants = |value: &str| visitor("/a").header("Cache-Control", value);
+    for case in [
+        case("nothing stored", wants("only-if-cached"), "refused", "it wants what is stored or nothing"),
+        case("never asked", visitor("/a?utm_x=1"), "fetch", "nothing of this URL"),
+        case("another spelling", visitor("/a?utm_y=2"), "hit", "is a hit"),
+        case("a dropped cookie", cookie("_ga=1"), "hit", "is a hit"),
+        case("a cookie", cookie("sid=1"), "pass", "it has a cookie"),
+        case("a part of the key", cookie("currency=EUR"), "fetch", "only variants for other requests"),
+        case("the same part", cookie("_ga=1; currency=EUR"), "hit", "is a hit"),
+        case(
+            "a reload",
+            wants("no-cache"),
+            "revalidate",
+            "does not want the fresh copy unasked, and asks after it",
+        ),
+        case("stored", wants("only-if-cached"), "hit", "is a hit"),
+        case("both", wants("only-if-cached, max-age=0"), "refused", "and nothing fits"),
+    ] {
+        check(&proxy, &case).await;
+    }
+}
