@@ -26,7 +26,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 fn lead(fills: &Arc<Table>, key: u128) -> (FillWriter<u128, &'static str>, FillReader<&'static str>) {
     match fills.join(key) {
         Joined::Leader(writer, reader) => (writer, reader),
-        Joined::Follower(_) => unreachable!("every bench has a key of its own"),
+        Joined::Follower(_) | Joined::Full => unreachable!("every bench has a key of its own"),
     }
 }
 
@@ -71,7 +71,7 @@ fn collapse_drink_1000_readers(bencher: Bencher<'_, '_>) {
         let (mut writer, reader) = lead(&fills, 1);
         let joined = (1..readers).filter_map(|_| match fills.join(1) {
             Joined::Follower(reader) => Some(reader),
-            Joined::Leader(..) => None,
+            Joined::Leader(..) | Joined::Full => None,
         });
         let all = std::iter::once(reader).chain(joined).collect();
         writer.publish("head", Retention::Whole);

@@ -2,13 +2,17 @@
 //!
 //! A fill is an answer in the making. Exactly one [`FillWriter`] pours into it; any number of [`FillReader`]s
 //! drink from it, each at its own pace and from the first byte. The writer belongs to a task of its own, so a reader
-//! that is slow or leaves neither slows nor ends the fill, unless the body is only passing through
-//! ([`Retention::Window`]): then it is paced by the slowest reader and ends with the last.
+//! that is slow neither slows nor ends the fill, unless the body is only passing through ([`Retention::Window`]): then it
+//! is paced by the slowest reader and ends with the last. Whether a fill that is kept goes on when its last reader has
+//! left is for its writer to decide ([`FillWriter::deserted`], [`FillWriter::abandon`]).
 //!
 //! [`Fills`] is the table of fills that newcomers may join. It knows nothing of freshness or purges; who may use what
 //! they joined is decided by the caller, from the head (`H`) that the writer publishes.
 //!
-//! Locks: one short `Mutex` a fill, one a shard of the table; never both at once, never across an await.
+//! What fills hold is on the account of a [`FillBudget`].
+//!
+//! Locks: one a shard of the table, one short `Mutex` a fill. Who needs both takes the shard's first; never across an
+//! await.
 
 mod fill;
 mod reader;
@@ -23,16 +27,22 @@ use parking_lot::Mutex;
 pub use reader::FillReader;
 pub use writer::FillWriter;
 
+use crate::budget::FillBudget;
 use fill::Fill;
 
 /// How many shards the table of fills has; more would not be felt beside the fetches themselves.
 const SHARDS: usize = 16;
+
+/// How many requests may wait for one fill's head, unless it is said otherwise.
+const MOST_WAITERS: u32 = 10_000;
 
 /// The fills that may be joined, by what they fetch.
 #[derive(Debug)]
 pub struct Fills<K, H> {
     shards: [Mutex<HashMap<K, Arc<Fill<H>>>>; SHARDS],
     hasher: RandomState,
+    most_waiters: u32,
+    budget: Arc<FillBudget>,
 }
 
 /// What [`Fills::join`] made of a newcomer.
@@ -42,6 +52,8 @@ pub enum Joined<K: Eq + Hash + Clone, H> {
     Leader(FillWriter<K, H>, FillReader<H>),
     /// Somebody already is.
     Follower(FillReader<H>),
+    /// Somebody already is, and as many wait for his head as may.
+    Full,
 }
 
 /// How much of a body a fill keeps.
@@ -72,11 +84,27 @@ pub struct Abandoned;
 
 impl<K: Eq + Hash + Clone, H> Default for Fills<K, H> {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+        Self::new(MOST_WAITERS, FillBudget::unlimited())
     }
 }
 
 impl<K: Eq + Hash + Clone, H> Fills<K, H> {
+    /// An empty table. At most `most_waiters` requests, besides the one who caused it, wait for one fill's head; what
+    /// fills hold is put on `budget`.
+    pub fn new(most_waiters: u32, budget: Arc<FillBudget>) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            most_waiters,
+            budget,
+        }
+    }
+
+    /// The account of what its fills hold.
+    pub fn budget(&self) -> &Arc<FillBudget> {
+        &self.budget
+    }
+
     fn shard(&self, key: &K) -> &Mutex<HashMap<K, Arc<Fill<H>>>> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         &self.shards[index]
@@ -86,26 +114,30 @@ impl<K: Eq + Hash + Clone, H> Fills<K, H> {
     pub fn join(self: &Arc<Self>, key: K) -> Joined<K, H> {
         let mut shard = self.shard(&key).lock();
         if let Some(fill) = shard.get(&key) {
-            return Joined::Follower(FillReader::new(fill.clone()));
+            // Under the lock of the shard: the writer must not end the fill between our finding it and our entering.
+            return match FillReader::following(fill.clone(), self.most_waiters) {
+                Some(reader) => Joined::Follower(reader),
+                None => Joined::Full,
+            };
         }
-        let fill = Arc::new(Fill::new());
+        let fill = Arc::new(Fill::new(self.budget.charge()));
+        let reader = FillReader::leading(fill.clone());
         shard.insert(key.clone(), fill.clone());
         drop(shard);
-        let reader = FillReader::new(fill.clone());
         Joined::Leader(FillWriter { fill, seat: Some((self.clone(), key)) }, reader)
     }
 
     /// A fill of one's own that nobody can join.
     pub fn alone(self: &Arc<Self>) -> (FillWriter<K, H>, FillReader<H>) {
-        let fill = Arc::new(Fill::new());
-        let reader = FillReader::new(fill.clone());
+        let fill = Arc::new(Fill::new(self.budget.charge()));
+        let reader = FillReader::leading(fill.clone());
         (FillWriter { fill, seat: None }, reader)
     }
 
     /// Takes the reader's fill out of the table, if it still stands there: whoever comes now starts a new one. The
     /// readers that it has are not touched.
     pub fn close(&self, key: &K, reader: &FillReader<H>) {
-        self.remove(key, &reader.fill);
+        self.remove(key, reader.fill());
     }
 
     /// Whether somebody fetches `key` and can be joined.

@@ -409,6 +409,14 @@ impl Entry {
         }
     }
 
+    /// In which span of eight seconds it was last used, as far as that was noted; else, in which it was stored.
+    pub(crate) fn last_use(&self) -> u32 {
+        match self.touched.load(Ordering::Relaxed) {
+            u32::MAX => (self.stored >> 13) as u32,
+            span => span,
+        }
+    }
+
     pub(crate) fn places(&self) -> &[AtomicU32] {
         &self.places
     }

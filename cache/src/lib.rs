@@ -4,6 +4,7 @@
 //! sockets, spawns no tasks and reads no clock: `now` is an argument, the last one.
 
 pub mod bounded;
+pub mod budget;
 pub mod coding;
 pub mod collapse;
 pub mod directive;

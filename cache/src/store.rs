@@ -8,6 +8,7 @@
 //! | ledger (one mutex) | a purge is noted, a fill is judged and put into the index | a part of the index |
 //! | part of the index (256 reader-writer locks) | one look-up, one insertion or removal | none |
 //! | part of the tags (64 mutexes) | one tag's list is changed, 512 carriers are copied | none |
+//! | hand of the sweep (one mutex) | entries give way to fills | all of the above |
 //! | stripe of the room (256 mutexes) | moka is told what the index holds | a part of the index |
 //!
 //! # Why purges are exact
@@ -20,6 +21,7 @@
 //! to (a), in its tags' lists. An entry leaves the index first and its tags' lists afterwards, so a second purge
 //! that runs beside the first finds everything the first has not removed yet.
 
+mod give_way;
 mod look;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use crate::budget::FillBudget;
 use crate::encoded::Encoded;
 use crate::entry::{Entry, Freshness};
 use crate::generation::{FillStamp, Generation, Ledger, Sentence};
@@ -48,8 +51,8 @@ const CLEARED_BY_LOOKUP: usize = 8;
 /// How much a store holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// The memory for bodies, heads, index, tags and marks together, in bytes. A hard limit; what was evicted but is
-    /// still being sent to a client is not in it.
+    /// The memory for bodies, heads, index, tags and marks together, and for bodies that are on their way, in bytes. A
+    /// hard limit; what was evicted but is still being sent to a client is not in it.
     pub memory_bytes: u64,
     /// Variants of one URL. When there are more, the oldest goes. Zero counts as one.
     pub max_variants: u32,
@@ -134,6 +137,11 @@ pub struct StoreStats {
     pub encoded_entries: u64,
     /// Gauge: the memory of encoded forms; it is part of `bytes`.
     pub encoded_bytes: u64,
+    /// Gauge: what fills in progress hold; with `bytes` it stays within the memory, as far as bodies that only pass
+    /// through allow.
+    pub fill_bytes: u64,
+    /// Tables of a fixed size, the marks of uncacheable URLs above all. They come off the memory beforehand.
+    pub fixed_bytes: u64,
     /// Gauge: tags that at least one entry carries.
     pub tags: u64,
     /// Gauge: the memory of the tag index; it is part of `bytes`.
@@ -188,6 +196,10 @@ pub struct Store {
     /// At which number of stored entries the span ends.
     span_ends: AtomicU64,
     capacity_bytes: u64,
+    fixed_bytes: u64,
+    fills: Arc<FillBudget>,
+    /// The part of the index that gives way next.
+    hand: Mutex<usize>,
 }
 
 #[derive(Default)]
@@ -217,6 +229,9 @@ impl Store {
             span: Apart::default(),
             span_ends: AtomicU64::new(1),
             capacity_bytes,
+            fixed_bytes: fixed,
+            fills: FillBudget::new(capacity_bytes),
+            hand: Mutex::default(),
         }
     }
 
@@ -438,6 +453,8 @@ impl Store {
             bytes: gauge(&counters.bytes),
             encoded_entries: gauge(&counters.encoded_entries),
             encoded_bytes: gauge(&counters.encoded_bytes),
+            fill_bytes: self.fills.held(),
+            fixed_bytes: self.fixed_bytes,
             tags: self.tags.tags(),
             tag_bytes: self.tags.bytes(),
             marks: self.index.marks(),
@@ -559,10 +576,11 @@ impl Store {
         // A run evicts some hundred entries; more than a few runs are needed only by one very large newcomer.
         for _ in 0..16 {
             if self.counters.bytes.load(Relaxed) <= self.capacity_bytes as i64 {
-                return;
+                break;
             }
             self.settle();
         }
+        self.give_way(self.fills.held());
     }
 
     fn clear_evicted(&self, most: usize) {

@@ -78,6 +78,8 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             max_tag_bytes: usize::try_from(config.cache.max_tag_bytes).unwrap_or(usize::MAX),
             keep_tag_headers: config.purge.keep_tag_headers,
             idle_connections: IDLE_CONNECTIONS,
+            collapse_waiters: config.limits.collapse_waiters.get(),
+            finish_abandoned: config.cache.finish_abandoned,
         },
     );
     let routes = Arc::new(ArcSwap::from_pointee(route_table(config, &pools)?));
@@ -203,12 +205,17 @@ fn store_settings(config: &conf::Config) -> clearcoat_cache::Settings {
     clearcoat_cache::Settings {
         memory_bytes: config.cache.memory,
         max_variants: config.cache.max_variants.get(),
-        max_marks: MAX_MARKS,
+        max_marks: usize::try_from(config.cache.memory / MEMORY_OF_A_MARK)
+            .unwrap_or(MAX_MARKS)
+            .min(MAX_MARKS),
     }
 }
 
 /// Marks of URLs that were not for sharing; 64 bytes each at most.
 const MAX_MARKS: usize = 100_000;
+
+/// For so many bytes of memory there is one mark: they come off it beforehand, and must not take more than a sixteenth.
+const MEMORY_OF_A_MARK: u64 = 1024;
 
 fn lane_settings(config: &conf::Config) -> LaneSettings {
     let limits = &config.limits;
@@ -585,6 +592,8 @@ impl admin::Observed for Observer {
             entries: stats.entries,
             bytes: stats.bytes,
             budget_bytes: self.memory,
+            fill_bytes: stats.fill_bytes,
+            fixed_bytes: stats.fixed_bytes,
             tags: stats.tags,
             marks: stats.marks,
             fetching: self.fetcher.fills.len() as u64,

@@ -81,12 +81,14 @@ impl Local {
             FetchError::Unavailable(
                 Unavailable::QueueFull | Unavailable::QueueTimeout | Unavailable::NoNode,
             ) => 503,
+            FetchError::Crowded => 503,
             FetchError::ConnectFailed | FetchError::Broken | FetchError::GivenUp => 502,
             FetchError::TimedOut => 504,
         };
         let mut local = Self::plain(status, None, error.to_string());
         if status == 503 {
-            local.retry_after = Some(5);
+            // What a crowd waits for is there soon; a pool without room takes longer.
+            local.retry_after = Some(if error == FetchError::Crowded { 1 } else { 5 });
         }
         local.cache_status = CacheStatus::Forwarded(Forwarded { detail: Some(error.as_str()), ..forwarded });
         local

@@ -1,28 +1,49 @@
 //! Those who read along.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::FillFailed;
 use super::fill::{End, Fill};
-use super::{FillFailed, Retention};
 
 /// One who reads a fill. Dropping it is leaving.
 #[derive(Debug)]
 pub struct FillReader<H> {
-    pub(super) fill: Arc<Fill<H>>,
-    number: u64,
+    fill: Arc<Fill<H>>,
+    /// The first chunk that it is not done with.
+    at: u64,
+    /// Chunks that the last read gave out: done with when the next is asked for.
+    in_hand: u64,
+    /// Bytes that are still to be passed over.
+    skip: u64,
+    /// Bytes that are still wanted behind those.
+    wanted: u64,
+    follower: bool,
 }
 
 impl<H> FillReader<H> {
-    pub(super) fn new(fill: Arc<Fill<H>>) -> Self {
+    /// The one who caused the fetch.
+    pub(super) fn leading(fill: Arc<Fill<H>>) -> Self {
+        let at = fill.state.lock().enter();
+        Self { fill, at, in_hand: 0, skip: 0, wanted: u64::MAX, follower: false }
+    }
+
+    /// Another one; none if so many wait for the head already.
+    pub(super) fn following(fill: Arc<Fill<H>>, most_waiters: u32) -> Option<Self> {
         let mut state = fill.state.lock();
-        let number = state.next_reader;
-        state.next_reader += 1;
-        let first = state.dropped;
-        state.positions.insert(number, first);
+        if state.head.is_none() && state.followers >= most_waiters {
+            return None;
+        }
+        state.followers += 1;
+        let at = state.enter();
         drop(state);
-        Self { fill, number }
+        Some(Self { fill, at, in_hand: 0, skip: 0, wanted: u64::MAX, follower: true })
+    }
+
+    pub(super) fn fill(&self) -> &Arc<Fill<H>> {
+        &self.fill
     }
 
     /// Waits for the head. Cancel safe.
@@ -51,8 +72,17 @@ impl<H> FillReader<H> {
         }
     }
 
+    /// Reads only these bytes of the body: what lies before them is passed over, and the body ends behind them, whatever
+    /// becomes of the rest. To be said before the first read.
+    pub fn narrow(&mut self, range: Range<u64>) {
+        self.skip = range.start;
+        self.wanted = range.end.saturating_sub(range.start);
+    }
+
     /// Waits for the next pieces of the body and appends them to `into`, at most about `limit` bytes. `Ok(false)` at
     /// the end of the body, with nothing appended. Cancel safe.
+    ///
+    /// When the body only passes through, what a read gave out counts against the window until the next is asked for.
     ///
     /// # Errors
     ///
@@ -65,27 +95,46 @@ impl<H> FillReader<H> {
             {
                 let mut state = self.fill.state.lock();
                 let state = &mut *state;
-                let Some(position) = state.positions.get_mut(&self.number) else {
-                    return Err(FillFailed::Failed);
-                };
-                let start = (*position - state.dropped) as usize;
-                let mut taken = 0;
-                for chunk in state.chunks.iter().skip(start) {
-                    into.push(chunk.clone());
-                    taken += chunk.len();
-                    *position += 1;
-                    if taken >= limit {
-                        break;
+                let mut at = self.at + self.in_hand;
+                let start = (at - state.dropped) as usize;
+                let (mut passed, mut taken) = (0, 0);
+                if self.wanted > 0 {
+                    for chunk in state.chunks.iter().skip(start) {
+                        passed += 1;
+                        let length = chunk.len() as u64;
+                        if self.skip >= length {
+                            self.skip -= length;
+                            continue;
+                        }
+                        let from = std::mem::take(&mut self.skip) as usize;
+                        let piece =
+                            (chunk.len() - from).min(usize::try_from(self.wanted).unwrap_or(usize::MAX));
+                        into.push(chunk.slice(from..from + piece));
+                        self.wanted -= piece as u64;
+                        taken += piece;
+                        if taken >= limit || self.wanted == 0 {
+                            break;
+                        }
                     }
                 }
-                if taken > 0 {
-                    if state.retention != Retention::Whole {
+                self.in_hand = passed;
+                if taken == 0 {
+                    // What was passed over is in nobody's hands.
+                    at += std::mem::take(&mut self.in_hand);
+                }
+                if at > self.at {
+                    state.advance(self.at, at);
+                    self.at = at;
+                    if state.window().is_some() {
                         state.trim();
                         self.fill.drained.notify_one();
                     }
+                }
+                if taken > 0 {
                     return Ok(true);
                 }
                 match state.end {
+                    _ if self.wanted == 0 => return Ok(false),
                     End::Open => {}
                     End::Complete => return Ok(false),
                     End::Failed => return Err(FillFailed::Failed),
@@ -101,12 +150,20 @@ impl<H> FillReader<H> {
         let state = self.fill.state.lock();
         (state.end == End::Complete && state.dropped == 0).then_some(state.kept_bytes)
     }
+
+    /// Bytes of the body that have come so far.
+    pub fn poured_bytes(&self) -> u64 {
+        self.fill.state.lock().poured_bytes
+    }
 }
 
 impl<H> Drop for FillReader<H> {
     fn drop(&mut self) {
         let mut state = self.fill.state.lock();
-        state.positions.remove(&self.number);
+        state.leave(self.at);
+        if self.follower {
+            state.followers -= 1;
+        }
         state.trim();
         drop(state);
         self.fill.drained.notify_one();

@@ -43,9 +43,9 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
             let drained = self.fill.drained.notified();
             {
                 let mut state = self.fill.state.lock();
-                let Retention::Window(window) = state.retention else { return Ok(()) };
+                let Some(window) = state.window() else { return Ok(()) };
                 state.trim();
-                if state.positions.is_empty() {
+                if !state.has_readers() {
                     return Err(Abandoned);
                 }
                 if state.kept_bytes <= window {
@@ -59,10 +59,7 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
     /// Adds a piece of the body, and waits for nobody: for bodies that are kept.
     pub fn append(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
-            let mut state = self.fill.state.lock();
-            state.kept_bytes += chunk.len();
-            state.chunks.push_back(chunk);
-            drop(state);
+            self.fill.state.lock().push(chunk);
             self.fill.poured.notify_waiters();
         }
     }
@@ -80,37 +77,46 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
         self.fill.state.lock().kept_bytes
     }
 
-    /// The whole body in one piece, with `last` at its end. Of use only while the retention is [`Retention::Whole`].
+    /// Bytes of the body that were poured so far.
+    pub fn poured_bytes(&self) -> u64 {
+        self.fill.state.lock().poured_bytes
+    }
+
+    /// The whole body in one piece, with `last` at its end, to be stored. Of use only while the retention is
+    /// [`Retention::Whole`].
     ///
     /// `last` is not shown to the readers: it comes back, to be poured when the body has been stored. So whoever has
     /// read a body to its end finds it in the store. Where the body came in several pieces it is copied once, and the
-    /// fill keeps views of the copy in place of them: its readers hold no second one.
+    /// fill keeps views of the copy in place of them: its readers hold no second one. From now on the body is off the
+    /// account of fills, because the store has it on its own; if it is not stored, call [`FillWriter::take_back`].
     pub fn gather(&mut self, last: Bytes) -> (Bytes, Bytes) {
         // The pieces are shared, so the lock is not held while they are copied; only this writer could add one.
         let (pieces, length): (Vec<Bytes>, usize) = {
-            let state = self.fill.state.lock();
-            (state.chunks.iter().cloned().collect(), state.kept_bytes)
+            let mut state = self.fill.state.lock();
+            let length = state.kept_bytes + last.len();
+            if state.chunks.len() > 1 || (state.chunks.len() == 1 && !last.is_empty()) {
+                state.charge_copy(length);
+            }
+            (state.chunks.iter().cloned().collect(), length)
         };
-        match &pieces[..] {
-            [] => return (last.clone(), last),
-            [only] if last.is_empty() => return (only.clone(), last),
-            _ => {}
-        }
-        let mut whole = Vec::with_capacity(length + last.len());
-        pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-        whole.extend_from_slice(&last);
-        drop(pieces);
-        let whole = Bytes::from(whole);
-        let mut state = self.fill.state.lock();
-        let mut start = 0;
-        for chunk in &mut state.chunks {
-            let end = start + chunk.len();
-            *chunk = whole.slice(start..end);
-            start = end;
-        }
-        drop(state);
-        let last = whole.slice(start..);
+        let whole = match &pieces[..] {
+            [] => last.clone(),
+            [only] if last.is_empty() => only.clone(),
+            pieces => {
+                let mut whole = Vec::with_capacity(length);
+                pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+                whole.extend_from_slice(&last);
+                Bytes::from(whole)
+            }
+        };
+        self.fill.state.lock().hand_over(&whole);
+        let last = whole.slice(length - last.len()..);
         (whole, last)
+    }
+
+    /// What was gathered is not stored after all: what readers still want of it is the fill's own again.
+    pub fn take_back(&mut self) {
+        self.fill.state.lock().take_back();
     }
 
     /// Nobody can join from now on; readers that are there stay.
@@ -120,18 +126,72 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
         }
     }
 
+    /// Whether somebody may still come.
+    pub fn can_be_joined(&self) -> bool {
+        self.seat.is_some()
+    }
+
+    /// The fill is for the store, not for a reader: that there is none is no reason to end it.
+    pub fn needs_no_reader(&mut self) {
+        self.fill.state.lock().unattended = true;
+    }
+
+    /// Waits until the last reader has left; for ever if the fill needs none. By the time this returns another may have
+    /// joined: [`FillWriter::abandon`] knows. Cancel safe.
+    pub async fn deserted(&self) {
+        loop {
+            let drained = self.fill.drained.notified();
+            if self.is_deserted() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Whether the last reader has left and the fill was for readers.
+    pub fn is_deserted(&self) -> bool {
+        self.fill.state.lock().is_deserted()
+    }
+
+    /// Ends the fill, if really nobody reads it; returns whether it did.
+    ///
+    /// The race is with a newcomer who finds the fill in the table. Both take the lock of the table's part first and that
+    /// of the fill inside it: either the newcomer is a reader by the time of the look, and the fill goes on; or the fill
+    /// has left the table when he looks, and he starts a new one. Nobody joins a fill that has been ended.
+    pub fn abandon(&mut self) -> bool {
+        let seat = self.seat.take();
+        let mut shard = seat.as_ref().map(|(fills, key)| (fills.shard(key).lock(), key));
+        let mut state = self.fill.state.lock();
+        if !state.is_deserted() {
+            drop(state);
+            drop(shard);
+            self.seat = seat;
+            return false;
+        }
+        if state.end == End::Open {
+            state.end = End::Failed;
+        }
+        drop(state);
+        if let Some((shard, key)) = &mut shard
+            && shard.get(*key).is_some_and(|found| Arc::ptr_eq(found, &self.fill))
+        {
+            shard.remove(*key);
+        }
+        true
+    }
+
     /// The body is whole. What is to be stored has to be in the store by now: the fill leaves the table here, and a
     /// request that finds neither would fetch again.
     pub fn complete(mut self) {
         self.end(End::Complete);
     }
 
-    /// Does not fetch after all: readers get [`FillFailed::Withdrawn`] and look again.
+    /// Does not fetch after all: readers get [`FillFailed::Withdrawn`](super::FillFailed::Withdrawn) and look again.
     pub fn withdraw(mut self) {
         self.end(End::Withdrawn);
     }
 
-    /// Gives up: readers get [`FillFailed::Failed`].
+    /// Gives up: readers get [`FillFailed::Failed`](super::FillFailed::Failed).
     pub fn fail(mut self) {
         self.end(End::Failed);
     }

@@ -412,3 +412,63 @@ fn tags_are_on_the_bill() {
     put(&store, CacheKey::from_number(99 << 64), &text, "a");
     assert_eq!(store.counters.levied.load(Relaxed), store.stats().tag_bytes as i64);
 }
+
+#[test]
+fn entries_give_way_to_bodies_on_their_way() {
+    let store = store_of(4 << 20);
+    let body = "x".repeat(10_000);
+    for number in 0..200 {
+        put(&store, page(&store, "a", number), "t", &body);
+    }
+    // Half of them are used later than the rest.
+    let request = HeaderMap::new();
+    (0..100).for_each(|number| drop(store.lookup(page(&store, "a", number), &request, later(30))));
+    let full = store.stats();
+    assert_eq!((full.entries, full.fill_bytes), (200, 0));
+
+    let mut charge = store.fill_budget().charge();
+    let capacity = store.capacity_bytes;
+    for _ in 0..40 {
+        assert!(store.make_room_for_fill(60_000));
+        charge.add_piece(60_000);
+        let stats = store.stats();
+        assert!(stats.bytes + stats.fill_bytes <= capacity, "{stats:?}");
+    }
+    let squeezed = store.stats();
+    assert!((20..180).contains(&squeezed.entries), "{squeezed:?}");
+    assert_eq!(squeezed.evictions, 200 - squeezed.entries);
+    let used = |numbers: std::ops::Range<u64>| {
+        let there = |number: &u64| !store.variants(page(&store, "a", *number)).is_empty();
+        numbers.filter(there).count()
+    };
+    assert!(
+        used(0..100) > used(100..200),
+        "what was not used goes first: {} {}",
+        used(0..100),
+        used(100..200)
+    );
+
+    // What is stored now finds its room beside them, and nobody is pushed over the limit.
+    for number in 200..400 {
+        put(&store, page(&store, "a", number), "t", &body);
+        let stats = store.stats();
+        assert!(stats.bytes + stats.fill_bytes <= capacity, "{stats:?}");
+    }
+
+    // Everything may go; and then there is no more.
+    while store.make_room_for_fill(60_000) {
+        charge.add_piece(60_000);
+    }
+    assert!(store.fill_budget().held() + 100_000 > capacity && store.fill_budget().held() <= capacity);
+    assert!(store.stats().entries < 20, "{:?}", store.stats());
+    drop(charge);
+    assert!(store.make_room_for_fill(60_000));
+    for number in 0..100 {
+        put(&store, page(&store, "b", number), "t", &body);
+    }
+    assert!(store.stats().entries >= 100, "the room is there again: {:?}", store.stats());
+    store.settle();
+    let all: Vec<_> = (0..Store::PARTS).flat_map(|part| store.part(part)).collect();
+    assert_eq!(all.iter().map(|entry| u64::from(entry.weight())).sum::<u64>(), store.stats().bytes);
+    assert!(all.iter().all(|entry| store.room.holds(entry)));
+}

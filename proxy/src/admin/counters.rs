@@ -137,6 +137,12 @@ counted! {
         Variants => "variants",
         /// A request that stopped waiting for the fetch of another.
         CollapseTimeout => "collapse_timeout",
+        /// A request refused because enough wait for the fetch of another.
+        CollapseWaiters => "collapse_waiters",
+        /// A fetch for the cache ended because all its visitors had left and much was still to come.
+        FillAbandoned => "fill_abandoned",
+        /// A response not stored because bodies on their way take all of the memory.
+        FillMemory => "fill_memory",
         /// A request refused because the queue of its pool is full.
         QueueFull => "queue_full",
         /// A request that waited in the queue of its pool for too long.
@@ -211,6 +217,8 @@ struct Stripe {
     connections_closed: AtomicU64,
     requests_began: AtomicU64,
     requests_ended: AtomicU64,
+    waits_began: AtomicU64,
+    waits_ended: AtomicU64,
     limits: [AtomicU64; Limit::ALL.len()],
     forwards: [AtomicU64; Forward::ALL.len()],
     fetches: [AtomicU64; FetchResult::ALL.len()],
@@ -230,6 +238,8 @@ impl Stripe {
             connections_closed: AtomicU64::new(0),
             requests_began: AtomicU64::new(0),
             requests_ended: AtomicU64::new(0),
+            waits_began: AtomicU64::new(0),
+            waits_ended: AtomicU64::new(0),
             limits: zeros(),
             forwards: zeros(),
             fetches: zeros(),
@@ -304,6 +314,12 @@ impl Counters {
         InFlight(Arc::clone(self))
     }
 
+    /// Counts a request as waiting for another's fetch until the guard is dropped.
+    pub(crate) fn waiting(self: &Arc<Self>) -> Waiting {
+        self.stripe().waits_began.fetch_add(1, Relaxed);
+        Waiting(Arc::clone(self))
+    }
+
     /// A limit fired. Logged too, each kind a line in [`LIMIT_LOG_INTERVAL`] at most: whoever makes it fire can do so
     /// a hundred thousand times a second.
     pub(crate) fn limit(&self, limit: Limit) {
@@ -351,9 +367,11 @@ impl Counters {
         // What ends is read before what begins, so that a difference is never negative.
         let closed = self.sum(|stripe| &stripe.connections_closed);
         let ended = self.sum(|stripe| &stripe.requests_ended);
+        let waited = self.sum(|stripe| &stripe.waits_ended);
         totals.connections_opened = self.sum(|stripe| &stripe.connections_opened);
         totals.connections_open = totals.connections_opened.saturating_sub(closed);
         totals.requests_in_flight = self.sum(|stripe| &stripe.requests_began).saturating_sub(ended);
+        totals.requests_waiting = self.sum(|stripe| &stripe.waits_began).saturating_sub(waited);
         totals.sent_bytes = self.sum(|stripe| &stripe.sent_bytes);
         totals.purged_entries = self.sum(|stripe| &stripe.purged_entries);
         totals.softened_entries = self.sum(|stripe| &stripe.softened_entries);
@@ -411,6 +429,15 @@ impl Drop for InFlight {
     }
 }
 
+/// A request that counts as waiting for another's fetch; see [`Counters::waiting`].
+pub(crate) struct Waiting(Arc<Counters>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.stripe().waits_ended.fetch_add(1, Relaxed);
+    }
+}
+
 /// The sums of all stripes at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
@@ -429,6 +456,8 @@ pub(crate) struct Totals {
     pub(crate) connections_open: u64,
     /// Requests that wait for a node or stream from one now.
     pub(crate) requests_in_flight: u64,
+    /// Requests among them that wait for another's fetch now.
+    pub(crate) requests_waiting: u64,
     /// Entries removed by purges.
     pub(crate) purged_entries: u64,
     /// Entries made stale by soft purges.
@@ -546,11 +575,13 @@ mod tests {
     fn guards_count_down_when_dropped() {
         let counters = Counters::new();
         let connection = counters.connection();
-        let request = counters.in_flight();
+        let request = (counters.in_flight(), counters.waiting());
         assert_eq!((counters.totals().connections_open, counters.totals().requests_in_flight), (1, 1));
+        assert_eq!(counters.totals().requests_waiting, 1);
         // Dropped on another thread, hence in another stripe.
         thread::spawn(move || drop((connection, request))).join().expect("the thread only drops");
         assert_eq!((counters.totals().connections_open, counters.totals().requests_in_flight), (0, 0));
+        assert_eq!(counters.totals().requests_waiting, 0);
         assert_eq!(counters.totals().connections_opened, 1);
     }
 

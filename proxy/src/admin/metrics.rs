@@ -92,6 +92,8 @@ families! {
         "Time from the end of a request's head to the last byte of its answer.";
     IN_FLIGHT: GAUGE "clearcoat_requests_in_flight" []
         "Requests that wait for a node or stream from one.";
+    WAITING: GAUGE "clearcoat_requests_waiting" []
+        "Requests among them that wait for the head of another request's fetch.";
     SENT: COUNTER "clearcoat_sent_bytes_total" []
         "Bytes of response bodies sent to clients.";
     HIT_RATIO: GAUGE "clearcoat_hit_ratio" ["window"]
@@ -117,7 +119,11 @@ families! {
     CACHE_BYTES: GAUGE "clearcoat_cache_bytes" []
         "Memory that stored responses take: bodies, heads, index and tags.";
     CACHE_BUDGET: GAUGE "clearcoat_cache_budget_bytes" []
-        "The most memory that stored responses may take.";
+        "The most memory that stored responses and bodies on their way may take.";
+    CACHE_FILL_BYTES: GAUGE "clearcoat_cache_fill_bytes" []
+        "Memory that bodies on their way from nodes take; it comes out of the same budget.";
+    CACHE_FIXED_BYTES: GAUGE "clearcoat_cache_fixed_bytes" []
+        "Memory set aside for tables of a fixed size, such as the URLs remembered as uncacheable.";
     CACHE_TAGS: GAUGE "clearcoat_cache_tags" []
         "Distinct tags that entries carry.";
     CACHE_MARKS: GAUGE "clearcoat_cache_marks" []
@@ -235,12 +241,15 @@ fn traffic(page: &mut Page, totals: &Totals) {
     page.counter(&CONNECTIONS, &[], totals.connections_opened);
     page.gauge(&CONNECTIONS_OPEN, &[], totals.connections_open as f64);
     page.gauge(&IN_FLIGHT, &[], totals.requests_in_flight as f64);
+    page.gauge(&WAITING, &[], totals.requests_waiting as f64);
 }
 
 fn cache(page: &mut Page, view: &CacheView) {
     page.gauge(&CACHE_ENTRIES, &[], view.entries as f64);
     page.gauge(&CACHE_BYTES, &[], view.bytes as f64);
     page.gauge(&CACHE_BUDGET, &[], view.budget_bytes as f64);
+    page.gauge(&CACHE_FILL_BYTES, &[], view.fill_bytes as f64);
+    page.gauge(&CACHE_FIXED_BYTES, &[], view.fixed_bytes as f64);
     page.gauge(&CACHE_TAGS, &[], view.tags as f64);
     page.gauge(&CACHE_MARKS, &[], view.marks as f64);
     page.gauge(&CACHE_FETCHING, &[], view.fetching as f64);

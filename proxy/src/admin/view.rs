@@ -154,6 +154,10 @@ pub(crate) struct CacheView {
     pub(crate) bytes: u64,
     /// The most that they may take, in bytes.
     pub(crate) budget_bytes: u64,
+    /// Of these, what bodies on their way from nodes take now.
+    pub(crate) fill_bytes: u64,
+    /// Of these, what is set aside for tables of a fixed size.
+    pub(crate) fixed_bytes: u64,
     /// Distinct tags that entries carry.
     pub(crate) tags: u64,
     /// URLs known to be uncacheable, so that nobody waits for another's fetch there.

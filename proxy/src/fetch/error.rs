@@ -17,6 +17,9 @@ pub(crate) enum FetchError {
     /// The last node that was tried broke off, or did not speak HTTP.
     #[error("the node's answer was broken off or not readable")]
     Broken,
+    /// As many requests wait for the same fetch as may.
+    #[error("too many requests wait for this page already")]
+    Crowded,
     /// The fetch ended without a word: a defect, or the process is ending.
     #[error("the fetch was given up")]
     GivenUp,
@@ -32,6 +35,7 @@ impl FetchError {
             Self::ConnectFailed => "connect-failed",
             Self::TimedOut => "timed-out",
             Self::Broken => "broken-off",
+            Self::Crowded => "collapse-waiters",
             Self::GivenUp => "given-up",
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clearcoat_cache::Entry;
+use clearcoat_cache::budget::{Charge, FillBudget};
 use http::StatusCode;
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::protocols::http::v1::client::HttpSession;
@@ -45,6 +46,8 @@ pub(super) struct Exchange {
     pub(super) head: Box<ResponseHeader>,
     /// The start of the body.
     pub(super) held: Vec<Bytes>,
+    /// `held` on the account, until a fill takes it over.
+    pub(super) held_charge: Charge,
     /// What is still to come; `None` when all is there.
     pub(super) rest: Option<Rest>,
 }
@@ -98,7 +101,9 @@ impl Failure {
         match self.error {
             FetchError::ConnectFailed => Outcome::ConnectFailed,
             FetchError::TimedOut => Outcome::TimedOut,
-            FetchError::Broken | FetchError::Unavailable(_) | FetchError::GivenUp => Outcome::Broken,
+            FetchError::Broken | FetchError::Unavailable(_) | FetchError::Crowded | FetchError::GivenUp => {
+                Outcome::Broken
+            }
         }
     }
 }
@@ -113,6 +118,7 @@ pub(super) async fn exchange(
     stale: Option<&Entry>,
     connector: &Connector,
     counters: &Counters,
+    budget: &Arc<FillBudget>,
 ) -> Result<Exchange, FetchError> {
     let pool = &plan.pool;
     pool.note_request();
@@ -129,7 +135,7 @@ pub(super) async fn exchange(
             }
         };
         let node = lease.node().clone();
-        let failure = match attempt(plan, stale, lease, connector).await {
+        let failure = match attempt(plan, stale, lease, connector, budget).await {
             Ok(exchange) => {
                 counters.fetch(FetchResult::Ok);
                 tried.push(node.id());
@@ -153,7 +159,9 @@ pub(super) async fn exchange(
         counters.fetch(match failure.error {
             FetchError::ConnectFailed => FetchResult::ConnectFailed,
             FetchError::TimedOut => FetchResult::TimedOut,
-            FetchError::Broken | FetchError::Unavailable(_) | FetchError::GivenUp => FetchResult::Broken,
+            FetchError::Broken | FetchError::Unavailable(_) | FetchError::Crowded | FetchError::GivenUp => {
+                FetchResult::Broken
+            }
         });
         tried.push(node.id());
         let again = tried.len() < pool.attempts() as usize && may_retry(pool, counters);
@@ -197,10 +205,12 @@ async fn attempt(
     stale: Option<&Entry>,
     lease: Lease,
     connector: &Connector,
+    budget: &Arc<FillBudget>,
 ) -> Result<Exchange, Failure> {
     let started = Instant::now();
     let node = lease.node().clone();
-    let result = ask(plan, stale, &lease, connector, started).await;
+    let mut held_charge = budget.charge();
+    let result = ask(plan, stale, &lease, connector, started, &mut held_charge).await;
     match result {
         Ok((head, held, session, peer, ended)) => {
             let timeouts = plan.pool.timeouts();
@@ -212,7 +222,7 @@ async fn attempt(
             } else {
                 Some(rest)
             };
-            Ok(Exchange { node, head, held, rest })
+            Ok(Exchange { node, head, held, held_charge, rest })
         }
         Err(failure) => {
             if !failure.stale_connection {
@@ -232,6 +242,7 @@ async fn ask(
     lease: &Lease,
     connector: &Connector,
     started: Instant,
+    held_charge: &mut Charge,
 ) -> Result<Asked, Failure> {
     let timeouts = plan.pool.timeouts();
     let fail = |error, cause: String| Failure { error, cause, stale_connection: false };
@@ -297,6 +308,7 @@ async fn ask(
             Ok(Ok(None)) => break true,
             Ok(Ok(Some(chunk))) => {
                 held_bytes += chunk.len();
+                held_charge.add_piece(chunk.len());
                 held.push(chunk);
             }
             Ok(Err(error)) => return Err(failure_of(&error)),

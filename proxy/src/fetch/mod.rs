@@ -2,8 +2,9 @@
 //!
 //! [`Fetcher::start`] spawns the task; it asks the nodes (`exchange`), publishes the head to everybody who waits,
 //! pours the body as it comes, and stores what may be stored before the last of it is seen. Clients only read along, so one that is slow or gone
-//! neither slows nor ends a fill. The one exception is a body that is not kept: it is paced by its slowest reader and
-//! ends with the last, or a slow client could make this process hold any amount of it.
+//! does not slow a fill, and ends it only if it was the last and much is still to come (`stream`). The one exception is a
+//! body that is not kept: it is paced by its slowest reader and ends with the last, or a slow client could make this
+//! process hold any amount of it.
 
 mod answer;
 mod deception;
@@ -12,6 +13,7 @@ mod exchange;
 mod last;
 mod plan;
 mod revalidate;
+mod stream;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -36,7 +38,7 @@ pub(crate) use revalidate::conditions;
 
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
-use exchange::{Exchange, Rest, exchange};
+use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use last::{LastFetches, Noting};
 
@@ -64,6 +66,11 @@ pub(crate) struct FetchSettings {
     pub(crate) keep_tag_headers: bool,
     /// Kept-alive connections to all nodes together.
     pub(crate) idle_connections: usize,
+    /// The most requests, besides the one who caused it, that wait for one fetch.
+    pub(crate) collapse_waiters: u32,
+    /// A fetch for the cache that all its visitors have left goes on if no more than this is still to come, in bytes; of
+    /// unknown length, while it has brought no more than this.
+    pub(crate) finish_abandoned: u64,
 }
 
 pub(crate) struct Fetcher {
@@ -85,9 +92,10 @@ impl Fetcher {
         settings: FetchSettings,
     ) -> Arc<Self> {
         let options = ConnectorOptions::new(settings.idle_connections);
+        let fills = Fills::new(settings.collapse_waiters, store.fill_budget().clone());
         Arc::new(Self {
             store,
-            fills: Arc::default(),
+            fills: Arc::new(fills),
             last: LastFetches::new(),
             connector: Connector::new(Some(options)),
             counters,
@@ -106,7 +114,12 @@ impl Fetcher {
         // Taken before the request goes out: a purge from now on names what this fetch will bring.
         let stamp = Arc::new(self.store.begin_fill());
         let mut noting = Noting::new(&self.last, &self.clock, plan);
-        let (Exchange { node, head, held, rest }, revalidated) = match self.ask(plan).await {
+        let asked = tokio::select! {
+            asked = self.ask(plan) => asked,
+            // What nobody else can join is for its one visitor, who has left.
+            () = writer.deserted(), if !writer.can_be_joined() => return,
+        };
+        let (Exchange { node, head, held, held_charge, rest }, revalidated) = match asked {
             Ok(asked) => asked,
             Err(error) => {
                 let instead = self.instead_of_an_error(
@@ -171,10 +184,9 @@ impl Fetcher {
                 for chunk in held {
                     writer.append(chunk);
                 }
-                let (body, _) = writer.gather(Bytes::new());
-                let committed = self.commit(plan, &stamp, storing, body);
-                noting.note(FillResult::of_commit(committed));
-                if let Err(refused) = committed {
+                drop(held_charge);
+                if let Err(refused) = self.store_whole(&noting, &stamp, storing, Bytes::new(), &mut writer).1
+                {
                     (answer.stored, answer.fresh_until, answer.detail) = (false, None, Some(refused));
                 }
                 writer.publish(Published::Answer(Box::new(answer)), Retention::Whole);
@@ -185,9 +197,9 @@ impl Fetcher {
                     _ if storing.is_some() => FillResult::Arriving,
                     why => FillResult::NotStored(why.unwrap_or("unknown")),
                 });
-                let retention =
-                    if storing.is_some() { Retention::Whole } else { Retention::Window(WINDOW_BYTES) };
+                let retention = Self::retention(storing.as_ref());
                 writer.publish(Published::Answer(Box::new(answer)), retention);
+                drop(held_charge);
                 self.stream(&noting, &stamp, storing, held, rest, writer).await;
             }
         }
@@ -216,7 +228,9 @@ impl Fetcher {
             plan.caching != Caching::Bypass
                 && self.store.variants(plan.key).iter().any(|stored| Arc::ptr_eq(stored, stale))
         });
-        let mut asked = exchange(plan, stale.map(Arc::as_ref), &self.connector, &self.counters).await?;
+        let budget = self.fills.budget();
+        let mut asked =
+            exchange(plan, stale.map(Arc::as_ref), &self.connector, &self.counters, budget).await?;
         let Some(stale) = stale.filter(|_| asked.head.status == http::StatusCode::NOT_MODIFIED) else {
             return Ok((asked, None));
         };
@@ -234,67 +248,6 @@ impl Fetcher {
                 warn!(url = plan.url(), %error, "a stored head could not be brought up to date");
                 Err(FetchError::Broken)
             }
-        }
-    }
-
-    /// Pours the body as it comes, and stores it at its end if that is wanted.
-    async fn stream(
-        &self,
-        noting: &Noting<'_>,
-        stamp: &FillStamp,
-        mut storing: Option<Storing>,
-        held: Vec<Bytes>,
-        mut rest: Option<Rest>,
-        mut writer: Writer,
-    ) {
-        let plan = noting.plan;
-        let mut held = held.into_iter();
-        loop {
-            let chunk = match (held.next(), &mut rest) {
-                (Some(chunk), _) => chunk,
-                (None, None) => break,
-                (None, Some(source)) => match source.next().await {
-                    Ok(Some(chunk)) => chunk,
-                    Ok(None) => break,
-                    // Whoever reads along sees the body break off; a part of a body is never stored.
-                    Err(_) => {
-                        noting.note(FillResult::BrokenOff);
-                        return writer.fail();
-                    }
-                },
-            };
-            if storing.is_some() && (writer.kept_bytes() + chunk.len()) as u64 > self.settings.max_entry_bytes
-            {
-                storing = None;
-                noting.note(FillResult::NotStored(TOO_LARGE));
-                self.counters.limit(Limit::EntrySize);
-                self.note_uncacheable(plan);
-                writer.let_through(WINDOW_BYTES);
-            }
-            let brought = (writer.kept_bytes() + chunk.len()) as u64;
-            let chunk = match storing.take_if(|storing| storing.length == Some(brought)) {
-                // With this piece the body is whole: it is stored first, so that whoever has read it to its end and asks
-                // again finds it.
-                Some(storing) => {
-                    let (body, last) = writer.gather(chunk);
-                    noting.note(FillResult::of_commit(self.commit(plan, stamp, storing, body)));
-                    last
-                }
-                None => chunk,
-            };
-            if writer.pour(chunk).await.is_err() {
-                // Nobody reads what is not kept: the connection to the node ends with `rest`.
-                return;
-            }
-        }
-        if let Some(storing) = storing {
-            // Only the framing told the end: readers hear of it when the body is stored.
-            let (body, _) = writer.gather(Bytes::new());
-            noting.note(FillResult::of_commit(self.commit(plan, stamp, storing, body)));
-        }
-        writer.complete();
-        if let Some(rest) = rest {
-            rest.finish(&self.connector).await;
         }
     }
 

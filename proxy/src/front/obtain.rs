@@ -48,8 +48,13 @@ impl Front {
                     (reader, false)
                 }
                 Joined::Follower(reader) => (reader, true),
+                Joined::Full => {
+                    self.counters.limit(Limit::CollapseWaiters);
+                    return Err(FetchError::Crowded);
+                }
             };
             let head = if collapsed {
+                let _waiting = self.counters.waiting();
                 match timeout(self.settings.collapse_timeout, reader.head()).await {
                     Ok(head) => head,
                     Err(_) => {
@@ -128,7 +133,8 @@ impl Front {
 
     /// Fetches `plan` anew while the old copy is served, unless somebody already does.
     pub(crate) fn refresh(&self, plan: Plan) {
-        if let Joined::Leader(writer, _reader) = self.fetcher.fills.join((plan.key, plan.variant)) {
+        if let Joined::Leader(mut writer, _reader) = self.fetcher.fills.join((plan.key, plan.variant)) {
+            writer.needs_no_reader();
             self.fetcher.start(Arc::new(plan), writer);
         }
     }
