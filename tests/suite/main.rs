@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod abandoned;
 mod balance;
 mod caching;
 mod collapsing;

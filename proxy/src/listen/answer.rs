@@ -13,8 +13,9 @@ use crate::front::cache_status::CacheStatus;
 use crate::front::range::Part;
 use crate::front::{Form, conditional};
 
-/// Bytes of a body that are taken and written in one step.
-const STEP_BYTES: usize = 256 * 1024;
+/// Bytes of a body that are taken and written in one step. A body that only passes through may be further ahead by its
+/// window less this, so it must be well below that.
+const STEP_BYTES: usize = 64 * 1024;
 
 /// How the body of a streamed answer is told from what follows (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,16 +50,23 @@ pub(super) async fn write_hit(
         }
         Form::NotModified => {
             output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
-            push_lines(output, entry, conditional::belongs_on_not_modified);
+            push_lines(output, entry.head(), conditional::belongs_on_not_modified);
             (304, Vec::new())
         }
-        Form::Part(Part::One(range)) => (206, one_range(output, entry, range)),
-        Form::Part(Part::Several(ranges)) => (206, several_ranges(output, entry, ranges)),
+        Form::Part(Part::One(range)) => {
+            one_range(
+                output,
+                entry.head(),
+                &(range.start as u64..range.end as u64),
+                entry.body().len() as u64,
+            );
+            (206, vec![entry.body().slice(range.clone())])
+        }
+        Form::Part(Part::Several(ranges)) => {
+            (206, several_ranges(output, entry.head(), entry.body(), ranges))
+        }
         Form::Part(Part::Unsatisfiable) => {
-            output.extend_from_slice(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */");
-            push_number(output, entry.body().len() as u64);
-            output.extend_from_slice(b"\r\nContent-Length: 0\r\n");
-            push_lines(output, entry, |line| conditional::is_named(line, b"date:"));
+            unsatisfiable(output, entry.head(), entry.body().len() as u64);
             (416, Vec::new())
         }
     };
@@ -67,7 +75,7 @@ pub(super) async fn write_hit(
 }
 
 /// Sends the parts of a body behind the output: copied behind it when small.
-async fn send(connection: &mut Connection, parts: &[Bytes]) -> io::Result<u64> {
+pub(super) async fn send(connection: &mut Connection, parts: &[Bytes]) -> io::Result<u64> {
     let length: usize = parts.iter().map(Bytes::len).sum();
     if length <= COPY_UP_TO {
         parts.iter().for_each(|part| connection.output.extend_from_slice(part));
@@ -77,41 +85,54 @@ async fn send(connection: &mut Connection, parts: &[Bytes]) -> io::Result<u64> {
     Ok(length as u64)
 }
 
-/// Appends those lines of an entry's head that are wanted.
-fn push_lines(output: &mut Vec<u8>, entry: &Entry, wanted: impl Fn(&[u8]) -> bool) {
-    let lines = entry.head().split_inclusive(|byte| *byte == b'\n').skip(1);
+/// Appends those lines of an answer's head that are wanted.
+fn push_lines(output: &mut Vec<u8>, head: &[u8], wanted: impl Fn(&[u8]) -> bool) {
+    let lines = head.split_inclusive(|byte| *byte == b'\n').skip(1);
     lines.filter(|line| wanted(line)).for_each(|line| output.extend_from_slice(line));
 }
 
-/// The head of a 206 with one range, and its body (RFC 9110 section 15.3.7.1).
-fn one_range(output: &mut Vec<u8>, entry: &Entry, range: &Range<usize>) -> Vec<Bytes> {
-    output.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
-    push_lines(output, entry, |line| !conditional::is_named(line, b"content-length:"));
-    output.extend_from_slice(content_range(entry, range).as_bytes());
-    output.extend_from_slice(b"Content-Length: ");
-    push_number(output, range.len() as u64);
-    output.extend_from_slice(b"\r\n");
-    vec![entry.body().slice(range.clone())]
+/// Appends a 416 for an answer of `length` bytes (RFC 9110 section 15.5.17); `head` is that of the answer.
+pub(super) fn unsatisfiable(output: &mut Vec<u8>, head: &[u8], length: u64) {
+    output.extend_from_slice(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */");
+    push_number(output, length);
+    output.extend_from_slice(b"\r\nContent-Length: 0\r\n");
+    push_lines(output, head, |line| conditional::is_named(line, b"date:"));
 }
 
-/// The head of a 206 with several ranges, and its body (RFC 9110 section 15.3.7.2).
-fn several_ranges(output: &mut Vec<u8>, entry: &Entry, ranges: &[Range<usize>]) -> Vec<Bytes> {
+/// Appends the head of a 206 with one range of a body of `length` bytes (RFC 9110 section 15.3.7.1).
+pub(super) fn one_range(output: &mut Vec<u8>, head: &[u8], range: &Range<u64>, length: u64) {
+    output.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
+    push_lines(output, head, |line| !conditional::is_named(line, b"content-length:"));
+    output.extend_from_slice(content_range(range.start, range.end, length).as_bytes());
+    output.extend_from_slice(b"Content-Length: ");
+    push_number(output, range.end - range.start);
+    output.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head of a 206 with several ranges (RFC 9110 section 15.3.7.2) and returns its body.
+pub(super) fn several_ranges(
+    output: &mut Vec<u8>,
+    head: &[u8],
+    body: &Bytes,
+    ranges: &[Range<usize>],
+) -> Vec<Bytes> {
     // Must not stand in the body; 128 bits of chance see to that.
     let boundary = format!("{:032x}", fastrand::u128(..));
     let mut media_type = Vec::new();
-    push_lines(&mut media_type, entry, |line| conditional::is_named(line, b"content-type:"));
+    push_lines(&mut media_type, head, |line| conditional::is_named(line, b"content-type:"));
     let mut parts = Vec::with_capacity(ranges.len() * 2 + 1);
     for range in ranges {
-        let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
-        head.extend_from_slice(&media_type);
-        head.extend_from_slice(content_range(entry, range).as_bytes());
-        head.extend_from_slice(b"\r\n");
-        parts.push(Bytes::from(head));
-        parts.push(entry.body().slice(range.clone()));
+        let mut part = format!("\r\n--{boundary}\r\n").into_bytes();
+        part.extend_from_slice(&media_type);
+        let line = content_range(range.start as u64, range.end as u64, body.len() as u64);
+        part.extend_from_slice(line.as_bytes());
+        part.extend_from_slice(b"\r\n");
+        parts.push(Bytes::from(part));
+        parts.push(body.slice(range.clone()));
     }
     parts.push(Bytes::from(format!("\r\n--{boundary}--\r\n")));
     output.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
-    push_lines(output, entry, |line| {
+    push_lines(output, head, |line| {
         !conditional::is_named(line, b"content-length:") && !conditional::is_named(line, b"content-type:")
     });
     let length: usize = parts.iter().map(Bytes::len).sum();
@@ -121,8 +142,8 @@ fn several_ranges(output: &mut Vec<u8>, entry: &Entry, ranges: &[Range<usize>]) 
     parts
 }
 
-fn content_range(entry: &Entry, range: &Range<usize>) -> String {
-    format!("Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, entry.body().len())
+fn content_range(start: u64, end: u64, length: u64) -> String {
+    format!("Content-Range: bytes {}-{}/{}\r\n", start, end - 1, length)
 }
 
 /// What of a hit's head is not prepared.
@@ -146,6 +167,8 @@ pub(super) struct Terms {
     pub(super) close: bool,
     /// When the head was there.
     pub(super) arrived: Instant,
+    /// Bytes of further requests that are taken in meanwhile.
+    pub(super) read_ahead: usize,
 }
 
 /// What became of a streamed answer.
@@ -168,7 +191,7 @@ pub(super) fn not_modified(output: &mut Vec<u8>, answer: &Answer, status: &Cache
     end_head(output, status, close);
 }
 
-fn push_age(output: &mut Vec<u8>, age: Option<u64>) {
+pub(super) fn push_age(output: &mut Vec<u8>, age: Option<u64>) {
     if let Some(age) = age {
         output.extend_from_slice(b"Age: ");
         push_number(output, age);
@@ -176,7 +199,7 @@ fn push_age(output: &mut Vec<u8>, age: Option<u64>) {
     }
 }
 
-fn end_head(output: &mut Vec<u8>, status: &CacheStatus, close: bool) {
+pub(super) fn end_head(output: &mut Vec<u8>, status: &CacheStatus, close: bool) {
     status.write_line(output);
     output.extend_from_slice(if close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
 }
@@ -222,24 +245,44 @@ pub(super) async fn stream(
         return Ok(Delivered { body_bytes: 0, close, broken: false });
     }
 
+    let (body_bytes, whole) = body(connection, &mut reader, delimited == Delimited::Chunked, terms).await?;
+    let broken = !whole || delimited == Delimited::Length && length != Some(body_bytes);
+    Ok(Delivered { body_bytes, close: close || broken, broken })
+}
+
+/// Writes a body behind its head as it comes. Returns its bytes, and whether it came to its end.
+///
+/// # Errors
+///
+/// The client is gone or too slow.
+pub(super) async fn body(
+    connection: &mut Connection,
+    reader: &mut Reader,
+    chunked: bool,
+    terms: Terms,
+) -> io::Result<(u64, bool)> {
     let mut body_bytes = 0;
     let mut parts = Vec::new();
     loop {
+        // What was written is let go before the wait, and with it the memory.
         parts.clear();
-        let more = match reader.read(&mut parts, STEP_BYTES).await {
-            Ok(more) => more,
-            Err(_) => {
+        // A client that leaves while nothing is to be written would be noticed by nobody else.
+        let reading = reader.read(&mut parts, STEP_BYTES);
+        let more = match connection.while_there(terms.read_ahead, reading).await {
+            Some(Ok(more)) => more,
+            Some(Err(_)) => {
                 // Ending the connection without the end of the body is how HTTP/1 says that it is not whole.
                 connection.flush().await?;
-                return Ok(Delivered { body_bytes, close: true, broken: true });
+                return Ok((body_bytes, false));
             }
+            None => return Err(io::ErrorKind::ConnectionAborted.into()),
         };
         if !more {
             break;
         }
         let step: usize = parts.iter().map(Bytes::len).sum();
         body_bytes += step as u64;
-        if delimited == Delimited::Chunked {
+        if chunked {
             let output = &mut connection.output;
             output.extend_from_slice(format!("{step:x}\r\n").as_bytes());
             parts.push(Bytes::from_static(b"\r\n"));
@@ -254,10 +297,9 @@ pub(super) async fn stream(
             connection.flush_with(&parts).await?;
         }
     }
-    if delimited == Delimited::Chunked {
+    if chunked {
         connection.output.extend_from_slice(b"0\r\n\r\n");
     }
     connection.flush().await?;
-    let broken = delimited == Delimited::Length && length != Some(body_bytes);
-    Ok(Delivered { body_bytes, close: close || broken, broken })
+    Ok((body_bytes, true))
 }

@@ -193,15 +193,19 @@ impl Connection {
             if let Poll::Ready(done) = work.as_mut().poll(context) {
                 return Poll::Ready(Waited::Done(done));
             }
-            while input.len() < limit {
-                input.reserve(READ_ROOM);
-                match poll_read(stream, input, context) {
-                    Poll::Ready(Ok(count)) if count > 0 => {}
-                    Poll::Ready(_) => return Poll::Ready(Waited::Gone),
-                    Poll::Pending => break,
-                }
-            }
-            Poll::Pending
+            poll_gone(stream, input, limit, context).map(|()| Waited::Gone)
+        })
+        .await
+    }
+
+    /// Waits for `work` in the middle of an answer, unless the client leaves meanwhile. Up to `limit` bytes of further
+    /// requests are taken in.
+    pub(crate) async fn while_there<T>(&mut self, limit: usize, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let Self { stream, input, .. } = self;
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => poll_gone(stream, input, limit, context).map(|()| None),
         })
         .await
     }
@@ -283,6 +287,19 @@ async fn progress(wait: Duration, write: impl Future<Output = io::Result<usize>>
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+/// Ready when the client has left. What it sends instead is taken in, up to `limit` bytes.
+fn poll_gone(stream: &mut Stream, input: &mut BytesMut, limit: usize, context: &mut Context<'_>) -> Poll<()> {
+    while input.len() < limit {
+        input.reserve(READ_ROOM);
+        match poll_read(stream, input, context) {
+            Poll::Ready(Ok(count)) if count > 0 => {}
+            Poll::Ready(_) => return Poll::Ready(()),
+            Poll::Pending => break,
+        }
+    }
+    Poll::Pending
 }
 
 /// Reads what is there into the room that the caller has reserved.

@@ -183,6 +183,7 @@ impl Lane {
             head_only: head.method == Method::Head,
             version_11: head.version_11,
             arrived,
+            read_ahead: self.settings.head.bytes,
             close: head.close || unread_body || (last > 0 && served + 1 >= last) || connection.is_draining(),
         };
         Turn::Take { step, length: head.length, window: window(&head), terms }
