@@ -176,6 +176,8 @@ counted! {
         Stale => "stale",
         /// What is stored is fresh, but the request does not want it unasked.
         Request => "request",
+        /// What it asks for a part of is on its way, and that part is far from there yet.
+        Partial => "partial",
     }
 }
 

@@ -7,7 +7,8 @@ use clearcoat_cache::{Entry, FillStamp, Moment, Tag, VariantKey, VarySpec};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, StatusCode};
 
-use super::FetchError;
+use super::{Caching, FetchError};
+use crate::admin::Forward;
 
 /// What a fill makes known to its readers first.
 #[derive(Debug)]
@@ -38,6 +39,10 @@ pub(crate) struct Answer {
     pub(crate) block: Bytes,
     /// What the node said of the body's length.
     pub(crate) length: Option<u64>,
+    /// How it was asked for.
+    pub(crate) caching: Caching,
+    /// Why a node was asked.
+    pub(crate) forward: Forward,
     /// The Age that the node's answer had already.
     pub(crate) age: Option<u64>,
     /// A node said 304, and this is the stored entry brought up to date.

@@ -272,7 +272,7 @@ impl Fetcher {
     ) -> (Answer, Option<Lifetime>) {
         let tags = collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes);
         let (shared, detail, lifetime) = match (plan.caching, verdict, &tags) {
-            (Caching::Bypass, _, _) => (false, None, None),
+            (Caching::Bypass | Caching::Part, _, _) => (false, None, None),
             (Caching::Shared | Caching::Apart, Verdict::Uncacheable(reason), _) => {
                 // A failure says nothing of the next answer: no mark, so that requests go on sharing.
                 if !head.status.is_server_error() {
@@ -329,6 +329,8 @@ impl Fetcher {
                 &self.clock.http_date(),
             ),
             length: number(header::CONTENT_LENGTH),
+            caching: plan.caching,
+            forward: plan.forward,
             age: number(header::AGE),
             shared,
             stored: false,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, Moment, VariantKey, VarySpec};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use tokio::sync::mpsc;
 
 use crate::admin::Forward;
@@ -20,6 +20,8 @@ pub(crate) enum Caching {
     /// Fetched for this request alone, because the answer was not for sharing a short while ago; stored if it has
     /// become so.
     Apart,
+    /// A part is fetched for this request alone, beside the fetch of the whole or where the whole is not kept; not stored.
+    Part,
     /// None of the cache's business; goes to the node as the client sent it.
     Bypass,
 }
@@ -81,6 +83,11 @@ impl Plan {
     /// Whether a fresh entry is an answer.
     pub(crate) fn is_answered_by(&self, entry: &Entry) -> bool {
         self.newer_than.is_none_or(|asked_at| entry.stored() > asked_at)
+    }
+
+    /// Whether the client asks for a part of the answer.
+    pub(crate) fn wants_part(&self) -> bool {
+        !self.head_only && self.headers.contains_key(header::RANGE)
     }
 
     /// The URL as operators know it.

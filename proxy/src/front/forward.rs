@@ -27,7 +27,7 @@ const PROTECTED: [HeaderName; 7] = [
     header::ACCEPT_ENCODING,
 ];
 
-/// Conditions and ranges: a fetch for the cache wants the whole answer.
+/// Conditions and ranges: a fetch for the cache wants the whole answer; [`Caching::Part`] keeps the ranges.
 ///
 /// `Expect` goes with them, in [`complete`]: it is about a body that is not there, and Apache answers it with 417.
 const PARTIAL: [HeaderName; 6] = [
@@ -174,7 +174,10 @@ pub(crate) fn complete(
     caching: Caching,
 ) -> Result<()> {
     if caching != Caching::Bypass {
-        for name in PARTIAL.iter().chain([&header::EXPECT, &KEY_COOKIES]) {
+        let range = |name: &&HeaderName| **name == header::RANGE || **name == header::IF_RANGE;
+        let stays = |name: &&HeaderName| caching == Caching::Part && range(name);
+        let dropped = PARTIAL.iter().filter(|name| !stays(name));
+        for name in dropped.chain([&header::EXPECT, &KEY_COOKIES]) {
             header.remove_header(name);
         }
         // The cache tells clients apart by the classes of codings they take; the node is asked for one of these, lest

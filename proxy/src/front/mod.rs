@@ -4,6 +4,7 @@
 //! pingora-proxy's, told what to do by [`pass::PassRoad`].
 
 pub(crate) mod cache_status;
+pub(crate) mod cold_range;
 pub(crate) mod conditional;
 pub(crate) mod cookies;
 pub(crate) mod explain;
@@ -183,7 +184,7 @@ impl Front {
             head_only,
             host: match caching {
                 Caching::Bypass => String::from_utf8_lossy(head.host).into(),
-                Caching::Shared | Caching::Apart => known_host(head.host),
+                Caching::Shared | Caching::Apart | Caching::Part => known_host(head.host),
             },
             target: String::from_utf8_lossy(target).into(),
             client,

@@ -109,6 +109,10 @@ impl Front {
         if plan.caching == Caching::Shared {
             plan.caching = Caching::Apart;
         }
+        // The whole would not be shared, and this client does not want it. An entry that is asked after is another thing.
+        if plan.caching == Caching::Apart && plan.wants_part() && plan.stale.is_none() {
+            plan.caching = Caching::Part;
+        }
         let (writer, reader) = self.fetcher.fills.alone();
         self.fetcher.start(Arc::new(plan), writer);
         match reader.head().await {

@@ -1,13 +1,13 @@
 //! Which parts of an entry a client asks for (RFC 9110 section 14).
 //!
-//! Ranges are answered from whole entries only. What is not understood is ignored, as the RFC has it: the whole entry
+//! Ranges are answered from whole entries, and from bodies on their way to become some ([`super::cold_range`]). What is not understood is ignored, as the RFC has it: the whole entry
 //! is always a right answer. So is a request for more parts than anybody needs, which would make the answer larger
 //! than the entry.
 
 use std::ops::Range;
 use std::time::SystemTime;
 
-use clearcoat_cache::Entry;
+use clearcoat_cache::{Entry, SelectingHeaders};
 
 use super::conditional::{date, line};
 use crate::listen::head::{Head, Method};
@@ -30,23 +30,39 @@ pub(crate) enum Part {
 
 /// What a request asks of an entry.
 pub(crate) fn part(entry: &Entry, head: &Head<'_, '_>) -> Part {
-    let mut lines = head.values("range");
-    let (Some(range), None) = (lines.next(), lines.next()) else { return Part::Whole };
-    if head.method != Method::Get || entry.status() != 200 || !is_current(entry, head) {
+    if head.method != Method::Get {
         return Part::Whole;
     }
-    read(range, entry.body().len())
+    part_of(entry.status(), entry.head(), entry.body().len(), head)
 }
 
-/// Whether If-Range, where it stands, names this very entry (section 13.1.5): by a strong entity tag, or by the date
+/// What a GET asks of an answer with this status, serialised head and length of body.
+pub(crate) fn part_of(status: u16, own: &[u8], length: usize, request: &dyn SelectingHeaders) -> Part {
+    let (mut lines, mut part) = (0, Part::Whole);
+    request.visit("range", &mut |line| {
+        lines += 1;
+        if status == 200 {
+            part = read(line, length);
+        }
+    });
+    if lines == 1 && part != Part::Whole && is_current(own, request) { part } else { Part::Whole }
+}
+
+/// Whether If-Range, where it stands, names this very answer (section 13.1.5): by a strong entity tag, or by the date
 /// it was last modified.
-fn is_current(entry: &Entry, head: &Head<'_, '_>) -> bool {
-    let Some(condition) = head.values("if-range").next().map(<[u8]>::trim_ascii) else { return true };
-    if condition.starts_with(b"\"") {
-        return line(entry.head(), b"etag") == Some(condition);
-    }
-    let modified: Option<SystemTime> = line(entry.head(), b"last-modified").and_then(date);
-    modified.is_some() && modified == date(condition)
+fn is_current(own: &[u8], request: &dyn SelectingHeaders) -> bool {
+    let mut current = None;
+    request.visit("if-range", &mut |condition| {
+        let condition = condition.trim_ascii();
+        current = current.or_else(|| {
+            if condition.starts_with(b"\"") {
+                return Some(line(own, b"etag") == Some(condition));
+            }
+            let modified: Option<SystemTime> = line(own, b"last-modified").and_then(date);
+            Some(modified.is_some() && modified == date(condition))
+        });
+    });
+    current.unwrap_or(true)
 }
 
 /// Reads a Range line for a body of `length` bytes.

@@ -156,7 +156,9 @@ impl<'a> Seen<'a> {
                     set(&mut headers, &name, value);
                 }
             }
-            Caching::Shared | Caching::Apart => self.rules.apply_for_cache(&mut headers, self.client),
+            Caching::Shared | Caching::Apart | Caching::Part => {
+                self.rules.apply_for_cache(&mut headers, self.client)
+            }
         }
         headers
     }

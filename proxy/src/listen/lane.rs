@@ -21,13 +21,14 @@ use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
 use super::connection::{Connection, Received, Waits};
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
+use super::part;
 use super::rewound::{Rewound, Window};
 use crate::admin::{Forward, Limit, RequestResult};
 use crate::fetch::{Answer, Caching, Failing, Plan, Published};
 use crate::front::cache_status::{CacheStatus, Forwarded};
 use crate::front::pass::PassRoad;
-use crate::front::range::Part;
-use crate::front::{Form, Front, Obtained, Step, conditional};
+use crate::front::range::{self, Part};
+use crate::front::{Form, Front, Obtained, Step, cold_range, conditional};
 use crate::respond::Local;
 
 /// Interim answers that wait to be written to one client; a node that sends them faster loses some.
@@ -239,12 +240,14 @@ impl Lane {
         // A node is not told of them when the answer may be stored: it has to come whole.
         let conditions = match caching {
             Caching::Bypass => HeaderMap::new(),
-            Caching::Shared | Caching::Apart => conditional::conditions(&plan.headers),
+            Caching::Shared | Caching::Apart | Caching::Part => conditional::conditions(&plan.headers),
         };
+        let wanted = cold_range::wanted(&plan);
         // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
         let (sender, mut interim) = mpsc::channel(INTERIM_ANSWERS);
         plan.interim = terms.version_11.then_some(sender);
-        let obtained = connection.unless_gone(read_ahead, &mut interim, self.front.obtain(plan)).await;
+        let obtaining = self.front.obtain_part(plan, wanted.as_ref(), &conditions);
+        let obtained = connection.unless_gone(read_ahead, &mut interim, obtaining).await;
         match obtained {
             None => self.client_gone(started, None),
             Some(Err(error)) => {
@@ -255,22 +258,45 @@ impl Lane {
                 counters.request(RequestResult::Unavailable, local.status, bytes, started.elapsed());
                 Next::Continue
             }
-            Some(Ok(Obtained::Entry(entry))) => {
+            Some(Ok((Obtained::Entry(entry), _))) => {
                 let now = self.front.clock.now();
                 let status = CacheStatus::hit(&entry, now, None);
                 let fresh = entry.ttl_left(now) > 0;
                 let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
-                self.waited_for(connection, &entry, now, result, &status, &conditions, terms).await
+                self.waited_for(
+                    connection,
+                    &entry,
+                    now,
+                    result,
+                    &status,
+                    (&conditions, wanted.as_ref()),
+                    terms,
+                )
+                .await
             }
-            Some(Ok(Obtained::Instead { entry, failing, collapsed })) => {
+            Some(Ok((Obtained::Instead { entry, failing, collapsed }, _))) => {
                 let now = self.front.clock.now();
                 let status = instead(forwarded, &entry, now, failing, collapsed);
                 let result = RequestResult::Grace;
-                self.waited_for(connection, &entry, now, result, &status, &conditions, terms).await
+                self.waited_for(
+                    connection,
+                    &entry,
+                    now,
+                    result,
+                    &status,
+                    (&conditions, wanted.as_ref()),
+                    terms,
+                )
+                .await
             }
-            Some(Ok(Obtained::Stream { head, reader, collapsed })) => {
+            Some(Ok((Obtained::Stream { head, reader, collapsed }, cut))) => {
                 let Published::Answer(answer) = &*head else { return Next::Drop };
                 let now = self.front.clock.now();
+                // Asked for apart, perhaps for another reason than at first.
+                let forwarded = match answer.caching {
+                    Caching::Part => Forwarded { forward: answer.forward, ..forwarded },
+                    Caching::Shared | Caching::Apart | Caching::Bypass => forwarded,
+                };
                 let (result, mut status) = streamed(caching, forwarded, answer, now, collapsed);
                 if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
                     // The node's own status is not the one that the client sees.
@@ -281,9 +307,8 @@ impl Lane {
                     return Next::Continue;
                 }
                 let status = CacheStatus::Forwarded(status);
-                match answer::stream(connection, answer, reader, &status, terms).await {
-                    Ok(delivered) => {
-                        let code = answer.status.as_u16();
+                match part::stream(connection, answer, reader, &cut, &status, terms).await {
+                    Ok((code, delivered)) => {
                         counters.request(result, code, delivered.body_bytes, started.elapsed());
                         match (delivered.broken, delivered.close) {
                             (true, _) => Next::Drop,
@@ -309,13 +334,14 @@ impl Lane {
         now: Moment,
         result: RequestResult,
         status: &CacheStatus,
-        conditions: &HeaderMap,
+        (conditions, wanted): (&HeaderMap, Option<&HeaderMap>),
         terms: Terms,
     ) -> Next {
         let form = if conditional::is_not_modified(entry.status(), entry.head(), conditions) {
             Form::NotModified
         } else {
-            Form::Part(Part::Whole)
+            let part = |wanted| range::part_of(entry.status(), entry.head(), entry.body().len(), wanted);
+            Form::Part(wanted.map_or(Part::Whole, |wanted| part(wanted)))
         };
         match answer::write_hit(connection, entry, now, &form, status, terms).await {
             Ok((code, bytes)) => {
@@ -385,7 +411,10 @@ fn streamed(
     let status = match (answer.revalidated, forwarded.forward) {
         (true, _) => Some(304),
         (false, Forward::Stale | Forward::Request) => Some(answer.status.as_u16()),
-        (false, Forward::Bypass | Forward::Method | Forward::UriMiss | Forward::VaryMiss) => None,
+        (
+            false,
+            Forward::Bypass | Forward::Method | Forward::UriMiss | Forward::VaryMiss | Forward::Partial,
+        ) => None,
     };
     let ttl = answer.fresh_until.map(|until| {
         let (until, now) = (until.as_millis() as i64, now.as_millis() as i64);

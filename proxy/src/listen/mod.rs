@@ -9,5 +9,6 @@ pub(crate) mod connection;
 mod deadline;
 pub(crate) mod head;
 pub(crate) mod lane;
+mod part;
 mod rewound;
 pub(crate) mod service;

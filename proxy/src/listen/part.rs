@@ -1,0 +1,54 @@
+//! Parts of answers that are still on their way, as HTTP/1 bytes.
+
+use std::io;
+
+use super::answer::{self, Delivered, Terms};
+use super::connection::Connection;
+use crate::fetch::{Answer, Reader};
+use crate::front::cache_status::CacheStatus;
+use crate::front::cold_range::Cut;
+
+/// Writes what a client gets of an answer. Returns the status that it sees.
+///
+/// # Errors
+///
+/// The client is gone or too slow.
+pub(super) async fn stream(
+    connection: &mut Connection,
+    answer: &Answer,
+    mut reader: Reader,
+    cut: &Cut,
+    status: &CacheStatus,
+    terms: Terms,
+) -> io::Result<(u16, Delivered)> {
+    let head = &answer.block;
+    let close = terms.close;
+    match cut {
+        Cut::Whole => {
+            let delivered = answer::stream(connection, answer, reader, status, terms).await?;
+            Ok((answer.status.as_u16(), delivered))
+        }
+        Cut::One { range, length } => {
+            answer::one_range(&mut connection.output, head, range, *length);
+            answer::push_age(&mut connection.output, answer.age);
+            answer::end_head(&mut connection.output, status, close);
+            let (body_bytes, whole) = answer::body(connection, &mut reader, false, terms).await?;
+            let broken = !whole || body_bytes != range.end - range.start;
+            Ok((206, Delivered { body_bytes, close: close || broken, broken }))
+        }
+        Cut::Several { ranges, body } => {
+            drop(reader);
+            let parts = answer::several_ranges(&mut connection.output, head, body, ranges);
+            answer::push_age(&mut connection.output, answer.age);
+            answer::end_head(&mut connection.output, status, close);
+            let body_bytes = answer::send(connection, &parts).await?;
+            Ok((206, Delivered { body_bytes, close, broken: false }))
+        }
+        Cut::Unsatisfiable { length } => {
+            drop(reader);
+            answer::unsatisfiable(&mut connection.output, head, *length);
+            answer::end_head(&mut connection.output, status, close);
+            Ok((416, Delivered { body_bytes: 0, close, broken: false }))
+        }
+    }
+}
