@@ -8,6 +8,7 @@
 mod abandoned;
 mod balance;
 mod caching;
+mod cold_ranges;
 mod collapsing;
 mod config;
 mod deception;
