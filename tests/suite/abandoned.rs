@@ -221,6 +221,47 @@ async fn a_refresh_in_the_background_goes_on_without_a_reader() {
 }
 
 #[tokio::test]
+async fn a_visitor_who_leaves_the_queue_for_a_node_keeps_nobody_waiting() {
+    for cached in [true, false] {
+        let node = Node::start().await;
+        let gate = Gate::closed();
+        node.serve("/slow", Page::text("slow page").no_store().held_before_head(&gate));
+        let hot = Page::text("hot page");
+        node.serve("/hot", if cached { hot.fresh_for(60) } else { hot.no_store() });
+        let proxy = Setup::new(std::iter::empty::<&Node>())
+            .node_with(&node, "max_connections = 1")
+            .pool("queue = { length = 10, timeout = \"20s\" }")
+            .start()
+            .await;
+        if !cached {
+            // Known as not for sharing: each visitor has a fetch of his own.
+            proxy.get("/hot").await.expect_status(200);
+        }
+        let slow = proxy.crowd(1, &Request::get("/slow"));
+        gate.reached(1).await;
+        let before = node.count("/hot");
+        let queued = async |count: usize| {
+            wait::until(&format!("{count} in the queue"), async || {
+                let queued = proxy.metrics().await.sum("clearcoat_pool_queued", &[]);
+                (queued == count as f64).then_some(())
+            })
+            .await;
+        };
+        let first = proxy.crowd(1, &Request::get("/hot"));
+        queued(1).await;
+        drop(first);
+        // What others may still join goes on; what was for him alone is over.
+        queued(usize::from(cached)).await;
+        let next = proxy.crowd(1, &Request::get("/hot"));
+        queued(1).await;
+        gate.open();
+        assert_eq!(next.answers().await[0].text(), "hot page", "cached: {cached}");
+        assert_eq!(slow.answers().await[0].text(), "slow page");
+        assert_eq!(node.count("/hot") - before, 1, "cached: {cached}");
+    }
+}
+
+#[tokio::test]
 async fn crowds_that_come_and_go_find_the_page_in_the_end() {
     let node = Node::start().await;
     let body = "x".repeat(4 * MIB);

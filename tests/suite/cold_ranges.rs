@@ -172,6 +172,9 @@ async fn the_end_of_a_film_does_not_wait_for_its_beginning() {
             assert_eq!((request.header("range"), request.header("x-original-url")), (Some(range), None));
         }
         gate.open();
+        if max_entry == "1MiB" {
+            assert_eq!(asked(&node, "/film"), (1, 3), "{case}: the whole was tried once");
+        }
         if let Some(watching) = watching {
             assert!(watching.answers().await.iter().all(|answer| answer.body == body), "{case}");
             assert_eq!(asked(&node, "/film"), (1, 3), "{case}");
@@ -301,6 +304,12 @@ async fn a_range_of_a_body_of_unknown_length_is_the_whole_or_the_nodes_own() {
         let watching = proxy.crowd(1, &Request::get(path));
         gate.reached(1).await;
         let asking = proxy.crowd(1, &part(path, range));
+        wait::until("the part to be asked for", async || {
+            let (_, parts) = asked(&node, path);
+            let inside = proxy.metrics().await.sum("clearcoat_requests_in_flight", &[]);
+            (inside == 2.0 || parts > 0).then_some(())
+        })
+        .await;
         if status == 206 {
             assert_eq!(asking.answers().await[0].status, 206, "{path}");
             gate.open();

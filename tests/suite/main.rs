@@ -7,6 +7,7 @@
 
 mod abandoned;
 mod balance;
+mod bounds;
 mod caching;
 mod cold_ranges;
 mod collapsing;

@@ -105,6 +105,10 @@ impl Front {
             Course::AskNode => {
                 if answer.stored {
                     beside.forward = Forward::Partial;
+                } else if answer.shared && !beside.uncacheable_for.is_zero() {
+                    // Too large to be kept. The next one who wants a part need not ask for the whole first.
+                    let until = self.clock.now().saturating_add(beside.uncacheable_for);
+                    self.store.mark_uncacheable(beside.key, until);
                 }
                 // First of all the fill is left: if nobody else reads it, it need not keep its place at the node.
                 drop(obtained);
