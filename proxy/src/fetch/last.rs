@@ -119,7 +119,7 @@ impl<'t> Noting<'t> {
 
     /// Notes what became of it so far, unless it is none of the cache's business.
     pub(super) fn note(&self, result: FillResult) {
-        if self.plan.caching == Caching::Bypass {
+        if matches!(self.plan.caching, Caching::Bypass | Caching::Part) {
             return;
         }
         let &Self { began, ref answered, .. } = self;
