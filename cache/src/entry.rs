@@ -409,12 +409,11 @@ impl Entry {
         }
     }
 
-    /// In which span of eight seconds it was last used, as far as that was noted; else, in which it was stored.
-    pub(crate) fn last_use(&self) -> u32 {
-        match self.touched.load(Ordering::Relaxed) {
-            u32::MAX => (self.stored >> 13) as u32,
-            span => span,
-        }
+    /// How lately it was used, to be compared with others: what never was comes first, and among equals what was stored
+    /// first.
+    pub(crate) fn last_use(&self) -> (u32, u64) {
+        // `u32::MAX` stands for never, and becomes zero.
+        (self.touched.load(Ordering::Relaxed).wrapping_add(1), self.stored)
     }
 
     pub(crate) fn places(&self) -> &[AtomicU32] {

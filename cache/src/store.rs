@@ -140,8 +140,6 @@ pub struct StoreStats {
     /// Gauge: what fills in progress hold; with `bytes` it stays within the memory, as far as bodies that only pass
     /// through allow.
     pub fill_bytes: u64,
-    /// Tables of a fixed size, the marks of uncacheable URLs above all. They come off the memory beforehand.
-    pub fixed_bytes: u64,
     /// Gauge: tags that at least one entry carries.
     pub tags: u64,
     /// Gauge: the memory of the tag index; it is part of `bytes`.
@@ -454,7 +452,6 @@ impl Store {
             encoded_entries: gauge(&counters.encoded_entries),
             encoded_bytes: gauge(&counters.encoded_bytes),
             fill_bytes: self.fills.held(),
-            fixed_bytes: self.fixed_bytes,
             tags: self.tags.tags(),
             tag_bytes: self.tags.bytes(),
             marks: self.index.marks(),

@@ -593,7 +593,7 @@ impl admin::Observed for Observer {
             bytes: stats.bytes,
             budget_bytes: self.memory,
             fill_bytes: stats.fill_bytes,
-            fixed_bytes: stats.fixed_bytes,
+            fixed_bytes: self.store.fixed_bytes(),
             tags: stats.tags,
             marks: stats.marks,
             fetching: self.fetcher.fills.len() as u64,

@@ -28,6 +28,11 @@ impl Store {
         &self.fills
     }
 
+    /// Bytes of the tables of a fixed size, the marks of uncacheable URLs above all. They come off the memory beforehand.
+    pub fn fixed_bytes(&self) -> u64 {
+        self.fixed_bytes
+    }
+
     /// Makes room for a piece of a body of `length` bytes that a fill is about to take in. `false` if there is none, even
     /// with every entry gone: then a body should not be kept.
     ///
