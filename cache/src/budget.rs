@@ -20,18 +20,24 @@ const PIECE_BYTES: usize = 64;
 /// The smallest window: about what one connection's kernel buffers hold anyway.
 const SMALLEST_WINDOW: usize = 16 << 10;
 
+/// Entries give way to bodies that only pass through up to one part in so many of the capacity.
+const PASSING_SHARE: u64 = 4;
+
 /// The account of what fills hold, in bytes.
 #[derive(Debug)]
 pub struct FillBudget {
     /// What the store and its fills may take together.
     capacity: u64,
-    held: AtomicU64,
+    /// By bodies that are kept to be stored.
+    kept: AtomicU64,
+    /// By bodies that only pass through.
+    passing: AtomicU64,
 }
 
 impl FillBudget {
     /// An account against this many bytes.
     pub(crate) fn new(capacity: u64) -> Arc<Self> {
-        Arc::new(Self { capacity, held: AtomicU64::new(0) })
+        Arc::new(Self { capacity, kept: AtomicU64::new(0), passing: AtomicU64::new(0) })
     }
 
     /// An account that nothing is measured against: for fills without a store.
@@ -41,7 +47,15 @@ impl FillBudget {
 
     /// What all fills hold now.
     pub fn held(&self) -> u64 {
-        self.held.load(Relaxed)
+        self.kept.load(Relaxed).saturating_add(self.passing.load(Relaxed))
+    }
+
+    /// What entries have to give way to. A body that is kept can be refused, one that passes through cannot: if entries
+    /// gave way to all of those, whoever opens connections enough and reads slowly could empty the store. Beyond their
+    /// share these come on top of the memory, at least a piece for each connection.
+    pub(crate) fn claimed(&self) -> u64 {
+        let passing = self.passing.load(Relaxed).min(self.capacity / PASSING_SHARE);
+        self.kept.load(Relaxed).saturating_add(passing)
     }
 
     /// How far a body that only passes through may run ahead of its slowest reader, at most `most` bytes: the fuller
@@ -60,7 +74,7 @@ impl FillBudget {
 
     /// An empty charge.
     pub fn charge(self: &Arc<Self>) -> Charge {
-        Charge { budget: self.clone(), bytes: 0 }
+        Charge { budget: self.clone(), bytes: 0, passing: false }
     }
 }
 
@@ -69,6 +83,7 @@ impl FillBudget {
 pub struct Charge {
     budget: Arc<FillBudget>,
     bytes: u64,
+    passing: bool,
 }
 
 impl Charge {
@@ -89,12 +104,21 @@ impl Charge {
 
     /// Leaves this on the account.
     pub(crate) fn set(&mut self, bytes: u64) {
+        let account = if self.passing { &self.budget.passing } else { &self.budget.kept };
         if bytes >= self.bytes {
-            self.budget.held.fetch_add(bytes - self.bytes, Relaxed);
+            account.fetch_add(bytes - self.bytes, Relaxed);
         } else {
-            self.budget.held.fetch_sub(self.bytes - bytes, Relaxed);
+            account.fetch_sub(self.bytes - bytes, Relaxed);
         }
         self.bytes = bytes;
+    }
+
+    /// What is charged here only passes through from now on.
+    pub(crate) fn pass_through(&mut self) {
+        let bytes = self.bytes;
+        self.set(0);
+        self.passing = true;
+        self.set(bytes);
     }
 
     pub(crate) fn budget(&self) -> &Arc<FillBudget> {
@@ -129,9 +153,25 @@ mod tests {
         charge.remove_piece(100_000);
         assert_eq!(budget.held(), piece_cost(1), "never below nothing");
         charge.set(7);
+        charge.pass_through();
+        assert_eq!(budget.held(), 7 + piece_cost(1));
         drop(charge);
         drop(other);
         assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn entries_give_way_to_what_passes_through_up_to_its_share_only() {
+        let budget = FillBudget::new(1000);
+        let (mut kept, mut passing) = (budget.charge(), budget.charge());
+        passing.pass_through();
+        for (keeps, passes, claimed) in
+            [(0, 0, 0), (300, 0, 300), (300, 200, 500), (300, 900, 550), (0, 5000, 250)]
+        {
+            kept.set(keeps);
+            passing.set(passes);
+            assert_eq!((budget.claimed(), budget.held()), (claimed, keeps + passes));
+        }
     }
 
     #[test]

@@ -137,8 +137,8 @@ pub struct StoreStats {
     pub encoded_entries: u64,
     /// Gauge: the memory of encoded forms; it is part of `bytes`.
     pub encoded_bytes: u64,
-    /// Gauge: what fills in progress hold; with `bytes` it stays within the memory, as far as bodies that only pass
-    /// through allow.
+    /// Gauge: what fills in progress hold; with `bytes` it stays within the memory, unless bodies that only pass through
+    /// take more than a quarter of it.
     pub fill_bytes: u64,
     /// Gauge: tags that at least one entry carries.
     pub tags: u64,
@@ -577,7 +577,7 @@ impl Store {
             }
             self.settle();
         }
-        self.give_way(self.fills.held());
+        self.give_way(self.fills.claimed());
     }
 
     fn clear_evicted(&self, most: usize) {

@@ -83,6 +83,12 @@ impl<H> State<H> {
         self.chunks.push_back(chunk);
     }
 
+    /// What is kept from now on is only on its way through.
+    pub(super) fn pass_through(&mut self, window: usize) {
+        self.retention = Retention::Window(window);
+        self.charge.pass_through();
+    }
+
     /// A reader comes; it begins with the first chunk there is.
     pub(super) fn enter(&mut self) -> u64 {
         *self.readers.entry(self.dropped).or_default() += 1;

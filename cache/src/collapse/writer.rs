@@ -24,7 +24,10 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
         }
         let mut state = self.fill.state.lock();
         state.head = Some(Arc::new(head));
-        state.retention = retention;
+        match retention {
+            Retention::Whole => {}
+            Retention::Window(window) => state.pass_through(window),
+        }
         drop(state);
         self.fill.poured.notify_waiters();
     }
@@ -68,7 +71,7 @@ impl<K: Eq + Hash + Clone, H> FillWriter<K, H> {
     pub fn let_through(&mut self, window: usize) {
         self.leave_table();
         let mut state = self.fill.state.lock();
-        state.retention = Retention::Window(window);
+        state.pass_through(window);
         state.trim();
     }
 

@@ -38,7 +38,7 @@ impl Store {
     ///
     /// Several fills may be told of the same room at the same time; together they may pass the limit by a piece each.
     pub fn make_room_for_fill(&self, length: usize) -> bool {
-        let fills = self.fills.held().saturating_add(piece_cost(length));
+        let fills = self.fills.claimed().saturating_add(piece_cost(length));
         self.give_way(fills);
         fills <= self.capacity_bytes
     }
