@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use clearcoat_cache::coding::Coding;
 use clearcoat_cache::{DefaultTtls, FreshnessSettings, KeySecret, Statuses, Store, TargetedFields};
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
@@ -28,6 +29,7 @@ use tracing::info;
 use crate::admin;
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
+use crate::encode::{EncodeSettings, Encoder};
 use crate::fetch::{FetchSettings, Fetcher};
 use crate::front::cookies::CookieRules;
 use crate::front::explain::Explainer;
@@ -38,7 +40,7 @@ use crate::front::pass::PassRoad;
 use crate::front::query::{Parameters, QueryRules};
 use crate::front::route::{HashOn, HostRule, PathRule, Route, RouteTable, Site, Treatment};
 use crate::front::seen::RequestRules;
-use crate::front::{Front, FrontSettings};
+use crate::front::{DecodeTurns, Front, FrontSettings};
 use crate::listen::connection::Waits;
 use crate::listen::head::{HeadLimits, MAX_HEADERS};
 use crate::listen::lane::{Lane, LaneSettings};
@@ -68,10 +70,13 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     let store = Arc::new(Store::new(store_settings(config), KeySecret::new(secret)));
     let pools = Pools::new(pool_settings(config)?);
     let tag_headers = header_names(&config.purge.tag_headers)?;
+    let encoder =
+        Encoder::new(encode_settings(&config.cache.compress), store.clone(), counters.clone(), clock.clone());
     let fetcher = Fetcher::new(
         store.clone(),
         counters.clone(),
         clock.clone(),
+        encoder.clone(),
         FetchSettings {
             max_entry_bytes: config.cache.max_entry,
             tag_headers: tag_headers.clone(),
@@ -87,6 +92,8 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         routes: routes.clone(),
         store: store.clone(),
         fetcher: fetcher.clone(),
+        encoder: encoder.clone(),
+        decode_turns: DecodeTurns::default(),
         guard: Guard::new(clearcoat_purge::Settings {
             allow: config.purge.allow.clone(),
             token: config.purge.token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
@@ -136,6 +143,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         store: store.clone(),
         fetcher: fetcher.clone(),
         explainer: Explainer { front, limits: lane_settings(config).head },
+        encoder,
         pools: pools.clone(),
         memory: config.cache.memory,
     });
@@ -234,6 +242,20 @@ fn lane_settings(config: &conf::Config) -> LaneSettings {
     }
 }
 
+fn encode_settings(compress: &conf::Compress) -> EncodeSettings {
+    let coding = |coding: &conf::Coding| match coding {
+        conf::Coding::Brotli => Coding::Br,
+        conf::Coding::Zstd => Coding::Zstd,
+        conf::Coding::Gzip => Coding::Gzip,
+    };
+    EncodeSettings {
+        codings: compress.codings.iter().map(coding).collect(),
+        types: compress.types.clone(),
+        min_bytes: compress.min_size,
+        max_bytes: compress.max_size,
+    }
+}
+
 fn header_names(names: &[conf::HeaderName]) -> anyhow::Result<Vec<HeaderName>> {
     names.iter().map(|name| HeaderName::from_bytes(name.as_str().as_bytes()).map_err(Into::into)).collect()
 }
@@ -252,6 +274,7 @@ fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTabl
             freshness: freshness(&config.cache, rules)?,
             deception_guard: rules.deception_guard,
             uncacheable_for: rules.uncacheable_ttl,
+            compress: rules.compress,
         })
     };
     let mut sites = Vec::new();
@@ -577,6 +600,7 @@ struct Observer {
     store: Arc<Store>,
     fetcher: Arc<Fetcher>,
     explainer: Explainer,
+    encoder: Arc<Encoder>,
     pools: Arc<Pools>,
     memory: u64,
 }
@@ -600,6 +624,16 @@ impl admin::Observed for Observer {
             stored: stats.stored,
             evictions: stats.evictions,
             expirations: stats.expired,
+            encoding: admin::EncodingView {
+                entries: stats.encoded_entries,
+                bytes: stats.encoded_bytes,
+                gzip: self.encoder.forms_made(Coding::Gzip),
+                br: self.encoder.forms_made(Coding::Br),
+                zstd: self.encoder.forms_made(Coding::Zstd),
+                identity: self.encoder.forms_made(Coding::Identity),
+                saved_bytes: self.encoder.saved_bytes(),
+                seconds: self.encoder.spent().as_secs_f64(),
+            },
         }
     }
 

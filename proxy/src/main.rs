@@ -4,6 +4,7 @@ mod admin;
 mod assemble;
 mod cli;
 mod clock;
+mod encode;
 mod fetch;
 mod front;
 mod listen;

@@ -151,6 +151,8 @@ counted! {
         RetryBudget => "retry_budget",
         /// A response too large to be stored.
         EntrySize => "entry_size",
+        /// A page that was not compressed yet because enough others wait for it.
+        EncodeQueue => "encode_queue",
         /// A response head of a node larger than allowed.
         NodeHeaderBytes => "node_header_bytes",
         /// A response that is not what the extension of its path promises, and was to be stored on the operator's word.

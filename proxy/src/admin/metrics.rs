@@ -18,7 +18,7 @@ use prometheus::{Registry, TextEncoder};
 use super::counters::{
     BUCKET_MICROS, Counters, FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass, Totals,
 };
-use super::view::{CacheView, NodeState, NodeView, Observed, PoolView, Readiness};
+use super::view::{CacheView, EncodingView, NodeState, NodeView, Observed, PoolView, Readiness};
 use super::window::{Window, ratio};
 
 /// The content type of what [`Exporter::text`] writes.
@@ -136,6 +136,16 @@ families! {
         "Entries removed to make room.";
     CACHE_EXPIRATIONS: COUNTER "clearcoat_cache_expirations_total" []
         "Entries removed because they were too old to be of use.";
+    ENCODED_ENTRIES: GAUGE "clearcoat_cache_encoded_entries" []
+        "Stored responses that have forms in other content codings.";
+    ENCODED_BYTES: GAUGE "clearcoat_cache_encoded_bytes" []
+        "Memory that forms in other content codings take; part of clearcoat_cache_bytes.";
+    ENCODED_FORMS: COUNTER "clearcoat_encoded_forms_total" ["coding"]
+        "Forms in other content codings that were made and kept; identity is what was decoded.";
+    ENCODED_SAVED: COUNTER "clearcoat_encoded_saved_bytes_total" []
+        "Bytes by which compressed forms are smaller than the plain text, at their making.";
+    ENCODE_SECONDS: COUNTER "clearcoat_encode_seconds_total" []
+        "Time spent on compressing and decoding.";
     POOL_QUEUED: GAUGE "clearcoat_pool_queued" ["pool"]
         "Requests that wait for a node with room.";
     NODE_UP: GAUGE "clearcoat_node_up" ["pool", "node"]
@@ -256,6 +266,19 @@ fn cache(page: &mut Page, view: &CacheView) {
     page.counter(&CACHE_STORED, &[], view.stored);
     page.counter(&CACHE_EVICTIONS, &[], view.evictions);
     page.counter(&CACHE_EXPIRATIONS, &[], view.expirations);
+    encoding(page, &view.encoding);
+}
+
+fn encoding(page: &mut Page, view: &EncodingView) {
+    page.gauge(&ENCODED_ENTRIES, &[], view.entries as f64);
+    page.gauge(&ENCODED_BYTES, &[], view.bytes as f64);
+    for (coding, forms) in
+        [("gzip", view.gzip), ("br", view.br), ("zstd", view.zstd), ("identity", view.identity)]
+    {
+        page.counter(&ENCODED_FORMS, &[coding], forms);
+    }
+    page.counter(&ENCODED_SAVED, &[], view.saved_bytes);
+    page.fraction(&ENCODE_SECONDS, &[], view.seconds);
 }
 
 fn nodes(page: &mut Page, pool: &PoolView) {
@@ -301,8 +324,13 @@ struct Page {
 
 impl Page {
     fn counter(&mut self, family: &Family, labels: &[&str], value: u64) {
+        self.fraction(family, labels, value as f64);
+    }
+
+    /// A counter of something that does not come in whole numbers.
+    fn fraction(&mut self, family: &Family, labels: &[&str], value: f64) {
         let mut counter = Counter::default();
-        counter.set_value(value as f64);
+        counter.set_value(value);
         let mut metric = Metric::from_label(pairs(family, labels));
         metric.set_counter(counter);
         self.push(family, metric);

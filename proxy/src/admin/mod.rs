@@ -22,4 +22,6 @@ mod window;
 pub(crate) use counters::{Counters, FetchResult, Forward, Limit, PurgeKind, RequestResult};
 pub(crate) use nodes::Wish;
 pub(crate) use server::{AdminService, Extra, Settings};
-pub(crate) use view::{CacheView, Failures, NodeState, NodeView, Observed, PoolView, Readiness};
+pub(crate) use view::{
+    CacheView, EncodingView, Failures, NodeState, NodeView, Observed, PoolView, Readiness,
+};

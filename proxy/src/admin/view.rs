@@ -170,6 +170,26 @@ pub(crate) struct CacheView {
     pub(crate) evictions: u64,
     /// Entries removed because they were too old to be of use.
     pub(crate) expirations: u64,
+    /// Their forms in other content codings.
+    pub(crate) encoding: EncodingView,
+}
+
+/// Content codings at one moment.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct EncodingView {
+    /// Entries that have forms in other codings.
+    pub(crate) entries: u64,
+    /// Memory that these forms take, in bytes; it is part of the cache's.
+    pub(crate) bytes: u64,
+    /// Forms ever made and kept, by coding; `identity` is what was decoded.
+    pub(crate) gzip: u64,
+    pub(crate) br: u64,
+    pub(crate) zstd: u64,
+    pub(crate) identity: u64,
+    /// By how many bytes the forms are smaller than the plain text.
+    pub(crate) saved_bytes: u64,
+    /// Time spent on coding, in seconds.
+    pub(crate) seconds: f64,
 }
 
 #[cfg(test)]

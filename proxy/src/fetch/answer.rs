@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clearcoat_cache::{Entry, FillStamp, Moment, Tag, VariantKey, VarySpec};
+use clearcoat_cache::{Entry, FillStamp, Moment, Recoding, Tag, VariantKey, VarySpec};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, StatusCode};
 
@@ -59,6 +59,8 @@ pub(crate) struct Answer {
     pub(crate) variant: VariantKey,
     pub(crate) vary: Option<Arc<VarySpec>>,
     pub(crate) tags: Box<[Tag]>,
+    /// What may be done to the body for clients that take another coding.
+    pub(crate) recoding: Recoding,
     /// When the request for it went out, in purges. Shared, so that purges since then are remembered for as long as a
     /// reader may want to know.
     pub(crate) stamp: Arc<FillStamp>,

@@ -38,6 +38,7 @@ pub(crate) use revalidate::conditions;
 
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
+use crate::encode::{Encoder, Offer};
 use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use last::{LastFetches, Noting};
@@ -81,6 +82,7 @@ pub(crate) struct Fetcher {
     connector: Connector,
     counters: Arc<Counters>,
     clock: Clock,
+    encoder: Arc<Encoder>,
     settings: FetchSettings,
 }
 
@@ -89,6 +91,7 @@ impl Fetcher {
         store: Arc<Store>,
         counters: Arc<Counters>,
         clock: Clock,
+        encoder: Arc<Encoder>,
         settings: FetchSettings,
     ) -> Arc<Self> {
         let options = ConnectorOptions::new(settings.idle_connections);
@@ -100,6 +103,7 @@ impl Fetcher {
             connector: Connector::new(Some(options)),
             counters,
             clock,
+            encoder,
             settings,
         })
     }
@@ -150,7 +154,7 @@ impl Fetcher {
             return writer.fail();
         }
         let verdict = self.judge(plan, head.status, &head.headers);
-        let (mut answer, lifetime) = self.answer(plan, &head, verdict, &stamp, revalidated.as_deref());
+        let (mut answer, lifetime, offer) = self.answer(plan, &head, verdict, &stamp, revalidated.as_deref());
         let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
         let fits = known_bytes <= self.settings.max_entry_bytes;
         if lifetime.is_some() && !fits {
@@ -168,6 +172,7 @@ impl Fetcher {
             vary: answer.vary.clone(),
             lifetime,
             length: answer.length,
+            offer,
         });
         answer.stored = storing.is_some();
         answer.fresh_until = storing.as_ref().filter(|_| answer.shared).map(|storing| {
@@ -269,7 +274,7 @@ impl Fetcher {
         verdict: Verdict,
         stamp: &Arc<FillStamp>,
         revalidated: Option<&Entry>,
-    ) -> (Answer, Option<Lifetime>) {
+    ) -> (Answer, Option<Lifetime>, Offer) {
         let tags = collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes);
         let (shared, detail, lifetime) = match (plan.caching, verdict, &tags) {
             (Caching::Bypass | Caching::Part, _, _) => (false, None, None),
@@ -306,6 +311,10 @@ impl Fetcher {
             Some(vary) => vary.variant(self.store.secret(), &plan.headers),
             None => VariantKey::NONE,
         };
+        let offer = match lifetime {
+            Some(_) => self.encoder.offer(plan.compress, head.status, &head.headers, vary.as_deref()),
+            None => Offer::default(),
+        };
         let unwanted = |name: &HeaderName| {
             plan.freshness.is_for_us(name)
                 // What is kept sets nobody's cookies, also what is only kept to be asked after: its lines come back with
@@ -324,7 +333,7 @@ impl Fetcher {
             block: answer::header_block(
                 head.status,
                 head.get_reason_phrase(),
-                &head.headers,
+                &offer.headers(&head.headers),
                 unwanted,
                 &self.clock.http_date(),
             ),
@@ -344,9 +353,10 @@ impl Fetcher {
                 (tags, _) => tags,
             },
             revalidated: revalidated.is_some(),
+            recoding: offer.recoding,
             stamp: stamp.clone(),
         };
-        (answer, lifetime)
+        (answer, lifetime, offer)
     }
 
     fn note_uncacheable(&self, plan: &Plan) {
@@ -381,9 +391,13 @@ impl Fetcher {
             stored: now,
             lifetime: storing.lifetime,
         });
+        let entry = self.encoder.prepare(entry, storing.offer, plan.stale.as_deref(), now);
         let vary = storing.vary.map(|vary| VarySpec::clone(&vary));
         match self.store.commit(stamp, entry, vary, now) {
-            Commit::Stored(_) | Commit::StoredSoft(_) => Ok(()),
+            Commit::Stored(entry) | Commit::StoredSoft(entry) => {
+                self.encoder.stored(&entry, &plan.headers, now);
+                Ok(())
+            }
             // A purge that came while this was on its way names it; whoever asked before may still read it.
             Commit::Refused => Err("purged"),
             Commit::TooLarge => {
@@ -415,4 +429,5 @@ struct Storing {
     lifetime: Lifetime,
     /// What the body's framing says of its length.
     length: Option<u64>,
+    offer: Offer,
 }

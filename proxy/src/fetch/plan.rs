@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     /// Where interim answers go (RFC 9110 section 15.2): to the visitor who caused the fetch, and to nobody else,
     /// because what is hinted may be meant for that one alone. `None`: nobody wants them.
     pub(crate) interim: Option<mpsc::Sender<Bytes>>,
+    /// What is stored may be compressed.
+    pub(crate) compress: bool,
 }
 
 impl Plan {

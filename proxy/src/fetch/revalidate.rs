@@ -6,6 +6,8 @@ use http::{StatusCode, Version};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use crate::encode::without_accept_encoding;
+
 /// Header lines of a 304 that say something of a body that it does not have; those of the entry stay (section 3.2).
 const OF_THE_BODY: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_TYPE, header::CONTENT_RANGE];
@@ -74,6 +76,10 @@ fn headers(entry: &Entry) -> HeaderMap {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
             headers.append(name, value);
         }
+    }
+    if entry.vary_added() {
+        // It is not the node's, and variants are told apart by what the node says.
+        without_accept_encoding(&mut headers);
     }
     headers
 }

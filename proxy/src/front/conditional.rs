@@ -38,10 +38,11 @@ pub(crate) fn is_not_modified(status: u16, head: &[u8], request: &dyn SelectingH
     modified.is_some_and(|modified| modified <= since)
 }
 
-/// What a request says of the copy that its client has, kept for the time when the answer is there. Mostly empty, and
-/// then nothing is allocated.
+/// What a request says of the copy that its client has and of the codings that it takes, kept for the time when the
+/// answer is there.
 pub(crate) fn conditions(headers: &HeaderMap) -> HeaderMap {
-    const NAMES: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+    const NAMES: [HeaderName; 3] =
+        [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::ACCEPT_ENCODING];
     let mut kept = HeaderMap::new();
     for name in NAMES {
         for value in headers.get_all(&name) {
@@ -64,8 +65,13 @@ pub(crate) fn belongs_on_not_modified(line: &[u8]) -> bool {
 }
 
 /// The value of the first line of this name in a serialised head.
-pub(super) fn line<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+pub(super) fn line<'a>(head: &'a [u8], name: &'a [u8]) -> Option<&'a [u8]> {
+    lines(head, name).next()
+}
+
+/// The values of all lines of this name in a serialised head.
+pub(super) fn lines<'a>(head: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
         let (start, rest) = line.split_at_checked(name.len())?;
         let value = rest.strip_prefix(b":")?;
         start.eq_ignore_ascii_case(name).then_some(value.trim_ascii())

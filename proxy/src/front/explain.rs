@@ -184,8 +184,8 @@ impl Front {
 /// The status of an answer from memory.
 fn status_of(entry: &Entry, head: &Head<'_, '_>) -> u16 {
     match form(entry, head) {
-        Form::NotModified => 304,
-        Form::Part(Part::Whole) => entry.status(),
+        Form::NotModified | Form::Coded { not_modified: true, .. } => 304,
+        Form::Part(Part::Whole) | Form::Coded { not_modified: false, .. } => entry.status(),
         Form::Part(Part::One(_) | Part::Several(_)) => 206,
         Form::Part(Part::Unsatisfiable) => 416,
     }

@@ -7,6 +7,7 @@ pub(crate) mod cache_status;
 pub(crate) mod cold_range;
 pub(crate) mod conditional;
 pub(crate) mod cookies;
+mod decode;
 pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod look;
@@ -18,6 +19,7 @@ pub(crate) mod pass;
 mod purge;
 pub(crate) mod query;
 pub(crate) mod range;
+mod recoded;
 pub(crate) mod route;
 pub(crate) mod seen;
 mod wishes;
@@ -26,31 +28,40 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use clearcoat_cache::coding::Coding;
 use clearcoat_cache::key::canonical_host;
-use clearcoat_cache::{CacheKey, Entry, Moment, Scheme, SelectingHeaders, Store, VariantKey};
+use clearcoat_cache::{CacheKey, Entry, Moment, Recoding, Scheme, SelectingHeaders, Store, VariantKey};
 use clearcoat_purge::Guard;
 
+pub(crate) use decode::DecodeTurns;
 pub(crate) use obtain::{FrontSettings, Obtained};
 
 use crate::admin::{Counters, Forward, RequestResult};
 use crate::clock::Clock;
+use crate::encode::Encoder;
 use crate::fetch::{Caching, Fetcher, Plan};
 use crate::listen::head::{Head, Method};
 use crate::respond::Local;
 use cache_status::CacheStatus;
 use look::{Course, Met, Way, forward_to_cached};
 use range::Part;
+use recoded::Given;
 use route::{RouteTable, Treatment};
 use seen::Seen;
 
 /// Said of an entry that is served stale because no node is up.
 const NO_NODE_UP: &str = "no-node-up";
 
+/// Why a node is asked when what is stored is in a coding that the client does not take and cannot be decoded.
+const UNREADABLE: Forward = Forward::VaryMiss;
+
 /// What answers requests.
 pub(crate) struct Front {
     pub(crate) routes: Arc<ArcSwap<RouteTable>>,
     pub(crate) store: Arc<Store>,
     pub(crate) fetcher: Arc<Fetcher>,
+    pub(crate) encoder: Arc<Encoder>,
+    pub(crate) decode_turns: DecodeTurns,
     pub(crate) guard: Guard,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
@@ -78,6 +89,8 @@ pub(crate) enum Form {
     NotModified,
     /// The entry or a part of it.
     Part(Part),
+    /// The entry in another coding than it is stored in, or that the client has it already.
+    Coded { coding: Coding, not_modified: bool },
 }
 
 /// Which way a request goes.
@@ -85,6 +98,15 @@ pub(crate) enum Form {
 pub(crate) enum Step {
     /// Answered from memory.
     Hit { entry: Arc<Entry>, result: RequestResult, status: CacheStatus, now: Moment, form: Form },
+    /// Answered from memory as soon as the entry is decoded for this client; by the plan, if it cannot be.
+    Decode {
+        entry: Arc<Entry>,
+        result: RequestResult,
+        status: CacheStatus,
+        now: Moment,
+        not_modified: bool,
+        plan: Box<Plan>,
+    },
     /// Answered by ourselves.
     Local(Local, RequestResult),
     /// Through the cache.
@@ -126,7 +148,7 @@ impl Front {
         match way {
             Way::Hit(entry) => {
                 self.store.used(&entry);
-                hit(head, entry, RequestResult::Hit, None, now)
+                self.hit(&asked(UNREADABLE, None), entry, RequestResult::Hit, None, now)
             }
             Way::Grace(entry) => {
                 self.store.used(&entry);
@@ -134,11 +156,12 @@ impl Front {
                     let asked = asked(forward, Some(entry.clone()));
                     self.refresh(self.plan(&asked, caching));
                 }
-                hit(head, entry, RequestResult::Grace, None, now)
+                self.hit(&asked(UNREADABLE, None), entry, RequestResult::Grace, None, now)
             }
             Way::Disconnected(entry) => {
                 self.store.used(&entry);
-                hit(head, entry, RequestResult::Grace, Some(NO_NODE_UP), now)
+                let asked = asked(UNREADABLE, None);
+                self.hit(&asked, entry, RequestResult::Grace, Some(NO_NODE_UP), now)
             }
             Way::Revalidate(entry) => {
                 self.store.used(&entry);
@@ -198,6 +221,31 @@ impl Front {
             deception_guard: treatment.deception_guard,
             uncacheable_for: treatment.uncacheable_for,
             interim: None,
+            compress: treatment.compress,
+        }
+    }
+
+    /// The answer from memory, in the form that this client takes.
+    fn hit(
+        &self,
+        asked: &Asked<'_>,
+        entry: Arc<Entry>,
+        result: RequestResult,
+        detail: Option<&'static str>,
+        now: Moment,
+    ) -> Step {
+        let status = CacheStatus::hit(&entry, now, detail);
+        let form = form(&entry, asked.head);
+        if entry.recoding() == Recoding::Never {
+            return Step::Hit { entry, result, status, now, form };
+        }
+        let not_modified = form == Form::NotModified;
+        match self.recoded(asked.head, &entry, form, now) {
+            Given::As(form) => Step::Hit { entry, result, status, now, form },
+            Given::Decoded => {
+                let plan = Box::new(self.plan(asked, Caching::Apart));
+                Step::Decode { entry, result, status, now, not_modified, plan }
+            }
         }
     }
 }
@@ -211,18 +259,6 @@ fn known_host(host: &[u8]) -> Box<str> {
         known.push_str(&String::from_utf8_lossy(port));
     }
     known.into_boxed_str()
-}
-
-fn hit(
-    head: &Head<'_, '_>,
-    entry: Arc<Entry>,
-    result: RequestResult,
-    detail: Option<&'static str>,
-    now: Moment,
-) -> Step {
-    let status = CacheStatus::hit(&entry, now, detail);
-    let form = form(&entry, head);
-    Step::Hit { entry, result, status, now, form }
 }
 
 /// In which form a request gets what is stored for it.

@@ -9,6 +9,7 @@ use clearcoat_cache::{Entry, Lookup};
 use tokio::time::timeout;
 
 use super::Front;
+use super::recoded::{can_be_given, is_readable_for};
 use crate::admin::Limit;
 use crate::fetch::{Answer, Caching, Failing, FetchError, Plan, Published, Reader};
 
@@ -130,7 +131,10 @@ impl Front {
     /// What the store has for `plan` by now.
     fn fresh(&self, plan: &Plan) -> Option<Arc<Entry>> {
         match self.store.lookup(plan.key, &plan.headers, self.clock.now()) {
-            Lookup::Fresh(entry) => Some(entry).filter(|entry| plan.is_answered_by(entry)),
+            Lookup::Fresh(entry) => {
+                let fits = plan.is_answered_by(&entry) && can_be_given(&entry, &plan.headers);
+                fits.then_some(entry)
+            }
             Lookup::Grace(_) | Lookup::Stale(_) | Lookup::Uncacheable | Lookup::Missing => None,
         }
     }
@@ -145,7 +149,7 @@ impl Front {
 
     /// Whether what somebody else asked for is an answer to this request too.
     fn fitness(&self, plan: &Plan, answer: &Answer, asked_at: clearcoat_cache::Generation) -> Fitness {
-        if !answer.shared {
+        if !answer.shared || !is_readable_for(answer, &plan.headers) {
             return Fitness::NotForSharing;
         }
         // A purge that had been answered when this request came must not be undone by an older fetch. One that came

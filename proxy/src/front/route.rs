@@ -74,6 +74,8 @@ pub(crate) struct Treatment {
     /// operator's.
     pub(crate) deception_guard: bool,
     pub(crate) uncacheable_for: Duration,
+    /// Answers that are stored are compressed.
+    pub(crate) compress: bool,
 }
 
 /// One route: a path and what is done there.

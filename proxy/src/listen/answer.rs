@@ -53,6 +53,24 @@ pub(super) async fn write_hit(
             push_lines(output, entry.head(), conditional::belongs_on_not_modified);
             (304, Vec::new())
         }
+        Form::Coded { coding, not_modified } => {
+            // Forms are never taken away from an entry, so the one that was chosen is there.
+            let (head, body) =
+                entry.form(*coding).map_or((entry.head(), entry.body()), |form| (form.head(), form.body()));
+            if *not_modified {
+                output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
+                push_lines(output, head, conditional::belongs_on_not_modified);
+                (304, Vec::new())
+            } else {
+                output.extend_from_slice(head);
+                end_hit(output, entry, now, status, terms.close);
+                return if terms.head_only {
+                    Ok((entry.status(), 0))
+                } else {
+                    send(connection, std::slice::from_ref(body)).await.map(|sent| (entry.status(), sent))
+                };
+            }
+        }
         Form::Part(Part::One(range)) => {
             one_range(
                 output,

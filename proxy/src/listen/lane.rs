@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Buf;
+use clearcoat_cache::coding::Coding;
 use clearcoat_cache::{Entry, Moment};
 use http::HeaderMap;
 use pingora_core::apps::{HttpServerApp, ServerApp};
@@ -24,7 +25,7 @@ use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::part;
 use super::rewound::{Rewound, Window};
 use crate::admin::{Forward, Limit, RequestResult};
-use crate::fetch::{Answer, Caching, Failing, Plan, Published};
+use crate::fetch::{Answer, Caching, Failing, FetchError, Plan, Published};
 use crate::front::cache_status::{CacheStatus, Forwarded};
 use crate::front::pass::PassRoad;
 use crate::front::range::{self, Part};
@@ -208,6 +209,19 @@ impl Lane {
                     Err(error) => self.client_gone(started, Some(&error)),
                 }
             }
+            Step::Decode { entry, result, status, now, not_modified, plan } => {
+                if !self.front.decode(&entry).await {
+                    return self.fetch(connection, *plan, terms, started).await;
+                }
+                let form = Form::Coded { coding: Coding::Identity, not_modified };
+                match answer::write_hit(connection, &entry, now, &form, &status, terms).await {
+                    Ok((code, bytes)) => {
+                        counters.request(result, code, bytes, started.elapsed());
+                        Next::Continue
+                    }
+                    Err(error) => self.client_gone(started, Some(&error)),
+                }
+            }
             Step::Local(local, result) => {
                 let date = self.front.clock.http_date();
                 local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
@@ -250,14 +264,7 @@ impl Lane {
         let obtained = connection.unless_gone(read_ahead, &mut interim, obtaining).await;
         match obtained {
             None => self.client_gone(started, None),
-            Some(Err(error)) => {
-                let local = Local::failure(error, forwarded);
-                let date = self.front.clock.http_date();
-                local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
-                let bytes = local.body().len() as u64;
-                counters.request(RequestResult::Unavailable, local.status, bytes, started.elapsed());
-                Next::Continue
-            }
+            Some(Err(error)) => self.failed(connection, error, forwarded, terms),
             Some(Ok((Obtained::Entry(entry), _))) => {
                 let now = self.front.clock.now();
                 let status = CacheStatus::hit(&entry, now, None);
@@ -330,7 +337,7 @@ impl Lane {
     async fn waited_for(
         &self,
         connection: &mut Connection,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         now: Moment,
         result: RequestResult,
         status: &CacheStatus,
@@ -343,6 +350,9 @@ impl Lane {
             let part = |wanted| range::part_of(entry.status(), entry.head(), entry.body().len(), wanted);
             Form::Part(wanted.map_or(Part::Whole, |wanted| part(wanted)))
         };
+        let Some(form) = self.front.recoded_whole(conditions, entry, form, now).await else {
+            return self.failed(connection, FetchError::GivenUp, Forwarded::new(Forward::VaryMiss), terms);
+        };
         match answer::write_hit(connection, entry, now, &form, status, terms).await {
             Ok((code, bytes)) => {
                 self.front.counters.request(result, code, bytes, terms.arrived.elapsed());
@@ -350,6 +360,22 @@ impl Lane {
             }
             Err(error) => self.client_gone(terms.arrived, Some(&error)),
         }
+    }
+
+    /// There is no answer.
+    fn failed(
+        &self,
+        connection: &mut Connection,
+        error: FetchError,
+        forwarded: Forwarded,
+        terms: Terms,
+    ) -> Next {
+        let local = Local::failure(error, forwarded);
+        let date = self.front.clock.http_date();
+        local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
+        let (bytes, took) = (local.body().len() as u64, terms.arrived.elapsed());
+        self.front.counters.request(RequestResult::Unavailable, local.status, bytes, took);
+        Next::Continue
     }
 
     /// The client does not take its answer.

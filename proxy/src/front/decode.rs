@@ -1,0 +1,80 @@
+//! The plain text of what a node compressed, for clients that cannot read it.
+//!
+//! A node that sends `Content-Encoding: gzip` without `Vary: Accept-Encoding` says that this is for everybody; it is
+//! not, and many do it. The entry is decoded for the first client that does not take the coding, and the plain text
+//! becomes a form of the entry, like those that are made the other way round. What cannot be decoded, or is too large
+//! for it, is fetched from a node for this client alone.
+//!
+//! Decoding is work: it is done on the runtime's blocking threads, two at a time at most. That bounds memory too,
+//! because the text of each has a bound ([`DECODED_PER_CODED`] and the encoder's largest body).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use clearcoat_cache::coding::Coding;
+use clearcoat_cache::store::Grown;
+use clearcoat_cache::{Encoded, EncodedForm, Entry};
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+use super::Front;
+use super::recoded::only_coding;
+use crate::encode::{decompress, form_head};
+
+/// Bodies that are decoded at the same time.
+const AT_ONCE: usize = 2;
+
+/// The plain text may be so many times as large as the largest body that is compressed or decoded: pages shrink to a
+/// tenth, seldom to less; what grows further is more likely a bomb.
+const DECODED_PER_CODED: usize = 10;
+
+/// Who may decode now.
+#[derive(Debug)]
+pub(crate) struct DecodeTurns(Semaphore);
+
+impl Default for DecodeTurns {
+    fn default() -> Self {
+        Self(Semaphore::new(AT_ONCE))
+    }
+}
+
+impl Front {
+    /// Gives an entry its plain text as a form. `false` if that cannot be; then a node has to be asked.
+    pub(crate) async fn decode(&self, entry: &Arc<Entry>) -> bool {
+        let max_bytes = usize::try_from(self.encoder.max_bytes()).unwrap_or(usize::MAX);
+        let (Some(coding), true) = (only_coding(entry), entry.body().len() <= max_bytes) else {
+            return false;
+        };
+        // The semaphore is never closed.
+        let Ok(_turn) = self.decode_turns.0.acquire().await else { return false };
+        if entry.form(Coding::Identity).is_some() {
+            // Somebody else was quicker.
+            return true;
+        }
+        let started = Instant::now();
+        let body = entry.body().clone();
+        let most_bytes = max_bytes.saturating_mul(DECODED_PER_CODED);
+        let decoding = tokio::task::spawn_blocking(move || decompress(coding, &body, most_bytes));
+        let plain = match decoding.await {
+            Ok(Ok(plain)) => Bytes::from(plain),
+            Ok(Err(error)) => {
+                debug!(url = entry.url(), %error, "a stored body could not be decoded");
+                return false;
+            }
+            // The runtime is going down.
+            Err(_) => return false,
+        };
+        self.encoder.count_time(started.elapsed());
+        let head = form_head(entry.head(), Coding::Identity, plain.len());
+        let form = EncodedForm::new(Coding::Identity, head, plain);
+        match self.store.grow(entry, Encoded::new(vec![form], self.clock.now())) {
+            Grown::Kept => {
+                self.encoder.count(Coding::Identity, 0);
+                true
+            }
+            Grown::Gone | Grown::Already => true,
+            Grown::Refused => false,
+        }
+    }
+}
