@@ -11,6 +11,7 @@ mod bounds;
 mod caching;
 mod cold_ranges;
 mod collapsing;
+mod compression;
 mod config;
 mod deception;
 mod endurance;
