@@ -37,9 +37,9 @@ pub struct EncodedForm {
 
 impl EncodedForm {
     /// A form. `head` is serialised as an entry's own, with its own `Content-Encoding`, `Content-Length` and entity
-    /// tag. Both are copied where they would keep more memory alive than they show.
+    /// tag. The head is copied, the body where it would keep more memory alive than it shows.
     pub fn new(coding: Coding, head: Bytes, body: Bytes) -> Self {
-        Self { coding, head: fitted(head), body: fitted(body) }
+        Self { coding, head: Bytes::copy_from_slice(&head), body: fitted(body) }
     }
 
     /// How the body is coded.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clearcoat_cache::{
-    CacheKey, Commit, Entry, EntryParts, KeySecret, Lifetime, Lookup, Moment, PurgeCount, PurgeMode,
-    Settings, Store, Tag, VariantKey,
+    CacheKey, Coding, Commit, Encoded, EncodedForm, Entry, EntryParts, Grown, KeySecret, Lifetime, Lookup,
+    Moment, PurgeCount, PurgeMode, Settings, Store, Tag, VariantKey,
 };
 use http::HeaderMap;
 
@@ -40,6 +40,12 @@ fn entry(key: CacheKey, tags: &[Tag], body: Bytes) -> Entry {
         stored: NOW,
         lifetime: Lifetime { ttl: HOUR, grace: HOUR, ..Lifetime::default() },
     })
+}
+
+/// Some encoded forms of so many bytes.
+fn forms(bytes: usize) -> Encoded {
+    let form = EncodedForm::new(Coding::Gzip, Bytes::new(), Bytes::from(vec![0; bytes]));
+    Encoded::new(vec![form], NOW)
 }
 
 fn number_in(entry: &Entry) -> u64 {
@@ -133,11 +139,13 @@ fn the_books_agree_after_a_storm() {
     const KEYS: u64 = 400;
     let memory_bytes = 1 << 20;
     let store = store(memory_bytes);
+    let outcomes: [AtomicU64; 4] = Default::default();
     thread::scope(|scope| {
         for worker in 0..6u64 {
-            let store = &store;
+            let (store, outcomes) = (&store, &outcomes);
             scope.spawn(move || {
                 let request = HeaderMap::new();
+                let mut waiting = None;
                 let mut state = worker + 1;
                 for _ in 0..6000 {
                     // A small random generator, the same in every run.
@@ -152,7 +160,17 @@ fn the_books_agree_after_a_storm() {
                         3 => store.mark_uncacheable(key(store, page), Moment::FAR),
                         4 => store.settle(),
                         5 if random % 100 == 0 => _ = store.purge_all(PurgeMode::Hard, NOW),
-                        5..16 => drop(store.lookup(key(store, page), &request, NOW)),
+                        // Forms come late for entries that others replace, purge and evict meanwhile.
+                        6..9 => {
+                            if let Lookup::Fresh(found) = store.lookup(key(store, page), &request, NOW) {
+                                // What is made takes its time: it is for an entry that was found a while ago.
+                                if let Some(late) = waiting.replace(found) {
+                                    let grown = store.grow(&late, forms((random % 3000) as usize));
+                                    outcomes[grown as usize].fetch_add(1, Ordering::Relaxed);
+                                }
+                            }
+                        }
+                        5 | 9..16 => drop(store.lookup(key(store, page), &request, NOW)),
                         _ => {
                             let body = Bytes::from(vec![0; 8 + (random % 5000) as usize]);
                             let tags = [tag(page % 7), tag(7 + page % 50)];
@@ -174,7 +192,13 @@ fn the_books_agree_after_a_storm() {
         let carriers = all.iter().filter(|entry| entry.tags().contains(&tag(number))).count();
         assert_eq!(store.count_tagged(&tag(number)), carriers, "tag {number}");
     }
+    let grown: Vec<_> =
+        all.iter().filter_map(|entry| entry.encoded()).map(Encoded::weight).map(u64::from).collect();
+    assert_eq!((stats.encoded_entries, stats.encoded_bytes), (grown.len() as u64, grown.iter().sum()));
+    let seen = |outcome: Grown| outcomes[outcome as usize].load(Ordering::Relaxed) > 0;
+    assert!(seen(Grown::Kept) && seen(Grown::Already) && seen(Grown::Gone), "{outcomes:?}");
     assert_eq!(store.purge_all(PurgeMode::Hard, NOW).purged, stats.entries);
     let stats = store.stats();
     assert_eq!((stats.entries, stats.bytes, stats.tags, stats.tag_bytes), (0, 0, 0, 0));
+    assert_eq!((stats.encoded_entries, stats.encoded_bytes), (0, 0));
 }

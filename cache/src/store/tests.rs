@@ -472,3 +472,94 @@ fn entries_give_way_to_bodies_on_their_way() {
     assert_eq!(all.iter().map(|entry| u64::from(entry.weight())).sum::<u64>(), store.stats().bytes);
     assert!(all.iter().all(|entry| store.room.holds(entry)));
 }
+
+fn forms(bytes: usize) -> Encoded {
+    let body = Bytes::from(vec![0; bytes]);
+    Encoded::new(vec![crate::EncodedForm::new(crate::Coding::Gzip, Bytes::new(), body)], NOW)
+}
+
+fn fresh(store: &Store, key: CacheKey) -> Arc<Entry> {
+    match store.lookup(key, &HeaderMap::new(), NOW) {
+        Lookup::Fresh(entry) => entry,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_entry_grows_once_and_stays_what_it_is() {
+    let store = store();
+    put(&store, KEY, "a", "one");
+    let before = store.stats();
+    let entry = fresh(&store, KEY);
+    assert_eq!(store.grow(&entry, forms(5000)), Grown::Kept);
+    assert_eq!(store.grow(&entry, forms(1)), Grown::Already);
+    store.settle();
+    assert!(Arc::ptr_eq(&fresh(&store, KEY), &entry) && store.room.holds(&entry));
+    let stats = store.stats();
+    assert_eq!(stats.entries, 1);
+    assert_eq!(
+        (stats.bytes, stats.encoded_bytes),
+        (before.bytes + stats.encoded_bytes, forms(5000).weight().into())
+    );
+    assert_eq!(store.purge_tags(&tags("a"), PurgeMode::Soft, NOW), PurgeCount { purged: 0, softened: 1 });
+    assert!(entry.encoded().is_some(), "stale as it is");
+    assert_eq!(store.purge_tags(&tags("a"), PurgeMode::Hard, NOW), PurgeCount { purged: 1, softened: 0 });
+    let stats = store.stats();
+    assert_eq!((stats.bytes, stats.encoded_bytes, stats.encoded_entries), (0, 0, 0));
+}
+
+#[test]
+fn what_has_left_grows_off_the_books() {
+    let store = store();
+    put(&store, KEY, "", "one");
+    let entry = fresh(&store, KEY);
+    put(&store, KEY, "", "two");
+    let before = store.stats();
+    assert_eq!(store.grow(&entry, forms(5000)), Grown::Gone);
+    assert!(entry.encoded().is_some(), "for those who still send it");
+    assert_eq!(store.stats(), before);
+    assert!(!store.room.holds(&entry));
+}
+
+#[test]
+fn forms_that_do_not_fit_or_are_none_are_refused_for_good() {
+    let store = store_of(1 << 20);
+    put(&store, KEY, "", "one");
+    let entry = fresh(&store, KEY);
+    assert_eq!(store.grow(&entry, Encoded::new(Vec::new(), NOW)), Grown::Refused);
+    assert_eq!(store.grow(&entry, forms(600_000)), Grown::Refused);
+    assert!(entry.encoded().is_none() && !entry.claim_encoding(later(1_000_000)));
+}
+
+#[test]
+fn an_entry_that_comes_with_forms_is_weighed_with_them() {
+    let store = store();
+    let entry = Entry::new(parts(KEY, "", "one")).with_encoded(forms(5000));
+    let weight = u64::from(entry.weight());
+    assert!(matches!(store.commit(&store.begin_fill(), entry, None, NOW), Commit::Stored(_)));
+    let stats = store.stats();
+    assert_eq!(
+        (stats.bytes, stats.encoded_bytes, stats.encoded_entries),
+        (weight, forms(5000).weight().into(), 1)
+    );
+    put(&store, KEY, "", "two");
+    assert_eq!(store.stats().encoded_bytes, 0);
+}
+
+#[test]
+fn growing_entries_make_others_go() {
+    let store = store_of(1 << 20);
+    for number in 0..100 {
+        put(&store, page(&store, "a", number), "", &"x".repeat(2000));
+    }
+    let before = store.stats();
+    for entry in (0..Store::PARTS).flat_map(|part| store.part(part)) {
+        store.grow(&entry, forms(20_000));
+    }
+    let stats = store.stats();
+    assert!(stats.entries < before.entries && stats.evictions > 0, "{stats:?}");
+    assert!(stats.bytes <= 1 << 20 && stats.encoded_bytes > 300_000, "{stats:?}");
+    let kept: u64 =
+        (0..Store::PARTS).flat_map(|part| store.part(part)).map(|entry| u64::from(entry.weight())).sum();
+    assert_eq!(stats.bytes, kept);
+}

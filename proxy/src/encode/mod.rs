@@ -163,7 +163,9 @@ impl Encoder {
             recoding => recoding,
         };
         let entry = entry.with_recoding(recoding, offer.adds_vary);
-        let known = stale.filter(|stale| recoding == stale.recoding() && stale.body() == entry.body());
+        let known = stale.filter(|stale| {
+            recoding == stale.recoding() && stale.encoded().is_some() && stale.body() == entry.body()
+        });
         let Some(known) = known.and_then(Entry::encoded) else { return entry };
         let forms = known.forms().iter().map(|form| {
             let head = form_head(entry.head(), form.coding(), form.body().len());
