@@ -4,7 +4,7 @@
 //! whatever coding it is served, and goes as one. How a form is made is none of this crate's business.
 //!
 //! An entry gets its forms once, late, while it is being served ([`Store::grow`](crate::Store::grow)), or never. From
-//! then on they are part of its weight. [`Booking`] keeps the store's sum exact while that happens.
+//! then on they are part of its weight. A booking of its own keeps the store's sum exact while that happens.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
