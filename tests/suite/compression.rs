@@ -514,6 +514,30 @@ async fn a_node_that_compresses_for_everybody_is_read_by_everybody() {
 }
 
 #[tokio::test]
+async fn a_node_that_compresses_for_those_who_cannot_read_it_is_translated_at_once() {
+    let node = Node::start().await;
+    let gate = Gate::closed();
+    let coded = |text: &str| Page::text(gzipped(text)).header("Content-Encoding", "gzip").fresh_for(600);
+    node.serve("/whole", coded(&html(1)));
+    node.serve("/streamed", coded(&html(2)).chunked().held_in_body(100, &gate));
+    node.serve("/mine", coded(&html(3)).no_store());
+    let proxy = Proxy::before(&node).await;
+    let streamed = proxy.crowd(3, &get("/streamed", "identity"));
+    gate.reached(1).await;
+    gate.open();
+    let whole = proxy.ask(&get("/whole", "")).await;
+    assert_eq!((whole.served(), whole.header("content-encoding")), (Served::Miss, None), "{whole}");
+    assert_eq!(whole.text(), html(1));
+    for answer in streamed.answers().await {
+        assert_eq!((answer.header("content-encoding"), answer.text()), (None, html(2)), "{answer}");
+    }
+    assert_eq!(decoded(&proxy.ask(&get("/streamed", "gzip")).await), html(2));
+    // What is not stored is between the node and this client.
+    let mine = proxy.ask(&get("/mine", "")).await;
+    assert_eq!((mine.header("content-encoding"), decoded(&mine)), (Some("gzip"), html(3)), "{mine}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_decoded_is_fetched_for_the_one_who_cannot_read_it() {
     let node = Node::start().await;
     // Plain for those who take nothing else; it says nothing of that.

@@ -145,6 +145,28 @@ impl<H> FillReader<H> {
         }
     }
 
+    /// Waits until the whole body is there, and takes none of it: its bytes. `None` as soon as it is clear that it only
+    /// passes through, has more than `most_bytes`, or broke off; it is read as ever then. Cancel safe.
+    pub async fn whole(&self, most_bytes: usize) -> Option<usize> {
+        loop {
+            let poured = self.fill.poured.notified();
+            tokio::pin!(poured);
+            poured.as_mut().enable();
+            {
+                let state = self.fill.state.lock();
+                if state.retention != Retention::Whole || state.kept_bytes > most_bytes {
+                    return None;
+                }
+                match state.end {
+                    End::Open => {}
+                    End::Complete => return Some(state.kept_bytes),
+                    End::Failed | End::Withdrawn => return None,
+                }
+            }
+            poured.await;
+        }
+    }
+
     /// Whether the whole answer is there, so that its length is known: its bytes, if so.
     pub fn whole_length(&self) -> Option<usize> {
         let state = self.fill.state.lock();

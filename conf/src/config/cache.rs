@@ -63,7 +63,7 @@ pub struct Cache {
     /// A fetch that all its visitors have left goes on if no more than this many bytes are still to come; of unknown
     /// length, as long as it has brought no more than this. Default 1 MiB; zero ends them all.
     pub finish_abandoned: u64,
-    /// What is compressed before it is stored, and how.
+    /// What is compressed once it is stored, and how.
     pub compress: Compress,
 }
 

@@ -1,4 +1,4 @@
-//! What is compressed before it is stored, and how.
+//! What is compressed once it is stored, and how.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,13 @@ use std::str::FromStr;
 use super::default;
 use crate::error::Invalid;
 
-/// What is compressed before it is stored, and how. Which sites compress is theirs to say ([`super::Rules::compress`]).
+/// What is compressed once it is stored, and how. Which sites compress is theirs to say ([`super::Rules::compress`]).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Compress {
     /// Whether sites compress that do not say. Default false.
     pub enabled: bool,
-    /// The codings to offer, the best first; at least one, each once. Default br, zstd, gzip.
+    /// The codings to make; at least one, each once. The order means nothing: a client gets the smallest of those that
+    /// it likes best. Default br, zstd, gzip.
     pub codings: Vec<Coding>,
     /// The media types that shrink; at least one. Default: text, JSON, XML, scripts, WebAssembly, fonts and images that
     /// are not compressed themselves.

@@ -48,7 +48,7 @@ pub struct Rules {
     /// Whether a response whose type does not fit the extension of its path is kept out of the cache unless it asks to
     /// be stored itself (web cache deception). Default true.
     pub deception_guard: bool,
-    /// Whether responses are compressed before they are stored. Default: as `cache.compress.enabled`.
+    /// Whether responses are compressed once they are stored. Default: as `cache.compress.enabled`.
     pub compress: bool,
 }
 

@@ -55,17 +55,17 @@ pub(crate) struct CacheTable {
     pub(crate) reverse_proxy_ttl: Option<At<bool>>,
     /// A fetch that all its visitors have left goes on if no more than this is still to come. Default 1MiB.
     pub(crate) finish_abandoned: Option<At<SizeText>>,
-    /// What is compressed before it is stored, and how.
+    /// What is compressed once it is stored, and how.
     pub(crate) compress: Option<At<CompressTable>>,
 }
 
-/// What is compressed before it is stored, and how.
+/// What is compressed once it is stored, and how.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CompressTable {
     /// Whether sites compress that do not say. Default false.
     pub(crate) enabled: Option<At<bool>>,
-    /// The codings to offer, the best first. Default br, zstd, gzip.
+    /// The codings to make, in any order. Default br, zstd, gzip.
     #[schemars(extend("examples" = [["br", "gzip"]]))]
     pub(crate) codings: Option<At<Vec<At<CodingWord>>>>,
     /// Media types, with * for a part. Default: text, JSON, XML, scripts and what else shrinks.

@@ -57,7 +57,7 @@ macro_rules! table_with_rules {
             /// A page under the name of a file, such as HTML under .css, is not stored on the operator's word alone.
             /// Default true.
             pub(crate) deception_guard: Option<At<bool>>,
-            /// Whether responses are compressed before they are stored. Default: as cache.compress.enabled says.
+            /// Whether responses are compressed once they are stored. Default: as cache.compress.enabled says.
             pub(crate) compress: Option<At<bool>>,
         }
     };

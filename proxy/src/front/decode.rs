@@ -3,7 +3,7 @@
 //! A node that sends `Content-Encoding: gzip` without `Vary: Accept-Encoding` says that this is for everybody; it is
 //! not, and many do it. The entry is decoded for the first client that does not take the coding, and the plain text
 //! becomes a form of the entry, like those that are made the other way round. What cannot be decoded, or is too large
-//! for it, is fetched from a node for this client alone.
+//! for it, is fetched from a node for this client alone; what a node sends to such a request of its own goes through.
 //!
 //! Decoding is work: it is done on the runtime's blocking threads, two at a time at most. That bounds memory too,
 //! because the text of each has a bound ([`DECODED_PER_CODED`] and the encoder's largest body).
@@ -14,13 +14,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use clearcoat_cache::coding::Coding;
 use clearcoat_cache::store::Grown;
-use clearcoat_cache::{Encoded, EncodedForm, Entry};
+use clearcoat_cache::{CacheKey, Encoded, EncodedForm, Entry};
+use http::HeaderMap;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::Front;
-use super::recoded::only_coding;
+use super::recoded::{is_readable_for, only_coding};
 use crate::encode::{decompress, form_head};
+use crate::fetch::{Answer, Reader};
 
 /// Bodies that are decoded at the same time.
 const AT_ONCE: usize = 2;
@@ -40,9 +42,34 @@ impl Default for DecodeTurns {
 }
 
 impl Front {
+    /// The stored entry that an answer has become, with its plain text, for a client that cannot read what the node
+    /// sent; `kept` is what [`conditional::conditions`](super::conditional::conditions) kept of its request. `None` if
+    /// the client can read it, or there is nothing better to give it than what the node sent.
+    pub(crate) async fn decoded_instead(
+        &self,
+        key: CacheKey,
+        answer: &Answer,
+        kept: &HeaderMap,
+        reader: &Reader,
+    ) -> Option<Arc<Entry>> {
+        if is_readable_for(answer, kept) {
+            return None;
+        }
+        // It is stored before its end is told.
+        reader.whole(self.max_coded_bytes()).await?;
+        let stored = self.store.variants(key).into_iter();
+        let entry = stored.into_iter().find(|entry| entry.variant() == answer.variant)?;
+        self.decode(&entry).await.then_some(entry)
+    }
+
+    /// The largest body that is decoded.
+    fn max_coded_bytes(&self) -> usize {
+        usize::try_from(self.encoder.max_bytes()).unwrap_or(usize::MAX)
+    }
+
     /// Gives an entry its plain text as a form. `false` if that cannot be; then a node has to be asked.
     pub(crate) async fn decode(&self, entry: &Arc<Entry>) -> bool {
-        let max_bytes = usize::try_from(self.encoder.max_bytes()).unwrap_or(usize::MAX);
+        let max_bytes = self.max_coded_bytes();
         let (Some(coding), true) = (only_coding(entry), entry.body().len() <= max_bytes) else {
             return false;
         };

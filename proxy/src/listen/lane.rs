@@ -247,7 +247,7 @@ impl Lane {
         if let Err(error) = connection.flush().await {
             return self.client_gone(started, Some(&error));
         }
-        let caching = plan.caching;
+        let (caching, key) = (plan.caching, plan.key);
         let forwarded = Forwarded::new(plan.forward);
         counters.forward(plan.forward);
         let read_ahead = self.settings.head.bytes;
@@ -305,6 +305,12 @@ impl Lane {
                     Caching::Shared | Caching::Apart | Caching::Bypass => forwarded,
                 };
                 let (result, mut status) = streamed(caching, forwarded, answer, now, collapsed);
+                if let Some(entry) = self.front.decoded_instead(key, answer, &conditions, &reader).await {
+                    let status = CacheStatus::Forwarded(status);
+                    return self
+                        .waited_for(connection, &entry, now, result, &status, &conditions, terms)
+                        .await;
+                }
                 if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
                     // The node's own status is not the one that the client sees.
                     status.status = status.status.or(Some(answer.status.as_u16()));
