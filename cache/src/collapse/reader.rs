@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::FillFailed;
 use super::fill::{End, Fill};
+use super::{FillFailed, Retention};
 
 /// One who reads a fill. Dropping it is leaving.
 #[derive(Debug)]
