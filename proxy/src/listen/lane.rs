@@ -308,7 +308,7 @@ impl Lane {
                 if let Some(entry) = self.front.decoded_instead(key, answer, &conditions, &reader).await {
                     let status = CacheStatus::Forwarded(status);
                     return self
-                        .waited_for(connection, &entry, now, result, &status, &conditions, terms)
+                        .waited_for(connection, &entry, now, result, &status, (&conditions, None), terms)
                         .await;
                 }
                 if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
