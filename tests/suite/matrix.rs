@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use clearcoat_tests::client;
 use clearcoat_tests::node::Recorded;
-use clearcoat_tests::{Address, Answer, Gate, Node, Page, Proxy, Request, Setup};
+use clearcoat_tests::{Address, Answer, Gate, Node, Page, Proxy, Request, Setup, wait};
 
 /// Where the streaming page stands while requests come in.
 const HELD_AT: usize = 9_000;
@@ -109,6 +109,11 @@ impl Cell {
             Some(coding) => request.header("Accept-Encoding", coding),
             None => request,
         }
+    }
+
+    /// Whether the page is in memory before the request comes.
+    fn is_warmed(&self) -> bool {
+        !matches!(self.state, State::Cold | State::Streaming)
     }
 
     /// Whether the client reads this coding.
@@ -277,6 +282,7 @@ async fn check_head(proxy: &Proxy, cell: &Cell, head: &Answer) {
     }
 }
 
+/// `settings` turn compression on, or are empty.
 async fn every_answer_is_the_nodes(settings: &str) {
     let editions = Arc::new([Edition::new("first"), Edition::new("second")]);
     let (edition, gate) = (Arc::new(AtomicU32::new(0)), Gate::closed());
@@ -287,8 +293,17 @@ async fn every_answer_is_the_nodes(settings: &str) {
     let cells = Cell::all();
 
     let mut visitor = proxy.connect().await;
-    for cell in cells.iter().filter(|cell| !matches!(cell.state, State::Cold | State::Streaming)) {
+    for cell in cells.iter().filter(|cell| cell.is_warmed()) {
         visitor.ask(&cell.warming()).await.expect_status(200);
+    }
+    if !settings.is_empty() {
+        // Those that the node sends plain to clients who read something else too.
+        let coded = |cell: &&Cell| cell.is_warmed() && cell.path.starts_with("/plain/") && cell.takes("gzip");
+        let expected = cells.iter().filter(coded).count() as f64;
+        wait::until("the pages to be compressed", async || {
+            (proxy.metrics().await.sum("clearcoat_cache_encoded_entries", &[]) >= expected).then_some(())
+        })
+        .await;
     }
     let mut streaming = Vec::new();
     for cell in cells.iter().filter(|cell| cell.state == State::Streaming) {
@@ -351,4 +366,9 @@ async fn every_answer_is_the_nodes(settings: &str) {
 #[tokio::test]
 async fn every_answer_is_the_nodes_byte_for_byte() {
     every_answer_is_the_nodes("").await;
+}
+
+#[tokio::test]
+async fn what_is_compressed_here_is_still_the_nodes() {
+    every_answer_is_the_nodes("[cache.compress]\nenabled = true\nmin_size = \"256B\"").await;
 }
