@@ -203,7 +203,7 @@ fn compare(arguments: &Arguments, maker: &Maker, memory_bytes: u64, rate: u64) -
         }
         // As the server does.
         if number % rate.max(1) == 0 {
-            store.settle();
+            store.settle(now);
         }
         if number >= warm_up {
             let bytes = maker.body_bytes(page) as u64;

@@ -12,8 +12,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::Parser;
+use clearcoat_benches::process::{memory, set_up};
 use clearcoat_benches::site::{NOW, Site, put, store};
 use clearcoat_cache::{Entry, EntryParts, KeySecret, Lookup, Store, VariantKey, VarySpec};
 use http::{HeaderMap, HeaderName};
@@ -61,6 +62,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    set_up()?;
     let body = arguments.body as usize;
     let body_max = arguments.body_max.map_or(body, |most| most as usize);
     let site = Site { body_bytes: (body, body_max), ..Site::new(body, arguments.tags) };
@@ -77,7 +79,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let highest = fill(&store, &site, &arguments)?;
     let took = started.elapsed();
     for _ in 0..5 {
-        store.settle();
+        store.settle(NOW);
         std::thread::sleep(SETTLING / 5);
     }
     let stats = store.stats();
@@ -169,14 +171,6 @@ fn made(site: &Site, store: &Store, page: u64, variants: Option<u64>) -> (Entry,
     let vary = VarySpec::from_names([name]);
     let variant = vary.as_ref().map_or(VariantKey::NONE, |vary| vary.variant(store.secret(), &request));
     (Entry::new(EntryParts { key, variant, ..parts }), vary)
-}
-
-/// A line of `/proc/self/status` in bytes.
-fn memory(name: &str) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse::<u64>().ok());
-    Ok(kib.with_context(|| format!("no {name} in /proc/self/status"))? * 1024)
 }
 
 fn mib(bytes: u64) -> String {

@@ -43,7 +43,7 @@ fn new_when_full(bencher: Bencher<'_, '_>, entries: u64) {
     let store = store(probe.stats().bytes / 1000 * entries);
     SITE.fill(&store, 0..entries * 3 / 2);
     bench(bencher, &store, |turn| entries * 2 + turn);
-    store.settle();
+    store.settle(NOW);
     assert!(store.stats().evictions > 0, "it was full: {:?}", store.stats());
 }
 

@@ -47,7 +47,7 @@ impl Warm {
         for page in 0..entries {
             put(&store, Entry::new(EntryParts { lifetime, ..SITE.parts(store.secret(), page) }), None);
         }
-        store.settle();
+        store.settle(NOW);
         let mut random = fastrand::Rng::with_seed(2);
         let pages: Vec<_> = (0..SEQUENCE).map(|_| random.u64(..entries)).collect();
         let key = |page: u64| SITE.key(store.secret(), page);

@@ -26,7 +26,7 @@ impl Stock {
     fn of_100k() -> Self {
         let (store, next_page) = (store(8 << 30), scaled(100_000));
         SITE.fill(&store, 0..next_page);
-        store.settle();
+        store.settle(NOW);
         Self { store, next_page }
     }
 
@@ -40,7 +40,7 @@ impl Stock {
         }
         self.next_page += carriers;
         // What moka still has to do for these must not be done by the purge.
-        self.store.settle();
+        self.store.settle(NOW);
         common
     }
 }

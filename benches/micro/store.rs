@@ -40,7 +40,7 @@ impl Warm {
     fn new(entries: u64, pages: impl Iterator<Item = u64>) -> Self {
         let store = store(ROOMY);
         UNTAGGED.fill(&store, 0..entries);
-        store.settle();
+        store.settle(NOW);
         let keys: Vec<_> = pages.take(SEQUENCE).map(|page| UNTAGGED.key(store.secret(), page)).collect();
         // The first use of an entry is told to the policy; that happens now and then and is not timed.
         for key in &keys {
@@ -169,7 +169,7 @@ fn commit_when_full(bencher: Bencher<'_, '_>) {
 fn replace_entry(bencher: Bencher<'_, '_>) {
     let (store, entries) = (store(ROOMY), scaled(10_000));
     SITE.fill(&store, 0..entries);
-    store.settle();
+    store.settle(NOW);
     commit(bencher, &store, &SITE, (0..entries).cycle());
 }
 

@@ -5,10 +5,15 @@
 //!
 //! `micro/` times one operation per name; `memory/` compares what a store says it takes with what it takes.
 
+pub mod process;
 pub mod scale;
 pub mod site;
 pub mod zipf;
 
-/// As in the server: both times and bytes depend on it.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[cfg(all(feature = "mimalloc", not(feature = "jemalloc")))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -181,7 +181,7 @@ mod tests {
     fn filling_stores_every_page() {
         let (site, store) = (Site::new(100, 3), store(16 << 20));
         site.fill(&store, 0..200);
-        store.settle();
+        store.settle(NOW);
         assert_eq!(store.stats().entries, 200);
         assert_eq!(store.count_tagged(&tag("l1")), 50);
         assert_eq!(store.count_tagged(&tag("ct19")), 10);

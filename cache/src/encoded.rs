@@ -82,7 +82,7 @@ impl Encoded {
     }
 
     /// When they were made.
-    pub(crate) fn since(&self) -> Moment {
+    pub fn since(&self) -> Moment {
         self.since
     }
 

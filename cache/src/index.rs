@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry as MapEntry;
+use hashbrown::hash_table::{Entry as TableEntry, HashTable};
 use parking_lot::RwLock;
 use smallvec::{SmallVec, smallvec};
 
 use crate::bounded::Bounded;
 use crate::entry::{Entry, Freshness};
-use crate::key::{BuildIdentity, CacheKey, KeySecret, VariantKey};
+use crate::key::{CacheKey, KeySecret, VariantKey};
 use crate::time::Moment;
 use crate::variants::Variants;
 use crate::vary::{SelectingHeaders, VarySpec};
@@ -27,41 +26,93 @@ const LEARNED_PER_SHARD: usize = 16;
 /// Entries that had to go.
 pub(crate) type Displaced = SmallVec<[Arc<Entry>; 2]>;
 
-/// What stands under a key. Kept at two words: most resources have one variant.
+/// What a slot takes, and one byte, in a table that is at its emptiest 7/16 full.
+pub(crate) const SLOT_BYTES: usize = (size_of::<Slot>() + 1) * 16 / 7;
+
+/// What stands under a key. Most resources have one variant.
+///
+/// The key itself is not here: the entry has it, and is in the processor's cache next anyway. A part of it is, in what
+/// would be empty space, so that a table that grows need not visit every entry, and a stranger is nearly always told
+/// from the slot alone.
 enum Slot {
-    One(Arc<Entry>),
-    Many(Box<Resource>),
+    One { digest: u32, entry: Arc<Entry> },
+    Many { digest: u32, resource: Box<Resource> },
 }
 
 /// A resource that varies.
 struct Resource {
+    key: CacheKey,
     vary: Arc<VarySpec>,
     /// Never empty.
     variants: Variants,
 }
 
 impl Slot {
+    fn new(entry: Arc<Entry>, vary: Option<Arc<VarySpec>>) -> Self {
+        let key = entry.key();
+        let digest = digest(key);
+        match vary {
+            None => Self::One { digest, entry },
+            Some(vary) => {
+                let variants = Variants::one(entry.variant(), entry);
+                let resource = Resource { key, vary, variants };
+                Self::Many { digest, resource: Box::new(resource) }
+            }
+        }
+    }
+
+    fn digest(&self) -> u32 {
+        match self {
+            Self::One { digest, .. } | Self::Many { digest, .. } => *digest,
+        }
+    }
+
+    fn is_of(&self, key: CacheKey) -> bool {
+        self.digest() == digest(key)
+            && match self {
+                Self::One { entry, .. } => entry.key() == key,
+                Self::Many { resource, .. } => resource.key == key,
+            }
+    }
+
     fn variant(&self, wanted: VariantKey) -> Option<&Arc<Entry>> {
         match self {
-            Self::One(entry) => (entry.variant() == wanted).then_some(entry),
-            Self::Many(resource) => resource.variants.get(wanted),
+            Self::One { entry, .. } => (entry.variant() == wanted).then_some(entry),
+            Self::Many { resource, .. } => resource.variants.get(wanted),
         }
     }
 
     fn into_entries(self) -> Displaced {
         match self {
-            Self::One(entry) => smallvec![entry],
-            Self::Many(resource) => resource.variants.entries().map(Arc::clone).collect(),
+            Self::One { entry, .. } => smallvec![entry],
+            Self::Many { resource, .. } => resource.variants.entries().map(Arc::clone).collect(),
         }
     }
 }
 
+/// The part of a key that a slot keeps. Keys are hashes; the high half chooses the part of the index.
+fn digest(key: CacheKey) -> u32 {
+    key.number() as u32
+}
+
+/// What the table goes by. It takes the place from the low bits and a mark from the highest seven, so the digest stands
+/// at both ends.
+fn spread(digest: u32) -> u64 {
+    u64::from(digest) << 32 | u64::from(digest)
+}
+
 struct Shard {
-    slots: HashMap<u128, Slot, BuildIdentity>,
+    slots: HashTable<Slot>,
     /// Until when a URL is taken for uncacheable.
     marks: Bounded<Moment>,
     /// What a URL varies on that has no entry now.
     learned: Bounded<Arc<VarySpec>>,
+}
+
+impl Shard {
+    fn slot(&self, key: CacheKey) -> Option<&Slot> {
+        self.slots.find(spread(digest(key)), |slot| slot.is_of(key))
+    }
 }
 
 /// What a look-up found.
@@ -93,7 +144,7 @@ impl Index {
     pub(crate) fn new(max_variants: usize, max_marks: usize) -> Self {
         let marks_per_shard = max_marks.div_ceil(SHARDS);
         let shard = || Shard {
-            slots: HashMap::default(),
+            slots: HashTable::new(),
             marks: Bounded::new(marks_per_shard),
             learned: Bounded::new(LEARNED_PER_SHARD),
         };
@@ -118,12 +169,12 @@ impl Index {
         now: Moment,
     ) -> Found {
         let shard = self.shard(key).read();
-        let (entry, variants) = match shard.slots.get(&key.number()) {
+        let (entry, variants) = match shard.slot(key) {
             None => (None, 0),
-            Some(Slot::One(entry)) => (Some(entry), 1),
+            Some(Slot::One { entry, .. }) => (Some(entry), 1),
             // The variant is computed under the lock: that takes less time than sharing the spec, whose counter
             // all threads would fight for.
-            Some(slot @ Slot::Many(resource)) => {
+            Some(slot @ Slot::Many { resource, .. }) => {
                 (slot.variant(resource.vary.variant(secret, request)), resource.variants.len())
             }
         };
@@ -137,15 +188,15 @@ impl Index {
 
     /// Exactly this variant, whatever its freshness.
     pub(crate) fn get(&self, key: CacheKey, variant: VariantKey) -> Option<Arc<Entry>> {
-        self.shard(key).read().slots.get(&key.number())?.variant(variant).map(Arc::clone)
+        self.shard(key).read().slot(key)?.variant(variant).map(Arc::clone)
     }
 
     /// All variants under a key.
     pub(crate) fn variants(&self, key: CacheKey) -> Displaced {
-        match self.shard(key).read().slots.get(&key.number()) {
+        match self.shard(key).read().slot(key) {
             None => Displaced::new(),
-            Some(Slot::One(entry)) => smallvec![Arc::clone(entry)],
-            Some(Slot::Many(resource)) => resource.variants.entries().map(Arc::clone).collect(),
+            Some(Slot::One { entry, .. }) => smallvec![Arc::clone(entry)],
+            Some(Slot::Many { resource, .. }) => resource.variants.entries().map(Arc::clone).collect(),
         }
     }
 
@@ -159,13 +210,15 @@ impl Index {
         shard.marks.remove(key.number());
         shard.learned.remove(key.number());
         let mut over_limit = 0;
-        let displaced = match shard.slots.entry(key.number()) {
-            MapEntry::Vacant(free) => {
-                free.insert(new_slot(entry, vary));
+        let found =
+            shard.slots.entry(spread(digest(key)), |slot| slot.is_of(key), |slot| spread(slot.digest()));
+        let displaced = match found {
+            TableEntry::Vacant(free) => {
+                free.insert(Slot::new(entry, vary));
                 Displaced::new()
             }
-            MapEntry::Occupied(mut known) => match (known.get_mut(), vary) {
-                (Slot::Many(resource), Some(vary)) if resource.vary == vary => {
+            TableEntry::Occupied(mut known) => match (known.get_mut(), vary) {
+                (Slot::Many { resource, .. }, Some(vary)) if resource.vary == vary => {
                     let variant = entry.variant();
                     let mut displaced = Displaced::new();
                     if let Some(same) = resource.variants.remove(variant) {
@@ -177,7 +230,9 @@ impl Index {
                     resource.variants.push(variant, entry);
                     displaced
                 }
-                (Slot::One(_) | Slot::Many(_), vary) => known.insert(new_slot(entry, vary)).into_entries(),
+                (slot @ (Slot::One { .. } | Slot::Many { .. }), vary) => {
+                    std::mem::replace(slot, Slot::new(entry, vary)).into_entries()
+                }
             },
         };
         Inserted { displaced, over_limit }
@@ -188,17 +243,18 @@ impl Index {
         let key = entry.key();
         let mut shard = self.shard(key).write();
         let shard = &mut *shard;
-        let MapEntry::Occupied(mut known) = shard.slots.entry(key.number()) else {
+        let found = shard.slots.find_entry(spread(digest(key)), |slot| slot.is_of(key));
+        let Ok(mut known) = found else {
             return false;
         };
         match known.get_mut() {
-            Slot::One(one) => {
+            Slot::One { entry: one, .. } => {
                 if !Arc::ptr_eq(one, entry) {
                     return false;
                 }
                 known.remove();
             }
-            Slot::Many(resource) => {
+            Slot::Many { resource, .. } => {
                 let stored = resource.variants.get(entry.variant());
                 if !stored.is_some_and(|stored| Arc::ptr_eq(stored, entry)) {
                     return false;
@@ -218,14 +274,16 @@ impl Index {
     pub(crate) fn take(&self, key: CacheKey) -> Displaced {
         let mut shard = self.shard(key).write();
         shard.marks.remove(key.number());
-        match shard.slots.remove(&key.number()) {
-            Some(slot) => {
-                if let Slot::Many(resource) = &slot {
+        let shard = &mut *shard;
+        match shard.slots.find_entry(spread(digest(key)), |slot| slot.is_of(key)) {
+            Ok(known) => {
+                let (slot, _) = known.remove();
+                if let Slot::Many { resource, .. } = &slot {
                     shard.learned.put(key.number(), Arc::clone(&resource.vary));
                 }
                 slot.into_entries()
             }
-            None => Displaced::new(),
+            Err(_) => Displaced::new(),
         }
     }
 
@@ -236,17 +294,17 @@ impl Index {
             shard.marks.clear();
             std::mem::take(&mut shard.slots)
         };
-        slots.into_values().flat_map(Slot::into_entries).collect()
+        slots.into_iter().flat_map(Slot::into_entries).collect()
     }
 
     /// All entries of one part.
     pub(crate) fn entries(&self, shard: usize) -> Vec<Arc<Entry>> {
         let shard = self.shards[shard].0.read();
         let mut all = Vec::with_capacity(shard.slots.len());
-        for slot in shard.slots.values() {
+        for slot in &shard.slots {
             match slot {
-                Slot::One(entry) => all.push(Arc::clone(entry)),
-                Slot::Many(resource) => all.extend(resource.variants.entries().map(Arc::clone)),
+                Slot::One { entry, .. } => all.push(Arc::clone(entry)),
+                Slot::Many { resource, .. } => all.extend(resource.variants.entries().map(Arc::clone)),
             }
         }
         all
@@ -278,9 +336,9 @@ impl Index {
     /// Remembers what a URL without an entry varies on. What an entry says stays.
     pub(crate) fn learn(&self, key: CacheKey, vary: Arc<VarySpec>) {
         let mut shard = self.shard(key).write();
-        match shard.slots.get(&key.number()) {
-            Some(Slot::Many(resource)) if resource.vary == vary => {}
-            Some(Slot::One(_) | Slot::Many(_)) | None => {
+        match shard.slot(key) {
+            Some(Slot::Many { resource, .. }) if resource.vary == vary => {}
+            Some(Slot::One { .. } | Slot::Many { .. }) | None => {
                 shard.learned.put(key.number(), vary);
             }
         }
@@ -289,25 +347,15 @@ impl Index {
     /// What was learned last, else what the entries vary on.
     pub(crate) fn vary_of(&self, key: CacheKey) -> Option<Arc<VarySpec>> {
         let shard = self.shard(key).read();
-        shard.learned.get(key.number()).map(Arc::clone).or_else(|| match shard.slots.get(&key.number())? {
-            Slot::One(_) => None,
-            Slot::Many(resource) => Some(Arc::clone(&resource.vary)),
+        shard.learned.get(key.number()).map(Arc::clone).or_else(|| match shard.slot(key)? {
+            Slot::One { .. } => None,
+            Slot::Many { resource, .. } => Some(Arc::clone(&resource.vary)),
         })
     }
 
     fn shard(&self, key: CacheKey) -> &RwLock<Shard> {
         // The tables inside use the low half of the number.
         &self.shards[(key.number() >> 64) as usize % SHARDS].0
-    }
-}
-
-fn new_slot(entry: Arc<Entry>, vary: Option<Arc<VarySpec>>) -> Slot {
-    match vary {
-        None => Slot::One(entry),
-        Some(vary) => {
-            let variants = Variants::one(entry.variant(), entry);
-            Slot::Many(Box::new(Resource { vary, variants }))
-        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod encoded;
 pub mod entry;
 pub mod freshness;
 pub mod generation;
+pub mod governor;
 pub mod key;
 pub mod language;
 pub mod store;
@@ -32,6 +33,7 @@ pub use freshness::{
     Verdict, assess,
 };
 pub use generation::{FillStamp, Generation};
+pub use governor::{Footprint, Governor};
 pub use key::{CacheKey, KeySecret, Scheme, VariantKey};
 pub use store::{Commit, Grown, Known, Lookup, Peek, PurgeCount, PurgeMode, Settings, Store, StoreStats};
 pub use tag::{Tag, TagsTooLong, collect_tags, split_tags};

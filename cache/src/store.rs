@@ -8,8 +8,7 @@
 //! | ledger (one mutex) | a purge is noted, a fill is judged and put into the index | a part of the index |
 //! | part of the index (256 reader-writer locks) | one look-up, one insertion or removal | none |
 //! | part of the tags (64 mutexes) | one tag's list is changed, 512 carriers are copied | none |
-//! | hand of the sweep (one mutex) | entries give way to fills | all of the above |
-//! | stripe of the room (256 mutexes) | moka is told what the index holds | a part of the index |
+//! | room (one mutex) | the policy takes an entry in, notes a use, chooses who goes | a part of the index |
 //!
 //! # Why purges are exact
 //!
@@ -30,12 +29,12 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::budget::FillBudget;
-use crate::encoded::Encoded;
+use crate::encoded::{Encoded, Recoding};
 use crate::entry::{Entry, Freshness};
 use crate::generation::{FillStamp, Generation, Ledger, Sentence};
 use crate::index::{Index, SHARDS};
 use crate::key::{CacheKey, KeySecret};
-use crate::room::{Cause, Room};
+use crate::room::Room;
 use crate::tag::{Tag, TagIndex};
 use crate::time::Moment;
 use crate::vary::VarySpec;
@@ -45,8 +44,8 @@ pub use look::{Known, Peek};
 /// Different `Vary` lists that are kept once and shared.
 const SHARED_SPECS: usize = 64;
 
-/// Evicted entries that a look-up clears away in passing.
-const CLEARED_BY_LOOKUP: usize = 8;
+/// Calls of [`Store::settle`] in which every entry is looked at once, to see whether it is over.
+const PARTS_OF_SWEEP: usize = 4;
 
 /// How much a store holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -122,7 +121,7 @@ pub enum Grown {
     Gone,
     /// It had some before; these are dropped.
     Already,
-    /// There are none, or the entry would take more than half of the store. It will not be asked for again.
+    /// There are none, the entry is to be sent as it is, or it would take more than half of the store. It will not be asked for again.
     Refused,
 }
 
@@ -196,8 +195,8 @@ pub struct Store {
     capacity_bytes: u64,
     fixed_bytes: u64,
     fills: Arc<FillBudget>,
-    /// The part of the index that gives way next.
-    hand: Mutex<usize>,
+    /// What it may hold now in all.
+    memory_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -210,26 +209,22 @@ impl Store {
 
     /// An empty store. `secret` makes its keys.
     pub fn new(settings: Settings, secret: KeySecret) -> Self {
-        let fixed = Index::fixed_bytes(settings.max_marks);
-        // With a budget smaller than its own tables a store still stores something.
-        let capacity_bytes = settings.memory_bytes.saturating_sub(fixed).max(settings.memory_bytes / 4);
-        // Moka works off what it is told in batches, so it lags. It gets a little less than there is, and is hurried
-        // only when the lag has used that up.
-        let slack = capacity_bytes / 64;
+        let fixed_bytes = Index::fixed_bytes(settings.max_marks);
+        let capacity_bytes = room_within(settings.memory_bytes, fixed_bytes);
         Self {
             secret,
             index: Index::new(settings.max_variants as usize, settings.max_marks),
             tags: TagIndex::new(),
             ledger: Arc::default(),
-            room: Room::new(capacity_bytes - slack),
+            room: Room::new(capacity_bytes),
             specs: Mutex::default(),
             counters: Counters::default(),
             span: Apart::default(),
             span_ends: AtomicU64::new(1),
             capacity_bytes,
-            fixed_bytes: fixed,
             fills: FillBudget::new(capacity_bytes),
-            hand: Mutex::default(),
+            fixed_bytes,
+            memory_bytes: AtomicU64::new(settings.memory_bytes),
         }
     }
 
@@ -278,11 +273,12 @@ impl Store {
             (softened, inserted)
         };
         self.counters.variants_dropped.fetch_add(inserted.over_limit, Relaxed);
-        self.follow(&entry);
         for old in &inserted.displaced {
             self.leave(old);
-            self.follow(old);
         }
+        self.room.admit(&entry, || {
+            self.index.get(entry.key(), entry.variant()).is_some_and(|stored| Arc::ptr_eq(&stored, &entry))
+        });
         self.make_room();
         self.count_stored();
         if softened { Commit::StoredSoft(entry) } else { Commit::Stored(entry) }
@@ -292,7 +288,8 @@ impl Store {
     /// with it. An entry that has left the store meanwhile gets them too, for those who still send it; that is in no
     /// account, like the entry itself.
     pub fn grow(&self, entry: &Arc<Entry>, encoded: Encoded) -> Grown {
-        if encoded.forms().is_empty()
+        if entry.recoding() == Recoding::Never
+            || encoded.forms().is_empty()
             || u64::from(entry.weight()) + u64::from(encoded.weight()) > self.most_bytes()
         {
             entry.give_up_encoding();
@@ -305,7 +302,7 @@ impl Store {
             Some(true) => {
                 self.counters.bytes.fetch_add(i64::from(weight), Relaxed);
                 self.count_encoded(weight, 1);
-                self.room.reweigh(entry, || self.index.get(entry.key(), entry.variant()));
+                self.room.reweigh(entry);
                 self.make_room();
                 Grown::Kept
             }
@@ -465,11 +462,30 @@ impl Store {
         }
     }
 
-    /// Lets go of what is over or has no room. Commits do it in passing; call it every second or so as well, for
-    /// times when nothing is stored.
-    pub fn settle(&self) {
-        self.room.run_pending();
-        self.clear_evicted(usize::MAX);
+    /// Lets go of entries that are over; commits see to the rest. Call it every second or so: it looks at a quarter of
+    /// the entries each time, so that one that is over is gone a few seconds later.
+    pub fn settle(&self, now: Moment) {
+        for entry in self.room.over(now, PARTS_OF_SWEEP) {
+            // It may have been replaced or purged meanwhile; then only the policy still knew it.
+            if self.remove(&entry) {
+                self.counters.expired.fetch_add(1, Relaxed);
+            }
+        }
+        self.make_room();
+    }
+
+    /// Makes it hold `bytes` in all, its tables included, instead of what its settings say: less, when the process takes
+    /// more memory than the store knows of ([`Governor`](crate::Governor)), and as much again afterwards. What no longer
+    /// has room goes at once; for much of it, call this where a thread may be busy for a while.
+    pub fn set_memory(&self, bytes: u64) {
+        self.memory_bytes.store(bytes, Relaxed);
+        self.room.set_capacity(room_within(bytes, self.fixed_bytes));
+        self.make_room();
+    }
+
+    /// What it may hold now in all.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Relaxed)
     }
 
     /// What one entry may weigh, at most.
@@ -490,7 +506,6 @@ impl Store {
                 PurgeMode::Hard => {
                     count.purged += u64::from(entry.freshness(now) != Freshness::Dead);
                     self.leave(&entry);
-                    self.follow(&entry);
                 }
                 PurgeMode::Soft => count.softened += u64::from(entry.soften(now)),
             }
@@ -519,7 +534,6 @@ impl Store {
         let removed = self.index.remove(entry);
         if removed {
             self.leave(entry);
-            self.follow(entry);
         }
         removed
     }
@@ -543,6 +557,7 @@ impl Store {
 
     /// Takes an entry off the books. Done once for each, by whoever took it out of the index.
     fn leave(&self, entry: &Arc<Entry>) {
+        self.room.forget(entry);
         if !entry.tags().is_empty() {
             self.tags.unlink(entry);
             self.counters.levied.fetch_sub(i64::from(entry.levy()), Relaxed);
@@ -562,36 +577,27 @@ impl Store {
         }
     }
 
-    /// Brings the policy in step after a change in the entry's place.
-    fn follow(&self, entry: &Entry) {
-        self.room.follow(entry.room_key(), || self.index.get(entry.key(), entry.variant()));
+    /// What entries and fills may take together now.
+    fn limit(&self) -> u64 {
+        room_within(self.memory_bytes.load(Relaxed), self.fixed_bytes)
     }
 
-    /// Keeps the budget after an entry came in.
+    /// Lets go of what there is no room for.
     fn make_room(&self) {
-        self.clear_evicted(usize::MAX);
-        // A run evicts some hundred entries; more than a few runs are needed only by one very large newcomer.
-        for _ in 0..16 {
-            if self.counters.bytes.load(Relaxed) <= self.capacity_bytes as i64 {
-                break;
-            }
-            self.settle();
-        }
-        self.give_way(self.fills.claimed());
+        self.make_room_beside(self.fills.claimed());
     }
 
-    fn clear_evicted(&self, most: usize) {
-        for _ in 0..most {
-            if !self.room.has_evicted() {
+    /// Lets go of what there is no room for beside so many bytes of fills.
+    fn make_room_beside(&self, fills: u64) {
+        loop {
+            let leaving = self.room.evict(self.limit().saturating_sub(fills));
+            if leaving.is_empty() {
                 return;
             }
-            let Some((entry, cause)) = self.room.next_evicted() else { return };
-            // It may have been replaced or purged meanwhile; then only the queue still knew it.
-            if self.remove(&entry) {
-                match cause {
-                    Cause::Size => self.counters.evictions.fetch_add(1, Relaxed),
-                    Cause::Expired => self.counters.expired.fetch_add(1, Relaxed),
-                };
+            for entry in &leaving {
+                if self.remove(entry) {
+                    self.counters.evictions.fetch_add(1, Relaxed);
+                }
             }
         }
     }
@@ -608,6 +614,11 @@ impl Store {
         }
         vary
     }
+}
+
+/// What is left for entries of a budget. With one smaller than its own tables a store still stores something.
+fn room_within(memory_bytes: u64, fixed_bytes: u64) -> u64 {
+    memory_bytes.saturating_sub(fixed_bytes).max(memory_bytes / 4)
 }
 
 impl std::fmt::Debug for Store {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clearcoat_cache::{
     CacheKey, Coding, Commit, Encoded, EncodedForm, Entry, EntryParts, Grown, KeySecret, Lifetime, Lookup,
-    Moment, PurgeCount, PurgeMode, Settings, Store, Tag, VariantKey,
+    Moment, PurgeCount, PurgeMode, Recoding, Settings, Store, Tag, VariantKey,
 };
 use http::HeaderMap;
 
@@ -40,6 +40,7 @@ fn entry(key: CacheKey, tags: &[Tag], body: Bytes) -> Entry {
         stored: NOW,
         lifetime: Lifetime { ttl: HOUR, grace: HOUR, ..Lifetime::default() },
     })
+    .with_recoding(Recoding::Encode, false)
 }
 
 /// Some encoded forms of so many bytes.
@@ -158,7 +159,7 @@ fn the_books_agree_after_a_storm() {
                         1 => _ = store.purge_tags(&[tag(random % 7)], PurgeMode::Soft, NOW),
                         2 => _ = store.purge_key(key(store, page), PurgeMode::Hard, NOW),
                         3 => store.mark_uncacheable(key(store, page), Moment::FAR),
-                        4 => store.settle(),
+                        4 => store.settle(NOW),
                         5 if random % 100 == 0 => _ = store.purge_all(PurgeMode::Hard, NOW),
                         // Forms come late for entries that others replace, purge and evict meanwhile.
                         6..9 => {
@@ -182,7 +183,7 @@ fn the_books_agree_after_a_storm() {
             });
         }
     });
-    store.settle();
+    store.settle(NOW);
     let all: Vec<_> = (0..Store::PARTS).flat_map(|part| store.part(part)).collect();
     let stats = store.stats();
     assert_eq!(stats.entries, all.len() as u64);

@@ -12,7 +12,9 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use clearcoat_cache::coding::Coding;
-use clearcoat_cache::{DefaultTtls, FreshnessSettings, KeySecret, Statuses, Store, TargetedFields};
+use clearcoat_cache::{
+    DefaultTtls, Footprint, FreshnessSettings, Governor, KeySecret, Statuses, Store, TargetedFields,
+};
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
 use http::StatusCode;
@@ -45,6 +47,7 @@ use crate::listen::connection::Waits;
 use crate::listen::head::{HeadLimits, MAX_HEADERS};
 use crate::listen::lane::{Lane, LaneSettings};
 use crate::listen::service::{BoundSocket, Edge};
+use crate::memory;
 use crate::pool::{self, Pools};
 
 /// Starts everything and runs until the process is told to end.
@@ -56,6 +59,9 @@ use crate::pool::{self, Pools};
 /// What keeps the parts from starting, such as an address that is taken. Nothing has served a request then.
 pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) -> anyhow::Result<()> {
     let config = &config;
+    if let Err(error) = memory::set_up() {
+        tracing::warn!(%error, "the allocator cannot be set: freed memory will be kept longer");
+    }
     let mut sockets = Vec::new();
     for listen in &config.listen {
         match &listen.address {
@@ -156,7 +162,10 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         server.add_service(admin::AdminService::bind(&settings, counters.clone(), observed, extra)?);
     }
     server.add_service(background_service("pools", Watching { pools }));
-    server.add_service(background_service("store", Tidying { store, counters: counters.clone() }));
+    server.add_service(background_service(
+        "store",
+        Tidying { store, counters: counters.clone(), clock: clock.clone(), memory: config.cache.memory },
+    ));
     server.add_service(background_service("drain", Draining { counters, timeout: config.shutdown_timeout }));
     server.run(RunArgs { shutdown_signal: Box::new(Signals) });
     Ok(())
@@ -511,6 +520,8 @@ impl BackgroundService for Watching {
 struct Tidying {
     store: Arc<Store>,
     counters: Arc<Counters>,
+    clock: Clock,
+    memory: u64,
 }
 
 #[async_trait]
@@ -518,16 +529,41 @@ impl BackgroundService for Tidying {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut ticks = tokio::time::interval(TIDY_INTERVAL);
         let mut variants_dropped = 0;
+        let mut governor = memory::footprint().map(|idle| Governor::new(self.memory, idle));
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
-                    self.store.settle();
+                    self.store.settle(self.clock.now());
+                    if let (Some(governor), Some(now)) = (&mut governor, memory::footprint()) {
+                        self.govern(governor, now);
+                    }
                     let dropped = self.store.stats().variants_dropped;
                     self.counters.limit_times(Limit::Variants, dropped - variants_dropped);
                     variants_dropped = dropped;
                 }
                 _ = shutdown.changed() => return,
             }
+        }
+    }
+}
+
+impl Tidying {
+    /// Keeps the process within the budget: what it takes for nothing comes off what the store may hold.
+    fn govern(&self, governor: &mut Governor, now: Footprint) {
+        let before = governor.capacity_bytes();
+        let Some(capacity) = governor.measure(now) else { return };
+        self.store.set_memory(capacity);
+        let waste_mib = governor.waste_bytes(now) >> 20;
+        // Once when it begins and once when it is over; what is between shows in the gauge.
+        if before == self.memory {
+            self.counters.limit(Limit::Memory);
+            tracing::warn!(
+                capacity_mib = capacity >> 20,
+                waste_mib,
+                "the process takes more memory than is in use: the cache is made smaller for it"
+            );
+        } else if capacity == self.memory {
+            info!(waste_mib, "the cache has all of its memory again");
         }
     }
 }
@@ -618,6 +654,7 @@ impl admin::Observed for Observer {
             budget_bytes: self.memory,
             fill_bytes: stats.fill_bytes,
             fixed_bytes: self.store.fixed_bytes(),
+            capacity_bytes: self.store.memory_bytes(),
             tags: stats.tags,
             marks: stats.marks,
             fetching: self.fetcher.fills.len() as u64,

@@ -8,12 +8,9 @@ mod encode;
 mod fetch;
 mod front;
 mod listen;
+mod memory;
 mod pool;
 mod respond;
-
-/// Memory per small cached entry decides how much fits; mimalloc needs a third less than the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     cli::main(assemble::run)

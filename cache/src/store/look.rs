@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{CLEARED_BY_LOOKUP, Lookup, Store};
+use super::{Lookup, Store};
 use crate::entry::{Entry, Freshness};
 use crate::key::CacheKey;
 use crate::time::Moment;
@@ -72,14 +72,10 @@ impl Store {
         self.index.marked_until(key).filter(|until| now < *until)
     }
 
-    /// Notes that an entry that was found is about to be used: tells the policy once in a while, and clears away what it
-    /// let go since.
+    /// Notes that an entry that was found is about to be used: tells the policy once in a while.
     pub fn used(&self, entry: &Entry) {
         if entry.touch(self.span.0.load(Relaxed)) {
             self.room.touch(entry);
-            if self.room.has_evicted() {
-                self.clear_evicted(CLEARED_BY_LOOKUP);
-            }
         }
     }
 

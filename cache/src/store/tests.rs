@@ -56,7 +56,8 @@ fn parts(key: CacheKey, text: &str, body: &str) -> EntryParts {
 }
 
 fn put(store: &Store, key: CacheKey, text: &str, body: &str) {
-    let committed = store.commit(&store.begin_fill(), Entry::new(parts(key, text, body)), None, NOW);
+    let entry = Entry::new(parts(key, text, body)).with_recoding(Recoding::Encode, false);
+    let committed = store.commit(&store.begin_fill(), entry, None, NOW);
     assert!(matches!(committed, Commit::Stored(_)), "{committed:?}");
 }
 
@@ -348,7 +349,7 @@ fn the_budget_is_kept_and_the_books_agree() {
         put(&store, key, &text, &body);
         assert!(store.stats().bytes <= memory_bytes, "after {number}");
     }
-    store.settle();
+    store.settle(NOW);
     let stats = store.stats();
     assert_eq!(stats.entries + stats.evictions, 2000);
     assert!(stats.entries > 100, "most of the room is used: {stats:?}");
@@ -467,7 +468,7 @@ fn entries_give_way_to_bodies_on_their_way() {
         put(&store, page(&store, "b", number), "t", &body);
     }
     assert!(store.stats().entries >= 100, "the room is there again: {:?}", store.stats());
-    store.settle();
+    store.settle(NOW);
     let all: Vec<_> = (0..Store::PARTS).flat_map(|part| store.part(part)).collect();
     assert_eq!(all.iter().map(|entry| u64::from(entry.weight())).sum::<u64>(), store.stats().bytes);
     assert!(all.iter().all(|entry| store.room.holds(entry)));
@@ -493,7 +494,7 @@ fn an_entry_grows_once_and_stays_what_it_is() {
     let entry = fresh(&store, KEY);
     assert_eq!(store.grow(&entry, forms(5000)), Grown::Kept);
     assert_eq!(store.grow(&entry, forms(1)), Grown::Already);
-    store.settle();
+    store.settle(NOW);
     assert!(Arc::ptr_eq(&fresh(&store, KEY), &entry) && store.room.holds(&entry));
     let stats = store.stats();
     assert_eq!(stats.entries, 1);

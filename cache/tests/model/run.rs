@@ -153,7 +153,7 @@ impl Run {
                 self.naive.learn(*url, *vary);
             }
             Step::Wait { millis } => self.naive.now += millis,
-            Step::Settle => self.store.settle(),
+            Step::Settle => self.store.settle(now),
         }
         self.agree()
     }
@@ -299,7 +299,7 @@ impl Run {
         // Clients that still hold an entry hold memory of theirs, none of the store's.
         let stats = self.store.stats();
         prop_assert_eq!((stats.entries, stats.bytes, stats.tags, stats.tag_bytes), (0, 0, 0, 0));
-        self.store.settle();
+        self.store.settle(Moment::from_millis(self.naive.now));
         prop_assert_eq!(stats, self.store.stats());
         Ok(())
     }

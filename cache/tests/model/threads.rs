@@ -232,7 +232,7 @@ fn work(store: &Store, books: &Books, mut random: Random, first: u64, steps: u64
                 url_key(store, random.below(URLS)),
                 Moment::from_millis(NOW + u64::from(random.below(2))),
             ),
-            98 => store.settle(),
+            98 => store.settle(now),
             _ => {
                 if let Some(entry) = held.pop() {
                     let count = store.purge_entry(&entry, PurgeMode::Hard, now);
@@ -266,7 +266,7 @@ fn purge(store: &Store, books: &Books, random: &mut Random, now: Moment) {
 }
 
 fn end(store: &Store, books: &Books, settings: Settings) {
-    store.settle();
+    store.settle(Moment::from_millis(NOW));
     let all: Vec<_> = (0..Store::PARTS).flat_map(|part| store.part(part)).collect();
     let stats = store.stats();
     assert_eq!(stats.entries, all.len() as u64);

@@ -149,6 +149,8 @@ counted! {
         QueueTimeout => "queue_timeout",
         /// A retry not made because too many were made of late.
         RetryBudget => "retry_budget",
+        /// The cache made smaller because the process takes more memory than is in use; once each time it begins.
+        Memory => "memory",
         /// A response too large to be stored.
         EntrySize => "entry_size",
         /// A page that was not compressed yet because enough others wait for it.

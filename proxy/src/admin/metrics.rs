@@ -20,6 +20,7 @@ use super::counters::{
 };
 use super::view::{CacheView, EncodingView, NodeState, NodeView, Observed, PoolView, Readiness};
 use super::window::{Window, ratio};
+use crate::memory;
 
 /// The content type of what [`Exporter::text`] writes.
 pub(super) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -124,6 +125,8 @@ families! {
         "Memory that bodies on their way from nodes take; it comes out of the same budget.";
     CACHE_FIXED_BYTES: GAUGE "clearcoat_cache_fixed_bytes" []
         "Memory set aside for tables of a fixed size, such as the URLs remembered as uncacheable.";
+    CACHE_CAPACITY: GAUGE "clearcoat_cache_capacity_bytes" []
+        "The memory that stored responses may take now: below the budget while the process takes more than is in use.";
     CACHE_TAGS: GAUGE "clearcoat_cache_tags" []
         "Distinct tags that entries carry.";
     CACHE_MARKS: GAUGE "clearcoat_cache_marks" []
@@ -176,6 +179,8 @@ families! {
         "Always 1; the label tells the version.";
     UPTIME: GAUGE "clearcoat_uptime_seconds" []
         "Time since the process started.";
+    LIVE: GAUGE "clearcoat_process_allocated_bytes" []
+        "Memory in allocations that are in use, the cache's among them.";
     RESIDENT: GAUGE "clearcoat_process_resident_bytes" []
         "Memory of the process that is in RAM.";
     OPEN_FILES: GAUGE "clearcoat_process_open_files" []
@@ -215,7 +220,10 @@ impl Collector for Scrape {
         page.gauge(&READY, &[], ready);
         page.gauge(&BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
         page.gauge(&UPTIME, &[], self.started.elapsed().as_secs_f64());
-        if let Some(bytes) = resident_bytes() {
+        if let Some(bytes) = memory::live_bytes() {
+            page.gauge(&LIVE, &[], bytes as f64);
+        }
+        if let Some(bytes) = memory::resident_bytes() {
             page.gauge(&RESIDENT, &[], bytes as f64);
         }
         if let Some(number) = open_files() {
@@ -260,6 +268,7 @@ fn cache(page: &mut Page, view: &CacheView) {
     page.gauge(&CACHE_BUDGET, &[], view.budget_bytes as f64);
     page.gauge(&CACHE_FILL_BYTES, &[], view.fill_bytes as f64);
     page.gauge(&CACHE_FIXED_BYTES, &[], view.fixed_bytes as f64);
+    page.gauge(&CACHE_CAPACITY, &[], view.capacity_bytes as f64);
     page.gauge(&CACHE_TAGS, &[], view.tags as f64);
     page.gauge(&CACHE_MARKS, &[], view.marks as f64);
     page.gauge(&CACHE_FETCHING, &[], view.fetching as f64);
@@ -384,14 +393,6 @@ fn pairs(family: &Family, values: &[&str]) -> Vec<LabelPair> {
         pair
     };
     family.labels.iter().zip(values).map(pair).collect()
-}
-
-/// Memory of this process in RAM, from `VmRSS` of proc(5); `None` where there is no such file system.
-pub(super) fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 /// File descriptors of this process, without the one used to count them.

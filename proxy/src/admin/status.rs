@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::counters::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass, Totals};
-use super::metrics::resident_bytes;
 use super::view::{CacheView, PoolView, Readiness};
 use super::window::ratio;
 
@@ -74,7 +73,7 @@ impl Status {
             pid: std::process::id(),
             started: since_epoch.saturating_sub(uptime).as_secs(),
             uptime_seconds: uptime.as_secs(),
-            resident_bytes: resident_bytes(),
+            resident_bytes: crate::memory::resident_bytes(),
             readiness,
             hit_ratio: HitRatio { last_minute, since_start: ratio(totals.hits(), totals.lookups()) },
             requests: RequestResult::ALL.iter().map(|r| (r.label(), totals.requests(*r))).collect(),

@@ -158,6 +158,8 @@ pub(crate) struct CacheView {
     pub(crate) fill_bytes: u64,
     /// Of these, what is set aside for tables of a fixed size.
     pub(crate) fixed_bytes: u64,
+    /// What they may take now: less than the budget while the process takes more memory than is in use, in bytes.
+    pub(crate) capacity_bytes: u64,
     /// Distinct tags that entries carry.
     pub(crate) tags: u64,
     /// URLs known to be uncacheable, so that nobody waits for another's fetch there.
