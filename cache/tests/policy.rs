@@ -141,7 +141,6 @@ fn it_hits_about_as_often_as_moka() {
                 let (own, other) = (ours(trace(), mib << 20, mixed), mokas(trace(), mib << 20, mixed));
                 let sizes = if mixed { "mixed" } else { "equal" };
                 let found = format!("{name:>8}, sizes {sizes}, {mib} MiB: {own:.1} %, moka {other:.1} %");
-                println!("{found}");
                 assert!(own >= other - less, "{found}");
             }
         }
