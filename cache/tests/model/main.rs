@@ -32,10 +32,13 @@ use run::Run;
 use step::World;
 
 /// Six URLs, so that everything happens to everything.
-const SMALL: World = World { urls: 6, tags: 5, fills: 3, languages: 3 };
+const SMALL: World = World { urls: 6, tags: 5, fills: 3, languages: 3, busy: 1 };
 
 /// A few hundred variants, so that lists and tables grow and shrink.
-const LARGE: World = World { urls: 40, tags: 30, fills: 12, languages: 12 };
+const LARGE: World = World { urls: 40, tags: 30, fills: 12, languages: 12, busy: 1 };
+
+/// Seldom a purge and few URLs, so that one gets more variants than are a list.
+const CROWD: World = World { urls: 2, tags: 60, fills: 3, languages: 60, busy: 40 };
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
@@ -87,7 +90,11 @@ fn explore(name: &str, settings: Settings) -> u64 {
     let end = Instant::now() + Duration::from_secs(seconds);
     let (mut steps, mut evictions, mut seed) = (0, 0, first);
     while Instant::now() < end {
-        let (world, cases, most_steps) = if seed % 2 == 0 { (SMALL, 200, 300) } else { (LARGE, 10, 3000) };
+        let (world, cases, most_steps) = match seed % 4 {
+            0 | 1 => (SMALL, 200, 300),
+            2 => (LARGE, 10, 3000),
+            _ => (CROWD, 10, 3000),
+        };
         let told = tell(settings, world, seed, cases, most_steps);
         (steps, evictions) = (steps + told.0, evictions + told.1);
         seed = seed.wrapping_add(1);
@@ -116,6 +123,12 @@ fn with_room_for_few_it_loses_nothing_but_what_was_evicted() {
     // A quarter of this is what is left beside tables that do not fit: room for three to thirty entries.
     let settings = Settings { memory_bytes: 64 << 10, max_variants: 10, max_marks: 2048 };
     assert!(explore("room for few", settings) > 0, "something had to go");
+}
+
+#[test]
+fn with_many_variants_the_oldest_goes() {
+    let settings = Settings { memory_bytes: 64 << 20, max_variants: 45, max_marks: 2048 };
+    assert_eq!(tell(settings, CROWD, any_seed(), 6, 2500).1, 0, "there was room");
 }
 
 /// Room for a part of the large world.

@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) tags: u8,
     pub(crate) fills: usize,
     pub(crate) languages: u8,
+    /// How much oftener something is stored or asked for, for each time that something else happens.
+    pub(crate) busy: u32,
 }
 
 /// A request, as far as variants are chosen by it.
@@ -174,17 +176,21 @@ fn response(world: World) -> impl Strategy<Value = Response> {
     });
     let tags = prop_oneof![
         12 => prop::collection::btree_set(0..world.tags, 0..4),
-        1 => prop::collection::btree_set(0..world.tags, usize::from(world.tags) / 2),
+        1 => prop::collection::btree_set(0..world.tags, usize::from(world.tags) / 4),
     ];
     // A site mostly says the same `Vary` for the same URL; now and then it changes its mind.
     let vary = prop_oneof![3 => Just(None), 3 => Just(Some(1)), 1 => (0..VARIES.len() as u8).prop_map(Some)];
     let body_bytes = prop_oneof![2 => 20usize..200, 2 => 1000usize..2500];
     (0..world.urls, visitor(world), vary, tags, life, body_bytes, any::<u8>()).prop_map(
-        |(url, asked, vary, tags, life, body_bytes, same)| Response {
+        move |(url, asked, vary, tags, life, body_bytes, same)| Response {
             url,
             asked,
-            // Half of the URLs keep to one answer.
-            vary: if same < 200 && url % 2 == 0 { Some(url / 2 % VARIES.len() as u8) } else { vary },
+            // Half of the URLs mostly keep to one answer, and always where they are to get many variants.
+            vary: if (same < 200 || world.busy > 1) && url % 2 == 0 {
+                Some(url / 2 % VARIES.len() as u8)
+            } else {
+                vary
+            },
             tags: tags.into_iter().collect(),
             life,
             body_bytes,
@@ -199,10 +205,10 @@ pub(crate) fn step(world: World) -> impl Strategy<Value = Step> {
     let soft = any::<bool>();
     prop_oneof![
         12 => fill.clone().prop_map(|fill| Step::Begin { fill }),
-        40 => (fill.clone(), any::<bool>(), response(world))
+        40 * world.busy => (fill.clone(), any::<bool>(), response(world))
             .prop_map(|(fill, late, said)| Step::Commit { fill, late, said }),
         1 => (fill, url.clone()).prop_map(|(fill, url)| Step::CommitTooLarge { fill, url }),
-        40 => (url.clone(), visitor(world)).prop_map(|(url, visitor)| Step::Get { url, visitor }),
+        40 * world.busy => (url.clone(), visitor(world)).prop_map(|(url, visitor)| Step::Get { url, visitor }),
         4 => (url.clone(), soft).prop_map(|(url, soft)| Step::PurgeUrl { url, soft }),
         8 => (prop::collection::vec(0..world.tags, 0..4), soft)
             .prop_map(|(tags, soft)| Step::PurgeTags { tags, soft }),
