@@ -1,0 +1,145 @@
+//! What runs beside the requests: probes, tidying up, the end of the process, signals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use clearcoat_cache::{Footprint, Governor, Store};
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora_core::services::background::BackgroundService;
+use tracing::info;
+
+use crate::admin::{Counters, Limit};
+use crate::clock::Clock;
+use crate::memory;
+use crate::pool::Pools;
+
+/// How often the store drops what has outlived every use while nobody asked for it.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the pools' probes and resolution on a runtime of their own, so that busy request threads do not delay them.
+pub(super) struct Watching {
+    pub(super) pools: Arc<Pools>,
+}
+
+#[async_trait]
+impl BackgroundService for Watching {
+    async fn start(&self, shutdown: ShutdownWatch) {
+        self.pools.clone().run(shutdown).await;
+    }
+}
+
+/// Lets the store do what is due although nobody asks it anything.
+pub(super) struct Tidying {
+    pub(super) store: Arc<Store>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) clock: Clock,
+    pub(super) memory: u64,
+}
+
+#[async_trait]
+impl BackgroundService for Tidying {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut ticks = tokio::time::interval(TIDY_INTERVAL);
+        let mut variants_dropped = 0;
+        let mut governor = memory::footprint().map(|idle| Governor::new(self.memory, idle));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    self.store.settle(self.clock.now());
+                    if let (Some(governor), Some(now)) = (&mut governor, memory::footprint()) {
+                        self.govern(governor, now);
+                    }
+                    let dropped = self.store.stats().variants_dropped;
+                    self.counters.limit_times(Limit::Variants, dropped - variants_dropped);
+                    variants_dropped = dropped;
+                }
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}
+
+impl Tidying {
+    /// Keeps the process within the budget: what it takes for nothing comes off what the store may hold.
+    fn govern(&self, governor: &mut Governor, now: Footprint) {
+        let before = governor.capacity_bytes();
+        let Some(capacity) = governor.measure(now) else { return };
+        self.store.set_memory(capacity);
+        let waste_mib = governor.waste_bytes(now) >> 20;
+        // Once when it begins and once when it is over; what is between shows in the gauge.
+        if before == self.memory {
+            self.counters.limit(Limit::Memory);
+            tracing::warn!(
+                capacity_mib = capacity >> 20,
+                waste_mib,
+                "the process takes more memory than is in use: the cache is made smaller for it"
+            );
+        } else if capacity == self.memory {
+            info!(waste_mib, "the cache has all of its memory again");
+        }
+    }
+}
+
+/// Ends the process once a shutdown has begun and no connection is left, at the latest when the time is over.
+pub(super) struct Draining {
+    pub(super) counters: Arc<Counters>,
+    pub(super) timeout: Duration,
+}
+
+#[async_trait]
+impl BackgroundService for Draining {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let told = shutdown.wait_for(|down| *down).await.is_ok();
+        if !told {
+            return;
+        }
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        info!(connections = self.counters.totals().connections_open, "shutting down");
+        loop {
+            let open = self.counters.totals().connections_open;
+            if open == 0 {
+                info!("stopped, nothing was cut off");
+                break;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                tracing::warn!(
+                    connections = open,
+                    "stopped with connections still open: shutdown_timeout is over"
+                );
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // pingora would wait for the whole of its grace period.
+        std::process::exit(0);
+    }
+}
+
+/// SIGTERM and SIGQUIT drain; SIGINT ends at once; SIGHUP does not end anything.
+pub(super) struct Signals;
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut terminate), Ok(mut quit), Ok(mut interrupt), Ok(mut hangup)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::quit()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        ) else {
+            tracing::error!("signals cannot be received: only SIGKILL will end this process");
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return ShutdownSignal::GracefulTerminate,
+                _ = quit.recv() => return ShutdownSignal::GracefulTerminate,
+                _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                // A terminal that goes away, or an operator who is used to it, must not take the edge down.
+                _ = hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at the start only"),
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What the admin room sees of the running parts.
+
+use std::sync::Arc;
+
+use clearcoat_cache::Store;
+use clearcoat_cache::coding::Coding;
+
+use crate::admin;
+use crate::encode::Encoder;
+use crate::fetch::Fetcher;
+use crate::front::explain::Explainer;
+use crate::pool::{self, Pools};
+
+/// Shows the admin room what runs.
+pub(super) struct Observer {
+    pub(super) store: Arc<Store>,
+    pub(super) fetcher: Arc<Fetcher>,
+    pub(super) explainer: Explainer,
+    pub(super) encoder: Arc<Encoder>,
+    pub(super) pools: Arc<Pools>,
+    pub(super) memory: u64,
+}
+
+impl admin::Observed for Observer {
+    fn pools(&self) -> Vec<admin::PoolView> {
+        self.pools.status().into_iter().map(pool_view).collect()
+    }
+
+    fn cache(&self) -> admin::CacheView {
+        let stats = self.store.stats();
+        admin::CacheView {
+            entries: stats.entries,
+            bytes: stats.bytes,
+            budget_bytes: self.memory,
+            fill_bytes: stats.fill_bytes,
+            fixed_bytes: self.store.fixed_bytes(),
+            capacity_bytes: self.store.memory_bytes(),
+            tags: stats.tags,
+            marks: stats.marks,
+            fetching: self.fetcher.fills.len() as u64,
+            stored: stats.stored,
+            evictions: stats.evictions,
+            expirations: stats.expired,
+            encoding: admin::EncodingView {
+                entries: stats.encoded_entries,
+                bytes: stats.encoded_bytes,
+                gzip: self.encoder.forms_made(Coding::Gzip),
+                br: self.encoder.forms_made(Coding::Br),
+                zstd: self.encoder.forms_made(Coding::Zstd),
+                identity: self.encoder.forms_made(Coding::Identity),
+                saved_bytes: self.encoder.saved_bytes(),
+                seconds: self.encoder.spent().as_secs_f64(),
+            },
+        }
+    }
+
+    fn explain(&self, url: String, request: &[u8]) -> admin::why::Explanation {
+        self.explainer.explain(url, request)
+    }
+
+    fn set_node(&self, pool: &str, node: &str, wish: admin::Wish) -> bool {
+        let state = match wish {
+            admin::Wish::Ready => pool::AdminState::Ready,
+            admin::Wish::Drain => pool::AdminState::Drain,
+            admin::Wish::Disable => pool::AdminState::Disabled,
+        };
+        self.pools.set_admin_state(pool, node, state)
+    }
+
+    fn ready(&self) -> admin::Readiness {
+        if self.pools.ready() {
+            return admin::Readiness::Ready;
+        }
+        let waiting = self.pools.status().into_iter().find(|pool| !pool.any_up);
+        admin::Readiness::NotYet(match waiting {
+            Some(pool) => format!("pool {}: no node is up", pool.name),
+            None => "the nodes are being probed".to_owned(),
+        })
+    }
+}
+
+fn pool_view(pool: pool::PoolStatus) -> admin::PoolView {
+    admin::PoolView {
+        name: pool.name,
+        queued: pool.queued as u64,
+        nodes: pool.nodes.into_iter().map(node_view).collect(),
+    }
+}
+
+fn node_view(node: pool::NodeStatus) -> admin::NodeView {
+    let since = std::time::SystemTime::now()
+        .checked_sub(node.since)
+        .and_then(|since| since.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |since| since.as_secs());
+    admin::NodeView {
+        address: node.resolved.first().cloned().unwrap_or_else(|| node.address.clone()),
+        name: node.address,
+        state: match node.state {
+            pool::NodeState::Unknown => admin::NodeState::Unknown,
+            pool::NodeState::Up => admin::NodeState::Up,
+            pool::NodeState::SlowStart => admin::NodeState::SlowStart,
+            pool::NodeState::Down => admin::NodeState::Down,
+            pool::NodeState::Ejected => admin::NodeState::Ejected,
+            pool::NodeState::Draining => admin::NodeState::Draining,
+            pool::NodeState::Disabled => admin::NodeState::Disabled,
+        },
+        reason: node.reason,
+        since,
+        weight: node.weight,
+        // The pool counts in hundredths.
+        effective_weight: node.effective_weight as f64 / 100.0,
+        backup: node.backup,
+        in_flight: u64::from(node.in_flight),
+        queued: 0,
+        requests: node.requests,
+        failures: admin::Failures(vec![
+            ("connect", node.failures.connect),
+            ("timeout", node.failures.timeout),
+            ("broken", node.failures.broken),
+            ("status", node.failures.status),
+        ]),
+        ejections: node.ejections,
+        probes_ok: node.probes_ok,
+        probes_failed: node.probes_failed,
+        probe_ms: node.probe_time.map(|time| time.as_secs_f64() * 1000.0),
+    }
+}
