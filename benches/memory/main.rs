@@ -98,6 +98,13 @@ fn main() -> anyhow::Result<ExitCode> {
         stats.tag_bytes / entries
     )?;
     writeln!(out, "resident, grown by  {:>12}  {:>8} an entry", mib(grown), grown / entries)?;
+    let shown = shown_bytes(&site, arguments.entries);
+    writeln!(
+        out,
+        "  beside its text   {:>12}  {:>8} an entry, with {shown} bytes of head and body",
+        mib((grown / entries).saturating_sub(shown) * entries),
+        (grown / entries).saturating_sub(shown)
+    )?;
     writeln!(out, "  at the beginning  {:>12}", mib(before))?;
     writeln!(out, "  most, seen so far {:>12}", mib(peak.max(highest)))?;
     writeln!(out, "resident/accounted  {:>12.3}", grown as f64 / accounted.max(1) as f64)?;
@@ -127,6 +134,17 @@ fn room_for(site: &Site, entries: u64) -> u64 {
     let weights = (0..sample).map(|page| u64::from(site.entry(&secret, page).weight()));
     let tags = site.tags as u64 * 128;
     (weights.sum::<u64>() / sample + tags) * entries * 5 / 4 + 16 * MIB
+}
+
+/// Bytes of head and body of an entry, on average.
+fn shown_bytes(site: &Site, entries: u64) -> u64 {
+    let secret = KeySecret::new([0; 16]);
+    let sample = entries.clamp(1, 10_000);
+    let bytes = (0..sample).map(|page| {
+        let parts = site.parts(&secret, page);
+        (parts.head.len() + parts.body.len()) as u64
+    });
+    bytes.sum::<u64>() / sample
 }
 
 /// Stores the pages, and looks some of them up again. Returns the most resident memory that was seen.

@@ -12,8 +12,8 @@ use tikv_jemalloc_ctl::{Access, AsName, background_thread, epoch, stats};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// For how long freed pages are kept in case they are needed again, in milliseconds. jemalloc's default of ten seconds
-/// holds back what ten seconds of churn free; with one second it costs no more processor time that could be measured.
-const KEEP_FREED_MS: isize = 1000;
+/// holds back what ten seconds of churn free.
+const KEEP_FREED_MS: isize = 250;
 
 /// Sets the allocator to hand freed memory back by itself, soon. Call it first of all: threads that allocate later take
 /// over what is set by then.

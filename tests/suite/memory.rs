@@ -55,13 +55,17 @@ async fn endless_new_pages_stay_within_the_budget() {
 #[tokio::test]
 async fn endless_small_pages_stay_within_the_budget() {
     // Heads, index and tags weigh more here than bodies.
-    flood(8, &[(200, 8_000); 3]).await;
+    flood(8, &[(200, 5_000); 3]).await;
 }
 
 #[tokio::test]
 async fn pages_of_another_size_stay_within_the_budget() {
     // Memory that held one size has to serve the next.
-    flood(64, &[(300, 8_000), (400_000, 300), (2_000, 8_000), (100_000, 1_000), (9_000, 5_000)]).await;
+    flood(
+        64,
+        &[(300, 2_000), (400_000, 300), (2_000, 3_000), (100_000, 800), (9_000, 3_000), (60_000, 1_200)],
+    )
+    .await;
 }
 
 #[tokio::test]
