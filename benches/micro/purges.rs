@@ -39,7 +39,7 @@ impl Stock {
             put(&self.store, Entry::new(EntryParts { tags, ..parts }), None);
         }
         self.next_page += carriers;
-        // What moka still has to do for these must not be done by the purge.
+        // What has no room any more must not be let go by the purge.
         self.store.settle(NOW);
         common
     }
