@@ -104,6 +104,27 @@ impl Accepted {
     }
 }
 
+/// Whether this is the name of a content coding at all (the registry of RFC 9110 section 16.6.1). Of any other name
+/// nobody can say who reads it.
+pub fn is_registered(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 13] = [
+        b"aes128gcm",
+        b"br",
+        b"compress",
+        b"dcb",
+        b"dcz",
+        b"deflate",
+        b"exi",
+        b"gzip",
+        b"identity",
+        b"pack200-gzip",
+        b"x-compress",
+        b"x-gzip",
+        b"zstd",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// Whether a request takes a coding by this name, whichever it is: for those that are not known here.
 pub fn takes_named(request: &dyn SelectingHeaders, coding: &[u8]) -> bool {
     let (mut named, mut others) = (None, None);
@@ -175,6 +196,20 @@ mod tests {
     #[track_caller]
     fn check(line: &str, expected: Option<Coding>) {
         assert_eq!(Accepted::of(&request(&[line])).best(FORMS), expected, "accept-encoding: {line}");
+    }
+
+    #[test]
+    fn names_of_codings_are_told_from_other_words() {
+        for (name, expected) in [
+            ("gzip", true),
+            ("X-GZIP", true),
+            ("deflate", true),
+            ("zstd", true),
+            ("gzipped", false),
+            ("", false),
+        ] {
+            assert_eq!(is_registered(name.as_bytes()), expected, "{name}");
+        }
     }
 
     #[test]

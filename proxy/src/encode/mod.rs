@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clearcoat_cache::coding::{Accepted, Coding};
+use clearcoat_cache::coding::{Accepted, Coding, is_registered};
 use clearcoat_cache::directive::directives;
 use clearcoat_cache::store::Grown;
 use clearcoat_cache::{Encoded, EncodedForm, Entry, Moment, Recoding, SelectingHeaders, Store, VarySpec};
@@ -118,8 +118,9 @@ impl Encoder {
             vary.is_some_and(|vary| vary.names().any(|name| name == header::ACCEPT_ENCODING.as_str()));
         let coded = codings(headers).next().is_some();
         let recoding = if coded {
-            // A node that says so chose the coding by what the client takes; else somebody may find it who does not.
-            if varies { Recoding::Never } else { Recoding::Decode }
+            // A node that says so chose the coding by what the client takes; else somebody may find it who does not. What
+            // is no coding says nothing, and goes to everybody as it came.
+            if varies || !codings(headers).all(is_registered) { Recoding::Never } else { Recoding::Decode }
         } else if compress && status == StatusCode::OK && self.is_compressible(headers) {
             Recoding::Encode
         } else {

@@ -94,6 +94,9 @@ fn what_may_be_done_with_an_answer() {
         (true, 200, format!("{html}\ncontent-encoding: gzip"), decode, true),
         (false, 404, "content-encoding: br\nvary: cookie".into(), decode, true),
         (false, 200, "content-encoding: deflate".into(), decode, true),
+        (false, 200, "content-encoding: gzip, Compress".into(), decode, true),
+        (false, 200, "content-encoding: my-own".into(), never, false),
+        (true, 200, format!("{html}\ncontent-encoding: gzip, my-own"), never, false),
     ] {
         let headers = headers(&lines);
         let status = StatusCode::from_u16(status).unwrap();
