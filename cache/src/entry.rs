@@ -350,11 +350,14 @@ impl Entry {
         u64::from(self.initial_age) + now.since(self.stored()).as_secs()
     }
 
-    /// Seconds of freshness left, rounded down; negative when it is over (RFC 9211 §2.4 `ttl`).
+    /// Seconds of freshness left, rounded down; negative when it is over, also at the very moment (RFC 9211 §2.4 `ttl`).
     pub fn ttl_left(&self, now: Moment) -> i64 {
         let (until, now) = (self.fresh_until().as_millis(), now.as_millis());
-        let left = i128::from(until) - i128::from(now);
-        i64::try_from(left.div_euclid(1000)).unwrap_or(i64::MAX)
+        let left = match i128::from(until) - i128::from(now) {
+            0 => -1,
+            left => left.div_euclid(1000),
+        };
+        i64::try_from(left).unwrap_or(i64::MAX)
     }
 
     /// What may be done to the body on its way to clients.
@@ -664,7 +667,7 @@ pub(crate) mod tests {
     fn age_and_remaining_ttl_are_whole_seconds() {
         let entry = entry([60, 20, 10, 5]);
         for (now, age, left) in
-            [(1000, 20, 40), (1999, 20, 39), (2000, 21, 39), (41_000, 60, 0), (41_001, 60, -1)]
+            [(1000, 20, 40), (2000, 21, 39), (40_999, 59, 0), (41_000, 60, -1), (41_001, 60, -1)]
         {
             let now = Moment::from_millis(now);
             assert_eq!((entry.age_seconds(now), entry.ttl_left(now)), (age, left), "at {now:?}");

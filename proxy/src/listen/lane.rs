@@ -268,7 +268,7 @@ impl Lane {
             Some(Ok((Obtained::Entry(entry), _))) => {
                 let now = self.front.clock.now();
                 let status = CacheStatus::hit(&entry, now, None);
-                let fresh = entry.ttl_left(now) > 0;
+                let fresh = entry.ttl_left(now) >= 0;
                 let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
                 self.waited_for(
                     connection,
