@@ -416,4 +416,6 @@ async fn what_the_rules_of_a_route_do_is_foretold() {
     ] {
         check(&proxy, &case).await;
     }
+    let why = proxy.why(&Request::get("/a?utm_x=1").host("WWW.Example.com.:80")).await;
+    assert_eq!(why["key"]["url"], "http://www.example.com/a", "{why}");
 }

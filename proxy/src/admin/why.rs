@@ -202,6 +202,8 @@ pub(crate) struct RouteFacts {
 /// What a URL is looked up by.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct KeyFacts {
+    /// The URL that it stands for: as the route's rules leave it, the host in the one spelling of all.
+    pub(crate) url: String,
     /// The key, in hexadecimal. Another process has another.
     pub(crate) hash: String,
     /// The request headers that choose among its variants, with what this request has there; empty: it is not known to

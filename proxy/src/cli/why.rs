@@ -119,6 +119,7 @@ struct Route {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Key {
+    url: String,
     hash: String,
     vary: Vec<Selecting>,
     variants: u64,
@@ -186,7 +187,7 @@ fn page(explanation: &Explanation) -> String {
         facts.add("pool", &format!("{}{up}", route.pool));
     }
     if let Some(key) = key {
-        facts.add("key", &key.hash);
+        facts.add("key", &format!("{} ({})", key.url, key.hash));
         let vary = key.vary.iter().map(|selecting| match &selecting.value {
             Some(value) => format!("{}: {value}", selecting.name),
             None => format!("{} (absent)", selecting.name),
@@ -306,7 +307,7 @@ mod tests {
             "url": "http://a/", "method": "GET", "answer": "The next GET of http://a/ is a hit: fresh for 52 s more.",
             "next": {"outcome": "hit", "status": 200, "cache_status": "clearcoat; hit; ttl=52", "node_up": true},
             "route": {"site": 1, "host": "*", "route": 2, "path": "/a*", "pool": "web", "cache": "cache"},
-            "key": {"hash": "0123456789abcdef", "vary": [{"name": "accept-language", "value": "de"}, {"name": "x", "value": null}],
+            "key": {"url": "http://a/", "hash": "0123456789abcdef", "vary": [{"name": "accept-language", "value": "de"}, {"name": "x", "value": null}],
                 "variants": 2, "stored": [{"hash": "aaaaaaaaaa", "selected": true, "status": 200, "age": 8, "ttl": 52},
                 {"hash": "bbbbbbbbbb", "selected": false, "status": 404, "age": 1, "ttl": 9}]},
             "entry": {"state": "fresh", "status": 200, "body_bytes": 4, "memory_bytes": 2000, "lifetime": 60,
@@ -321,7 +322,7 @@ mod tests {
              \n\
              site          1 (*), route 2 (/a*), cache\n\
              pool          web\n\
-             key           0123456789abcdef\n\
+             key           http://a/ (0123456789abcdef)\n\
              varies by     accept-language: de; x (absent)\n\
              stored        2 variants\n\
              \x20             aaaaaaaa: 200, age 8 s, ttl 52 s, this one\n\

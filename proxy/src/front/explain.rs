@@ -16,7 +16,7 @@ use super::look::{Course, Met, Passed, Way, forward_to_cached};
 use super::range::Part;
 use super::route::Place;
 use super::seen::Seen;
-use super::{Form, Front, NO_NODE_UP, form};
+use super::{Form, Front, NO_NODE_UP, form, known_host};
 use crate::admin::Forward;
 use crate::admin::why::{Explanation, Next, Outcome};
 use crate::fetch::{Caching, conditions};
@@ -80,7 +80,7 @@ impl Front {
             Course::Pass(passed) => Reason::Passed(passed),
             Course::Bypass(_, treatment) if treatment.pass => Reason::Bypass,
             Course::Bypass(..) => Reason::Cookie,
-            Course::Cached(Met { treatment, key, target: _, now, known, dead, way }) => {
+            Course::Cached(Met { treatment, key, target, now, known, dead, way }) => {
                 let seen = Seen::new(head, &treatment.request, None);
                 let selected = match &way {
                     Way::Hit(entry)
@@ -96,7 +96,10 @@ impl Front {
                 let hidden = || stored.iter().find(|entry| entry.variant() == variant || stored.len() == 1);
                 let entry =
                     selected.or_else(|| (known == Known::ThisVariant).then(hidden).flatten().cloned());
-                explained.key = Some(facts::key(&self.store, key, &seen, &stored, entry.as_deref(), now));
+                let known_url =
+                    format!("http://{}{}", known_host(head.host), String::from_utf8_lossy(&target));
+                let named = (key, known_url);
+                explained.key = Some(facts::key(&self.store, named, &seen, &stored, entry.as_deref(), now));
                 explained.entry = entry.as_deref().map(|entry| facts::entry(entry, now));
                 explained.uncacheable_for =
                     self.store.uncacheable_until(key, now).map(|until| until.since(now).as_secs());

@@ -34,7 +34,7 @@ pub(super) fn route(place: &Place<'_>) -> RouteFacts {
 /// What a URL is looked up by, and which variants of it are stored.
 pub(super) fn key(
     store: &Store,
-    key: CacheKey,
+    (key, url): (CacheKey, String),
     request: &dyn SelectingHeaders,
     stored: &[Arc<Entry>],
     selected: Option<&Entry>,
@@ -50,6 +50,7 @@ pub(super) fn key(
         ttl: entry.ttl_left(now),
     };
     KeyFacts {
+        url,
         hash: format!("{:032x}", key.number()),
         vary: names.map(|name| Selecting { name: name.to_owned(), value: value(name, request) }).collect(),
         variants: stored.len() as u64,
