@@ -22,8 +22,8 @@ pub fn set_up() -> io::Result<()> {
         use tikv_jemalloc_ctl::{Access, AsName, background_thread};
         background_thread::write(true).map_err(io::Error::other)?;
         for (name, millis) in [
-            (&b"arenas.dirty_decay_ms\0"[..], 250isize),
-            (b"arena.0.dirty_decay_ms\0", 250),
+            (&b"arenas.dirty_decay_ms\0"[..], 100isize),
+            (b"arena.0.dirty_decay_ms\0", 100),
             (b"arenas.muzzy_decay_ms\0", 0),
             (b"arena.0.muzzy_decay_ms\0", 0),
         ] {

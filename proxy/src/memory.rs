@@ -13,7 +13,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// For how long freed pages are kept in case they are needed again, in milliseconds. jemalloc's default of ten seconds
 /// holds back what ten seconds of churn free.
-const KEEP_FREED_MS: isize = 250;
+const KEEP_FREED_MS: isize = 100;
 
 /// Sets the allocator to hand freed memory back by itself, soon. Call it first of all: threads that allocate later take
 /// over what is set by then.
