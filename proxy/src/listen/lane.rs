@@ -63,6 +63,15 @@ enum Next {
     Drop,
 }
 
+/// An entry that a request got after all, and what is said of it.
+struct Found {
+    entry: Arc<Entry>,
+    /// When it was looked at.
+    now: Moment,
+    result: RequestResult,
+    status: CacheStatus,
+}
+
 /// What the buffer holds at the present position.
 enum Turn {
     /// Not a whole head.
@@ -267,34 +276,17 @@ impl Lane {
             Some(Err(error)) => self.failed(connection, error, forwarded, terms),
             Some(Ok((Obtained::Entry(entry), _))) => {
                 let now = self.front.clock.now();
-                let status = CacheStatus::hit(&entry, now, None);
                 let fresh = entry.ttl_left(now) >= 0;
                 let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
-                self.waited_for(
-                    connection,
-                    &entry,
-                    now,
-                    result,
-                    &status,
-                    (&conditions, wanted.as_ref()),
-                    terms,
-                )
-                .await
+                let status = CacheStatus::hit(&entry, now, None);
+                let found = Found { entry, now, result, status };
+                self.waited_for(connection, found, &conditions, wanted.as_ref(), terms).await
             }
             Some(Ok((Obtained::Instead { entry, failing, collapsed }, _))) => {
                 let now = self.front.clock.now();
                 let status = instead(forwarded, &entry, now, failing, collapsed);
-                let result = RequestResult::Grace;
-                self.waited_for(
-                    connection,
-                    &entry,
-                    now,
-                    result,
-                    &status,
-                    (&conditions, wanted.as_ref()),
-                    terms,
-                )
-                .await
+                let found = Found { entry, now, result: RequestResult::Grace, status };
+                self.waited_for(connection, found, &conditions, wanted.as_ref(), terms).await
             }
             Some(Ok((Obtained::Stream { head, reader, collapsed }, cut))) => {
                 let Published::Answer(answer) = &*head else { return Next::Drop };
@@ -306,10 +298,8 @@ impl Lane {
                 };
                 let (result, mut status) = streamed(caching, forwarded, answer, now, collapsed);
                 if let Some(entry) = self.front.decoded_instead(key, answer, &conditions, &reader).await {
-                    let status = CacheStatus::Forwarded(status);
-                    return self
-                        .waited_for(connection, &entry, now, result, &status, (&conditions, None), terms)
-                        .await;
+                    let found = Found { entry, now, result, status: CacheStatus::Forwarded(status) };
+                    return self.waited_for(connection, found, &conditions, None, terms).await;
                 }
                 if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
                     // The node's own status is not the one that the client sees.
@@ -335,33 +325,28 @@ impl Lane {
         }
     }
 
-    /// Sends an entry that was waited for.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are what a fetch ends with, and belong to nothing else"
-    )]
+    /// Sends an entry that was waited for; `wanted` are the parts of it that the client asks for.
     async fn waited_for(
         &self,
         connection: &mut Connection,
-        entry: &Arc<Entry>,
-        now: Moment,
-        result: RequestResult,
-        status: &CacheStatus,
-        (conditions, wanted): (&HeaderMap, Option<&HeaderMap>),
+        found: Found,
+        conditions: &HeaderMap,
+        wanted: Option<&HeaderMap>,
         terms: Terms,
     ) -> Next {
+        let Found { entry, now, result, status } = &found;
         let form = if conditional::is_not_modified(entry.status(), entry.head(), conditions) {
             Form::NotModified
         } else {
             let part = |wanted| range::part_of(entry.status(), entry.head(), entry.body().len(), wanted);
             Form::Part(wanted.map_or(Part::Whole, |wanted| part(wanted)))
         };
-        let Some(form) = self.front.recoded_whole(conditions, entry, form, now).await else {
+        let Some(form) = self.front.recoded_whole(conditions, entry, form, *now).await else {
             return self.failed(connection, FetchError::GivenUp, Forwarded::new(Forward::VaryMiss), terms);
         };
-        match answer::write_hit(connection, entry, now, &form, status, terms).await {
+        match answer::write_hit(connection, entry, *now, &form, status, terms).await {
             Ok((code, bytes)) => {
-                self.front.counters.request(result, code, bytes, terms.arrived.elapsed());
+                self.front.counters.request(*result, code, bytes, terms.arrived.elapsed());
                 Next::Continue
             }
             Err(error) => self.client_gone(terms.arrived, Some(&error)),
