@@ -22,15 +22,17 @@
 
 mod give_way;
 mod look;
+mod purge;
+mod stats;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
 use crate::budget::FillBudget;
 use crate::encoded::{Encoded, Recoding};
-use crate::entry::{Entry, Freshness};
+use crate::entry::Entry;
 use crate::generation::{FillStamp, Generation, Ledger, Sentence};
 use crate::index::{Index, SHARDS};
 use crate::key::{CacheKey, KeySecret};
@@ -40,6 +42,10 @@ use crate::time::Moment;
 use crate::vary::VarySpec;
 
 pub use look::{Known, Peek};
+pub use purge::{PurgeCount, PurgeMode};
+pub use stats::StoreStats;
+
+use stats::Counters;
 
 /// Different `Vary` lists that are kept once and shared.
 const SHARED_SPECS: usize = 64;
@@ -57,31 +63,6 @@ pub struct Settings {
     pub max_variants: u32,
     /// Uncacheable URLs that are remembered, 48 bytes each; rounded up to a multiple of 256. Zero: none.
     pub max_marks: usize,
-}
-
-/// What a purge does to the entries it names.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum PurgeMode {
-    /// They are gone.
-    Hard,
-    /// They are stale; grace and keep count from now.
-    Soft,
-}
-
-/// What a purge did. Each entry counts once.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct PurgeCount {
-    /// Entries removed that could still have been used.
-    pub purged: u64,
-    /// Entries that were fresh and are stale now.
-    pub softened: u64,
-}
-
-impl std::ops::AddAssign for PurgeCount {
-    fn add_assign(&mut self, other: Self) {
-        self.purged += other.purged;
-        self.softened += other.softened;
-    }
 }
 
 /// What there is for a request.
@@ -123,59 +104,6 @@ pub enum Grown {
     Already,
     /// There are none, the entry is to be sent as it is, or it would take more than half of the store. It will not be asked for again.
     Refused,
-}
-
-/// Numbers about a store. Gauges describe now, counters the time since it was made.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct StoreStats {
-    /// Gauge: entries.
-    pub entries: u64,
-    /// Gauge: their memory, with their share of the indexes.
-    pub bytes: u64,
-    /// Gauge: entries that have encoded forms.
-    pub encoded_entries: u64,
-    /// Gauge: the memory of encoded forms; it is part of `bytes`.
-    pub encoded_bytes: u64,
-    /// Gauge: what fills in progress hold; with `bytes` it stays within the memory, unless bodies that only pass through
-    /// take more than a quarter of it.
-    pub fill_bytes: u64,
-    /// Gauge: tags that at least one entry carries.
-    pub tags: u64,
-    /// Gauge: the memory of the tag index; it is part of `bytes`.
-    pub tag_bytes: u64,
-    /// Gauge: uncacheable URLs remembered, those that have run out included.
-    pub marks: u64,
-    /// Counter: marks that went because there were too many.
-    pub marks_dropped: u64,
-    /// Counter: entries that were stored.
-    pub stored: u64,
-    /// Counter: entries that went because there was no room, or that were not let in.
-    pub evictions: u64,
-    /// Counter: entries that went because their time was over.
-    pub expired: u64,
-    /// Counter: fills refused because of a purge.
-    pub refused_by_purge: u64,
-    /// Counter: fills refused because of their size.
-    pub too_large: u64,
-    /// Counter: variants that went because their URL had too many.
-    pub variants_dropped: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    // Signed: two threads may pass each other on the way, and below zero for an instant must not become huge.
-    entries: AtomicI64,
-    bytes: AtomicI64,
-    levied: AtomicI64,
-    encoded_entries: AtomicI64,
-    encoded_bytes: AtomicI64,
-    marks_dropped: AtomicU64,
-    stored: AtomicU64,
-    evictions: AtomicU64,
-    expired: AtomicU64,
-    refused_by_purge: AtomicU64,
-    too_large: AtomicU64,
-    variants_dropped: AtomicU64,
 }
 
 /// The stored responses. Shared by `Arc`; every method takes `&self`.
@@ -340,75 +268,6 @@ impl Store {
         self.index.vary_of(key)
     }
 
-    /// Purges all variants of a URL, its uncacheable mark, and the fills of it that are under way.
-    pub fn purge_key(&self, key: CacheKey, mode: PurgeMode, now: Moment) -> PurgeCount {
-        self.ledger.purge_key(key, mode);
-        let entries = match mode {
-            PurgeMode::Hard => self.index.take(key),
-            PurgeMode::Soft => {
-                self.index.unmark(key);
-                self.index.variants(key)
-            }
-        };
-        self.count_purged(entries, mode, now)
-    }
-
-    /// Purges every entry that carries one of the tags, and the fills under way whose answer will carry one.
-    ///
-    /// The cost is that of the entries named, one or two microseconds each: for tags that thousands carry, call it
-    /// where a thread may be busy for a while.
-    pub fn purge_tags(&self, tags: &[Tag], mode: PurgeMode, now: Moment) -> PurgeCount {
-        self.ledger.purge_tags(tags, mode);
-        let mut count = PurgeCount::default();
-        for tag in tags {
-            let mut end = usize::MAX;
-            while let Some((carriers, start)) = self.tags.carriers_before(tag, end) {
-                for entry in carriers {
-                    count += self.purge_entry(&entry, mode, now);
-                }
-                if start == 0 {
-                    break;
-                }
-                end = start;
-            }
-        }
-        count
-    }
-
-    /// Purges everything, marks and fills under way included.
-    pub fn purge_all(&self, mode: PurgeMode, now: Moment) -> PurgeCount {
-        self.ledger.purge_all(mode);
-        let mut count = PurgeCount::default();
-        for part in 0..SHARDS {
-            let entries = match mode {
-                PurgeMode::Hard => self.index.take_shard(part),
-                PurgeMode::Soft => self.index.entries(part),
-            };
-            count += self.count_purged(entries, mode, now);
-        }
-        if mode == PurgeMode::Soft {
-            self.index.clear_marks();
-        }
-        count
-    }
-
-    /// Purges one entry if it is still stored. Fills under way are not named by it.
-    pub fn purge_entry(&self, entry: &Arc<Entry>, mode: PurgeMode, now: Moment) -> PurgeCount {
-        match mode {
-            PurgeMode::Hard => {
-                let usable = entry.freshness(now) != Freshness::Dead;
-                PurgeCount { purged: u64::from(self.remove(entry) && usable), softened: 0 }
-            }
-            PurgeMode::Soft => {
-                // One that is about to be committed stands in its tags' lists already; its commit makes it stale,
-                // and it is none of those that were stored before the purge.
-                let stored = self.index.get(entry.key(), entry.variant());
-                let stored = stored.is_some_and(|stored| Arc::ptr_eq(&stored, entry));
-                PurgeCount { purged: 0, softened: u64::from(stored && entry.soften(now)) }
-            }
-        }
-    }
-
     /// All stored variants of a URL, whatever their freshness.
     pub fn variants(&self, key: CacheKey) -> Vec<Arc<Entry>> {
         self.index.variants(key).into_vec()
@@ -437,29 +296,6 @@ impl Store {
     /// hold a lock for long.
     pub fn part(&self, part: usize) -> Vec<Arc<Entry>> {
         if part < SHARDS { self.index.entries(part) } else { Vec::new() }
-    }
-
-    /// Numbers for operators. Counting the marks visits every part of the index: not for the way of a request.
-    pub fn stats(&self) -> StoreStats {
-        let counters = &self.counters;
-        let gauge = |number: &AtomicI64| number.load(Relaxed).max(0) as u64;
-        StoreStats {
-            entries: gauge(&counters.entries),
-            bytes: gauge(&counters.bytes),
-            encoded_entries: gauge(&counters.encoded_entries),
-            encoded_bytes: gauge(&counters.encoded_bytes),
-            fill_bytes: self.fills.held(),
-            tags: self.tags.tags(),
-            tag_bytes: self.tags.bytes(),
-            marks: self.index.marks(),
-            marks_dropped: counters.marks_dropped.load(Relaxed),
-            stored: counters.stored.load(Relaxed),
-            evictions: counters.evictions.load(Relaxed),
-            expired: counters.expired.load(Relaxed),
-            refused_by_purge: counters.refused_by_purge.load(Relaxed),
-            too_large: counters.too_large.load(Relaxed),
-            variants_dropped: counters.variants_dropped.load(Relaxed),
-        }
     }
 
     /// Lets go of entries that are over; commits see to the rest. Call it every second or so: it looks at a quarter of
@@ -491,26 +327,6 @@ impl Store {
     /// What one entry may weigh, at most.
     fn most_bytes(&self) -> u64 {
         (self.capacity_bytes / 2).min(u64::from(u32::MAX) - 1)
-    }
-
-    fn count_purged(
-        &self,
-        entries: impl IntoIterator<Item = Arc<Entry>>,
-        mode: PurgeMode,
-        now: Moment,
-    ) -> PurgeCount {
-        let mut count = PurgeCount::default();
-        for entry in entries {
-            match mode {
-                // It was taken out of the index already.
-                PurgeMode::Hard => {
-                    count.purged += u64::from(entry.freshness(now) != Freshness::Dead);
-                    self.leave(&entry);
-                }
-                PurgeMode::Soft => count.softened += u64::from(entry.soften(now)),
-            }
-        }
-        count
     }
 
     /// Counts what came in, and ends the span when half as many came in as there are.
