@@ -14,7 +14,7 @@ use crate::admin::Forward;
 #[derive(Debug)]
 pub(crate) enum Published {
     /// There is an answer, and its body follows.
-    Answer(Box<Answer>),
+    Answer(Arc<Answer>),
     /// There will be none, or an error page; this stored entry may be served in its place.
     Stale(Arc<Entry>, Failing),
     /// There will be none.

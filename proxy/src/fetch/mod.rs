@@ -194,7 +194,7 @@ impl Fetcher {
                 {
                     (answer.stored, answer.fresh_until, answer.detail) = (false, None, Some(refused));
                 }
-                writer.publish(Published::Answer(Box::new(answer)), Retention::Whole);
+                writer.publish(Published::Answer(Arc::new(answer)), Retention::Whole);
                 writer.complete();
             }
             (storing, rest) => {
@@ -203,7 +203,7 @@ impl Fetcher {
                     why => FillResult::NotStored(why.unwrap_or("unknown")),
                 });
                 let retention = Self::retention(storing.as_ref());
-                writer.publish(Published::Answer(Box::new(answer)), retention);
+                writer.publish(Published::Answer(Arc::new(answer)), retention);
                 drop(held_charge);
                 self.stream(&noting, &stamp, storing, held, rest, writer).await;
             }

@@ -14,7 +14,7 @@ use http::header::{self, HeaderName};
 use super::range::{self, Part};
 use super::{Front, Obtained, conditional};
 use crate::admin::Forward;
-use crate::fetch::{Caching, FetchError, Plan, Published, Reader};
+use crate::fetch::{Caching, FetchError, Plan, Reader};
 
 /// How far beyond what has come the first byte of a part may lie for it to be waited for.
 const NEAR_BYTES: u64 = 1 << 20;
@@ -76,8 +76,9 @@ impl Front {
         let Some(wanted) = wanted else { return Ok((self.obtain(plan).await?, Cut::Whole)) };
         let mut beside = Plan { caching: Caching::Part, stale: None, ..plan.clone() };
         let mut obtained = self.obtain(plan).await?;
-        let Obtained::Stream { head, reader, .. } = &mut obtained else { return Ok((obtained, Cut::Whole)) };
-        let Published::Answer(answer) = &**head else { return Ok((obtained, Cut::Whole)) };
+        let Obtained::Stream { answer, reader, .. } = &mut obtained else {
+            return Ok((obtained, Cut::Whole));
+        };
         let status = answer.status.as_u16();
         if conditional::is_not_modified(status, &answer.block, conditions) {
             return Ok((obtained, Cut::Whole));

@@ -14,6 +14,7 @@ pub(crate) mod look;
 pub(crate) mod names;
 pub(crate) mod normalise;
 mod obtain;
+pub(crate) mod outcome;
 pub(crate) mod parts;
 pub(crate) mod pass;
 mod purge;
@@ -44,6 +45,7 @@ use crate::listen::head::{Head, Method};
 use crate::respond::Local;
 use cache_status::CacheStatus;
 use look::{Course, Met, Way, forward_to_cached};
+use outcome::Found;
 use range::Part;
 use recoded::Given;
 use route::{RouteTable, Treatment};
@@ -97,16 +99,9 @@ pub(crate) enum Form {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Answered from memory.
-    Hit { entry: Arc<Entry>, result: RequestResult, status: CacheStatus, now: Moment, form: Form },
+    Hit(Found),
     /// Answered from memory as soon as the entry is decoded for this client; by the plan, if it cannot be.
-    Decode {
-        entry: Arc<Entry>,
-        result: RequestResult,
-        status: CacheStatus,
-        now: Moment,
-        not_modified: bool,
-        plan: Box<Plan>,
-    },
+    Decode(Found, Box<Plan>),
     /// Answered by ourselves.
     Local(Local, RequestResult),
     /// Through the cache.
@@ -237,14 +232,15 @@ impl Front {
         let status = CacheStatus::hit(&entry, now, detail);
         let form = form(&entry, asked.head);
         if entry.recoding() == Recoding::Never {
-            return Step::Hit { entry, result, status, now, form };
+            return Step::Hit(Found { entry, now, form, result, status });
         }
         let not_modified = form == Form::NotModified;
         match self.recoded(asked.head, &entry, form, now) {
-            Given::As(form) => Step::Hit { entry, result, status, now, form },
+            Given::As(form) => Step::Hit(Found { entry, now, form, result, status }),
             Given::Decoded => {
                 let plan = Box::new(self.plan(asked, Caching::Apart));
-                Step::Decode { entry, result, status, now, not_modified, plan }
+                let form = Form::Coded { coding: Coding::Identity, not_modified };
+                Step::Decode(Found { entry, now, form, result, status }, plan)
             }
         }
     }

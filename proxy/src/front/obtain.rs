@@ -24,9 +24,9 @@ pub(crate) enum Obtained {
     Entry(Arc<Entry>),
     /// It is in the store still, and the best there is where a node failed. `collapsed` as below.
     Instead { entry: Arc<Entry>, failing: Failing, collapsed: Option<bool> },
-    /// It is on its way: the published answer (never a failure) and the body. `collapsed` tells whether it was another's
+    /// It is on its way: its head and the body. `collapsed` tells whether it was another's
     /// fetch; `Some(false)`: one was waited for in vain.
-    Stream { head: Arc<Published>, reader: Reader, collapsed: Option<bool> },
+    Stream { answer: Arc<Answer>, reader: Reader, collapsed: Option<bool> },
 }
 
 impl Front {
@@ -85,14 +85,14 @@ impl Front {
                     let collapsed = if collapsed { Some(true) } else { in_vain };
                     return Ok(Obtained::Instead { entry: entry.clone(), failing: *failing, collapsed });
                 }
-                Published::Answer(answer) => answer,
+                Published::Answer(answer) => answer.clone(),
             };
             if !collapsed {
-                return Ok(Obtained::Stream { head, reader, collapsed: in_vain });
+                return Ok(Obtained::Stream { answer, reader, collapsed: in_vain });
             }
             in_vain = Some(false);
-            match self.fitness(&plan, answer, asked_at) {
-                Fitness::Ours => return Ok(Obtained::Stream { head, reader, collapsed: Some(true) }),
+            match self.fitness(&plan, &answer, asked_at) {
+                Fitness::Ours => return Ok(Obtained::Stream { answer, reader, collapsed: Some(true) }),
                 // All who waited go on at the same time, each for itself.
                 Fitness::NotForSharing => plan.caching = Caching::Apart,
                 Fitness::Purged => self.fetcher.fills.close(&key, &reader),
@@ -122,7 +122,9 @@ impl Front {
                 Published::Stale(entry, failing) => {
                     Ok(Obtained::Instead { entry: entry.clone(), failing: *failing, collapsed: in_vain })
                 }
-                Published::Answer(_) => Ok(Obtained::Stream { head, reader, collapsed: in_vain }),
+                Published::Answer(answer) => {
+                    Ok(Obtained::Stream { answer: answer.clone(), reader, collapsed: in_vain })
+                }
             },
             Err(FillFailed::Failed | FillFailed::Withdrawn) => Err(FetchError::GivenUp),
         }

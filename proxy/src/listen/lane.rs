@@ -7,16 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::Buf;
-use clearcoat_cache::coding::Coding;
-use clearcoat_cache::{Entry, Moment};
-use http::HeaderMap;
+use bytes::{Buf, Bytes};
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, Sender};
 
 use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
@@ -24,16 +22,11 @@ use super::connection::{Connection, Received, Waits};
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::part;
 use super::rewound::{Rewound, Window};
-use crate::admin::{Forward, Limit, RequestResult};
-use crate::fetch::{Answer, Caching, Failing, FetchError, Plan, Published};
-use crate::front::cache_status::{CacheStatus, Forwarded};
+use crate::admin::{Limit, RequestResult};
+use crate::front::outcome::{Found, INTERIM_ANSWERS, Outcome};
 use crate::front::pass::PassRoad;
-use crate::front::range::{self, Part};
-use crate::front::{Form, Front, Obtained, Step, cold_range, conditional};
+use crate::front::{Front, Step};
 use crate::respond::Local;
-
-/// Interim answers that wait to be written to one client; a node that sends them faster loses some.
-const INTERIM_ANSWERS: usize = 8;
 
 /// What the lane needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -61,15 +54,6 @@ enum Next {
     Close,
     /// It is no good any more.
     Drop,
-}
-
-/// An entry that a request got after all, and what is said of it.
-struct Found {
-    entry: Arc<Entry>,
-    /// When it was looked at.
-    now: Moment,
-    result: RequestResult,
-    status: CacheStatus,
 }
 
 /// What the buffer holds at the present position.
@@ -206,145 +190,67 @@ impl Lane {
     }
 
     async fn answer(&self, connection: &mut Connection, step: Step, terms: Terms) -> Next {
-        let started = terms.arrived;
-        let counters = &self.front.counters;
         match step {
-            Step::Hit { entry, result, status, now, form } => {
-                match answer::write_hit(connection, &entry, now, &form, &status, terms).await {
-                    Ok((status, bytes)) => {
-                        counters.request(result, status, bytes, started.elapsed());
-                        Next::Continue
-                    }
-                    Err(error) => self.client_gone(started, Some(&error)),
-                }
+            Step::Hit(found) => self.send(connection, &found, terms).await,
+            Step::Local(local, result) => self.send_local(connection, &local, result, terms),
+            Step::Decode(found, plan) => {
+                let outcome = |interim| self.front.decoded_outcome(found, *plan, interim);
+                self.wait(connection, outcome, terms).await
             }
-            Step::Decode { entry, result, status, now, not_modified, plan } => {
-                if !self.front.decode(&entry).await {
-                    return self.fetch(connection, *plan, terms, started).await;
-                }
-                let form = Form::Coded { coding: Coding::Identity, not_modified };
-                match answer::write_hit(connection, &entry, now, &form, &status, terms).await {
-                    Ok((code, bytes)) => {
-                        counters.request(result, code, bytes, started.elapsed());
-                        Next::Continue
-                    }
-                    Err(error) => self.client_gone(started, Some(&error)),
-                }
+            Step::Fetch(plan) => {
+                self.wait(connection, |interim| self.front.outcome(*plan, interim), terms).await
             }
-            Step::Local(local, result) => {
-                let date = self.front.clock.http_date();
-                local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
-                counters.request(result, local.status, local.body().len() as u64, started.elapsed());
-                Next::Continue
-            }
-            Step::Fetch(plan) => self.fetch(connection, *plan, terms, started).await,
             // Handled by the caller, which owns the connection.
             Step::Pass => Next::Drop,
         }
     }
 
-    async fn fetch(
+    /// Waits for what a request ends with, as long as its client does, and sends it.
+    async fn wait<F: Future<Output = Outcome>>(
         &self,
         connection: &mut Connection,
-        mut plan: Plan,
+        outcome: impl FnOnce(Option<Sender<Bytes>>) -> F,
         terms: Terms,
-        started: Instant,
     ) -> Next {
-        let counters = &self.front.counters;
-        let _in_flight = counters.in_flight();
+        let _in_flight = self.front.counters.in_flight();
         // Answers to earlier requests do not wait for this one.
         if let Err(error) = connection.flush().await {
-            return self.client_gone(started, Some(&error));
+            return self.client_gone(terms.arrived, Some(&error));
         }
-        let (caching, key) = (plan.caching, plan.key);
-        let forwarded = Forwarded::new(plan.forward);
-        counters.forward(plan.forward);
-        let read_ahead = self.settings.head.bytes;
-        // A node is not told of them when the answer may be stored: it has to come whole.
-        let conditions = match caching {
-            Caching::Bypass => HeaderMap::new(),
-            Caching::Shared | Caching::Apart | Caching::Part => conditional::conditions(&plan.headers),
-        };
-        let wanted = cold_range::wanted(&plan);
-        // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
         let (sender, mut interim) = mpsc::channel(INTERIM_ANSWERS);
-        plan.interim = terms.version_11.then_some(sender);
-        let obtaining = self.front.obtain_part(plan, wanted.as_ref(), &conditions);
-        let obtained = connection.unless_gone(read_ahead, &mut interim, obtaining).await;
-        match obtained {
-            None => self.client_gone(started, None),
-            Some(Err(error)) => self.failed(connection, error, forwarded, terms),
-            Some(Ok((Obtained::Entry(entry), _))) => {
-                let now = self.front.clock.now();
-                let fresh = entry.ttl_left(now) >= 0;
-                let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
-                let status = CacheStatus::hit(&entry, now, None);
-                let found = Found { entry, now, result, status };
-                self.waited_for(connection, found, &conditions, wanted.as_ref(), terms).await
+        // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
+        let outcome = outcome(terms.version_11.then_some(sender));
+        match connection.unless_gone(terms.read_ahead, &mut interim, outcome).await {
+            None => self.client_gone(terms.arrived, None),
+            Some(Outcome::Found(found)) => self.send(connection, &found, terms).await,
+            Some(Outcome::Local(local, result)) => self.send_local(connection, &local, result, terms),
+            Some(Outcome::NotModified { answer, result, status }) => {
+                answer::not_modified(&mut connection.output, &answer, &status, terms.close);
+                self.front.counters.request(result, 304, 0, terms.arrived.elapsed());
+                Next::Continue
             }
-            Some(Ok((Obtained::Instead { entry, failing, collapsed }, _))) => {
-                let now = self.front.clock.now();
-                let status = instead(forwarded, &entry, now, failing, collapsed);
-                let found = Found { entry, now, result: RequestResult::Grace, status };
-                self.waited_for(connection, found, &conditions, wanted.as_ref(), terms).await
-            }
-            Some(Ok((Obtained::Stream { head, reader, collapsed }, cut))) => {
-                let Published::Answer(answer) = &*head else { return Next::Drop };
-                let now = self.front.clock.now();
-                // Asked for apart, perhaps for another reason than at first.
-                let forwarded = match answer.caching {
-                    Caching::Part => Forwarded { forward: answer.forward, ..forwarded },
-                    Caching::Shared | Caching::Apart | Caching::Bypass => forwarded,
-                };
-                let (result, mut status) = streamed(caching, forwarded, answer, now, collapsed);
-                if let Some(entry) = self.front.decoded_instead(key, answer, &conditions, &reader).await {
-                    let found = Found { entry, now, result, status: CacheStatus::Forwarded(status) };
-                    return self.waited_for(connection, found, &conditions, None, terms).await;
-                }
-                if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
-                    // The node's own status is not the one that the client sees.
-                    status.status = status.status.or(Some(answer.status.as_u16()));
-                    let status = CacheStatus::Forwarded(status);
-                    answer::not_modified(&mut connection.output, answer, &status, terms.close);
-                    counters.request(result, 304, 0, started.elapsed());
-                    return Next::Continue;
-                }
-                let status = CacheStatus::Forwarded(status);
-                match part::stream(connection, answer, reader, &cut, &status, terms).await {
+            Some(Outcome::Streaming(streaming)) => {
+                let result = streaming.result;
+                match part::stream(connection, streaming, terms).await {
                     Ok((code, delivered)) => {
-                        counters.request(result, code, delivered.body_bytes, started.elapsed());
+                        let took = terms.arrived.elapsed();
+                        self.front.counters.request(result, code, delivered.body_bytes, took);
                         match (delivered.broken, delivered.close) {
                             (true, _) => Next::Drop,
                             (false, true) => Next::Close,
                             (false, false) => Next::Continue,
                         }
                     }
-                    Err(error) => self.client_gone(started, Some(&error)),
+                    Err(error) => self.client_gone(terms.arrived, Some(&error)),
                 }
             }
         }
     }
 
-    /// Sends an entry that was waited for; `wanted` are the parts of it that the client asks for.
-    async fn waited_for(
-        &self,
-        connection: &mut Connection,
-        found: Found,
-        conditions: &HeaderMap,
-        wanted: Option<&HeaderMap>,
-        terms: Terms,
-    ) -> Next {
-        let Found { entry, now, result, status } = &found;
-        let form = if conditional::is_not_modified(entry.status(), entry.head(), conditions) {
-            Form::NotModified
-        } else {
-            let part = |wanted| range::part_of(entry.status(), entry.head(), entry.body().len(), wanted);
-            Form::Part(wanted.map_or(Part::Whole, |wanted| part(wanted)))
-        };
-        let Some(form) = self.front.recoded_whole(conditions, entry, form, *now).await else {
-            return self.failed(connection, FetchError::GivenUp, Forwarded::new(Forward::VaryMiss), terms);
-        };
-        match answer::write_hit(connection, entry, *now, &form, status, terms).await {
+    /// Sends what is stored.
+    async fn send(&self, connection: &mut Connection, found: &Found, terms: Terms) -> Next {
+        let Found { entry, now, form, result, status } = found;
+        match answer::write_hit(connection, entry, *now, form, status, terms).await {
             Ok((code, bytes)) => {
                 self.front.counters.request(*result, code, bytes, terms.arrived.elapsed());
                 Next::Continue
@@ -353,19 +259,18 @@ impl Lane {
         }
     }
 
-    /// There is no answer.
-    fn failed(
+    /// Sends an answer of ours.
+    fn send_local(
         &self,
         connection: &mut Connection,
-        error: FetchError,
-        forwarded: Forwarded,
+        local: &Local,
+        result: RequestResult,
         terms: Terms,
     ) -> Next {
-        let local = Local::failure(error, forwarded);
         let date = self.front.clock.http_date();
         local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
         let (bytes, took) = (local.body().len() as u64, terms.arrived.elapsed());
-        self.front.counters.request(RequestResult::Unavailable, local.status, bytes, took);
+        self.front.counters.request(result, local.status, bytes, took);
         Next::Continue
     }
 
@@ -408,52 +313,4 @@ fn window(head: &Head<'_, '_>) -> Window {
         // After an upgrade the connection is another protocol's.
         Framing::None | Framing::Length(_) | Framing::Chunked => Window::Open,
     }
-}
-
-/// What is said of an answer that is on its way.
-fn streamed(
-    caching: Caching,
-    forwarded: Forwarded,
-    answer: &Answer,
-    now: Moment,
-    collapsed: Option<bool>,
-) -> (RequestResult, Forwarded) {
-    let result = match (caching, answer.shared, collapsed) {
-        (Caching::Bypass, _, _) => RequestResult::Pass,
-        (_, true, Some(true)) => RequestResult::Collapsed,
-        (_, true, _) => RequestResult::Miss,
-        (_, false, _) => RequestResult::Uncacheable,
-    };
-    // Of what was asked after, the node's word is told: 304, or that it sent another answer.
-    let status = match (answer.revalidated, forwarded.forward) {
-        (true, _) => Some(304),
-        (false, Forward::Stale | Forward::Request) => Some(answer.status.as_u16()),
-        (
-            false,
-            Forward::Bypass | Forward::Method | Forward::UriMiss | Forward::VaryMiss | Forward::Partial,
-        ) => None,
-    };
-    let ttl = answer.fresh_until.map(|until| {
-        let (until, now) = (until.as_millis() as i64, now.as_millis() as i64);
-        until.saturating_sub(now).div_euclid(1000)
-    });
-    // Only the request whose fetch it was had it stored.
-    let stored = answer.stored && collapsed != Some(true);
-    (result, Forwarded { status, ttl, stored, collapsed, detail: answer.detail, ..forwarded })
-}
-
-/// What is said of a stored entry that is served because a node failed.
-fn instead(
-    forwarded: Forwarded,
-    entry: &Entry,
-    now: Moment,
-    failing: Failing,
-    collapsed: Option<bool>,
-) -> CacheStatus {
-    let (status, detail) = match failing {
-        Failing::Status(status) => (Some(status.as_u16()), "stale-if-error"),
-        Failing::Error(error) => (None, error.as_str()),
-    };
-    let ttl = Some(entry.ttl_left(now));
-    CacheStatus::Forwarded(Forwarded { status, ttl, collapsed, detail: Some(detail), ..forwarded })
 }

@@ -4,9 +4,8 @@ use std::io;
 
 use super::answer::{self, Delivered, Terms};
 use super::connection::Connection;
-use crate::fetch::{Answer, Reader};
-use crate::front::cache_status::CacheStatus;
 use crate::front::cold_range::Cut;
+use crate::front::outcome::Streaming;
 
 /// Writes what a client gets of an answer. Returns the status that it sees.
 ///
@@ -15,15 +14,14 @@ use crate::front::cold_range::Cut;
 /// The client is gone or too slow.
 pub(super) async fn stream(
     connection: &mut Connection,
-    answer: &Answer,
-    mut reader: Reader,
-    cut: &Cut,
-    status: &CacheStatus,
+    streaming: Streaming,
     terms: Terms,
 ) -> io::Result<(u16, Delivered)> {
+    let Streaming { answer, mut reader, cut, result: _, status } = streaming;
+    let (answer, status) = (&*answer, &status);
     let head = &answer.block;
     let close = terms.close;
-    match cut {
+    match &cut {
         Cut::Whole => {
             let delivered = answer::stream(connection, answer, reader, status, terms).await?;
             Ok((answer.status.as_u16(), delivered))

@@ -1,0 +1,204 @@
+//! What a request ends with: the answer as it is sent, whatever it is sent by.
+//!
+//! [`Front::outcome`] waits for what the short way could not answer and makes of it what the client gets: what is stored
+//! in the form that is for it, an answer on its way with what of it is sent, or an answer of ours. Nothing here knows how
+//! an answer is written; who writes it has the connection, counts what was sent, and drops the wait when its client leaves.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clearcoat_cache::{Entry, Moment};
+use http::HeaderMap;
+use tokio::sync::mpsc::Sender;
+
+use super::cache_status::{CacheStatus, Forwarded};
+use super::cold_range::{self, Cut};
+use super::range::{self, Part};
+use super::{Form, Front, Obtained, conditional};
+use crate::admin::{Forward, RequestResult};
+use crate::fetch::{Answer, Caching, Failing, FetchError, Plan, Reader};
+use crate::respond::Local;
+
+/// Interim answers that wait to be written to one client; a node that sends them faster loses some.
+pub(crate) const INTERIM_ANSWERS: usize = 8;
+
+/// A stored entry that a request is answered with, and what is said of it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) entry: Arc<Entry>,
+    /// When it was looked at.
+    pub(crate) now: Moment,
+    pub(crate) form: Form,
+    pub(crate) result: RequestResult,
+    pub(crate) status: CacheStatus,
+}
+
+/// An answer that is on its way.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    pub(crate) answer: Arc<Answer>,
+    /// Its body, from the first byte that is wanted.
+    pub(crate) reader: Reader,
+    /// What of it the client gets.
+    pub(crate) cut: Cut,
+    pub(crate) result: RequestResult,
+    pub(crate) status: CacheStatus,
+}
+
+/// What a request ends with.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Something stored.
+    Found(Found),
+    /// Something on its way.
+    Streaming(Streaming),
+    /// The client has already what is on its way (304).
+    NotModified { answer: Arc<Answer>, result: RequestResult, status: CacheStatus },
+    /// An answer of ours.
+    Local(Local, RequestResult),
+}
+
+impl Front {
+    /// Decodes what was found for this client; goes by the plan if that cannot be done. Otherwise as
+    /// [`Front::outcome`].
+    pub(crate) async fn decoded_outcome(
+        &self,
+        found: Found,
+        plan: Plan,
+        interim: Option<Sender<Bytes>>,
+    ) -> Outcome {
+        if self.decode(&found.entry).await {
+            return Outcome::Found(found);
+        }
+        self.outcome(plan, interim).await
+    }
+
+    /// Waits for what `plan` asks for. Interim answers of the node (1xx) go to `interim`, as blocks of HTTP/1.
+    ///
+    /// Dropping it is leaving: what nobody else waits for is ended as far as the rules for abandoned fetches say so.
+    pub(crate) async fn outcome(&self, mut plan: Plan, interim: Option<Sender<Bytes>>) -> Outcome {
+        let (caching, key) = (plan.caching, plan.key);
+        let forwarded = Forwarded::new(plan.forward);
+        self.counters.forward(plan.forward);
+        // A node is not told of them when the answer may be stored: it has to come whole.
+        let conditions = match caching {
+            Caching::Bypass => HeaderMap::new(),
+            Caching::Shared | Caching::Apart | Caching::Part => conditional::conditions(&plan.headers),
+        };
+        let wanted = cold_range::wanted(&plan);
+        plan.interim = interim;
+        let obtained = match self.obtain_part(plan, wanted.as_ref(), &conditions).await {
+            Ok(obtained) => obtained,
+            Err(error) => return failed(error, forwarded),
+        };
+        match obtained {
+            (Obtained::Entry(entry), _) => {
+                let now = self.clock.now();
+                let fresh = entry.ttl_left(now) >= 0;
+                let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
+                let status = CacheStatus::hit(&entry, now, None);
+                self.waited_for(entry, now, (result, status), &conditions, wanted.as_ref()).await
+            }
+            (Obtained::Instead { entry, failing, collapsed }, _) => {
+                let now = self.clock.now();
+                let status = instead(forwarded, &entry, now, failing, collapsed);
+                let said = (RequestResult::Grace, status);
+                self.waited_for(entry, now, said, &conditions, wanted.as_ref()).await
+            }
+            (Obtained::Stream { answer, reader, collapsed }, cut) => {
+                let now = self.clock.now();
+                // Asked for apart, perhaps for another reason than at first.
+                let forwarded = match answer.caching {
+                    Caching::Part => Forwarded { forward: answer.forward, ..forwarded },
+                    Caching::Shared | Caching::Apart | Caching::Bypass => forwarded,
+                };
+                let (result, mut status) = streamed(caching, forwarded, &answer, now, collapsed);
+                if let Some(entry) = self.decoded_instead(key, &answer, &conditions, &reader).await {
+                    let said = (result, CacheStatus::Forwarded(status));
+                    return self.waited_for(entry, now, said, &conditions, None).await;
+                }
+                if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
+                    // The node's own status is not the one that the client sees.
+                    status.status = status.status.or(Some(answer.status.as_u16()));
+                    return Outcome::NotModified { answer, result, status: CacheStatus::Forwarded(status) };
+                }
+                let status = CacheStatus::Forwarded(status);
+                Outcome::Streaming(Streaming { answer, reader, cut, result, status })
+            }
+        }
+    }
+
+    /// What is sent of an entry that was waited for; `wanted` are the parts of it that the client asks for.
+    async fn waited_for(
+        &self,
+        entry: Arc<Entry>,
+        now: Moment,
+        (result, status): (RequestResult, CacheStatus),
+        conditions: &HeaderMap,
+        wanted: Option<&HeaderMap>,
+    ) -> Outcome {
+        let form = if conditional::is_not_modified(entry.status(), entry.head(), conditions) {
+            Form::NotModified
+        } else {
+            let part = |wanted| range::part_of(entry.status(), entry.head(), entry.body().len(), wanted);
+            Form::Part(wanted.map_or(Part::Whole, |wanted| part(wanted)))
+        };
+        match self.recoded_whole(conditions, &entry, form, now).await {
+            Some(form) => Outcome::Found(Found { entry, now, form, result, status }),
+            None => failed(FetchError::GivenUp, Forwarded::new(Forward::VaryMiss)),
+        }
+    }
+}
+
+/// There is no answer.
+fn failed(error: FetchError, forwarded: Forwarded) -> Outcome {
+    Outcome::Local(Local::failure(error, forwarded), RequestResult::Unavailable)
+}
+
+/// What is said of an answer that is on its way.
+fn streamed(
+    caching: Caching,
+    forwarded: Forwarded,
+    answer: &Answer,
+    now: Moment,
+    collapsed: Option<bool>,
+) -> (RequestResult, Forwarded) {
+    let result = match (caching, answer.shared, collapsed) {
+        (Caching::Bypass, _, _) => RequestResult::Pass,
+        (_, true, Some(true)) => RequestResult::Collapsed,
+        (_, true, _) => RequestResult::Miss,
+        (_, false, _) => RequestResult::Uncacheable,
+    };
+    // Of what was asked after, the node's word is told: 304, or that it sent another answer.
+    let status = match (answer.revalidated, forwarded.forward) {
+        (true, _) => Some(304),
+        (false, Forward::Stale | Forward::Request) => Some(answer.status.as_u16()),
+        (
+            false,
+            Forward::Bypass | Forward::Method | Forward::UriMiss | Forward::VaryMiss | Forward::Partial,
+        ) => None,
+    };
+    let ttl = answer.fresh_until.map(|until| {
+        let (until, now) = (until.as_millis() as i64, now.as_millis() as i64);
+        until.saturating_sub(now).div_euclid(1000)
+    });
+    // Only the request whose fetch it was had it stored.
+    let stored = answer.stored && collapsed != Some(true);
+    (result, Forwarded { status, ttl, stored, collapsed, detail: answer.detail, ..forwarded })
+}
+
+/// What is said of a stored entry that is served because a node failed.
+fn instead(
+    forwarded: Forwarded,
+    entry: &Entry,
+    now: Moment,
+    failing: Failing,
+    collapsed: Option<bool>,
+) -> CacheStatus {
+    let (status, detail) = match failing {
+        Failing::Status(status) => (Some(status.as_u16()), "stale-if-error"),
+        Failing::Error(error) => (None, error.as_str()),
+    };
+    let ttl = Some(entry.ttl_left(now));
+    CacheStatus::Forwarded(Forwarded { status, ttl, collapsed, detail: Some(detail), ..forwarded })
+}
