@@ -22,7 +22,13 @@ pub struct Outcome {
 /// The time it takes grows with the number of entries named, one or two microseconds each.
 pub fn apply(admitted: Admitted, store: &Store, now: Moment) -> Outcome {
     let count = match admitted.request() {
-        PurgeRequest::Url { key } => store.purge_key(*key, PurgeMode::Hard, now),
+        PurgeRequest::Url { keys } => {
+            let mut count = PurgeCount::default();
+            for key in keys {
+                count += store.purge_key(*key, PurgeMode::Hard, now);
+            }
+            count
+        }
         PurgeRequest::Tags { hard, soft } => {
             let mut count = PurgeCount::default();
             for (tags, mode) in [(hard, PurgeMode::Hard), (soft, PurgeMode::Soft)] {
@@ -84,7 +90,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
             .collect();
-        let request = read(method, &headers, CacheKey::from_number(key));
+        let request = read(method, &headers, vec![CacheKey::from_number(key)]);
         let admitted = Guard::new(Settings::default()).admit(request, None, None).unwrap();
         apply(admitted, store, NOW)
     }

@@ -99,11 +99,9 @@ fn canonical(network: IpNet) -> IpNet {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use clearcoat_cache::CacheKey;
-
     use super::*;
 
-    const REQUEST: PurgeRequest = PurgeRequest::Url { key: CacheKey::from_number(1) };
+    const REQUEST: PurgeRequest = PurgeRequest::Url { keys: Vec::new() };
 
     fn guard(allow: &[&str], token: Option<&str>) -> Guard {
         let allow = allow.iter().map(|net| net.parse().unwrap()).collect();

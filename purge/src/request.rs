@@ -21,8 +21,8 @@ const SOFT_TAGS: &str = "xkey-softpurge";
 pub enum PurgeRequest {
     /// Every variant of a URL; gone at once.
     Url {
-        /// The URL's key.
-        key: CacheKey,
+        /// Its keys: one for each scheme and spelling under which it may be stored.
+        keys: Vec<CacheKey>,
     },
     /// Every entry with one of these tags. A list may be empty: that purges nothing and is no mistake.
     Tags {
@@ -38,7 +38,7 @@ pub fn is_purge_method(method: &str) -> bool {
     method == PURGE || method == PURGE_KEYS
 }
 
-/// Reads a purge request; `key` is that of its URL.
+/// Reads a purge request; `keys` are those of its URL.
 ///
 /// All lines of a header count. (Varnish's xkey looks at the first only; no client sends a second.)
 ///
@@ -47,9 +47,9 @@ pub fn is_purge_method(method: &str) -> bool {
 /// [`PurgeError::NoKeys`] and [`PurgeError::BadTags`] for `PURGEKEYS`, [`PurgeError::Method`] for other methods. Do
 /// not answer with them: [`Guard::admit`](crate::Guard::admit) takes the whole result, because a stranger must not
 /// learn even that much.
-pub fn read(method: &str, headers: &HeaderMap, key: CacheKey) -> Result<PurgeRequest, PurgeError> {
+pub fn read(method: &str, headers: &HeaderMap, keys: Vec<CacheKey>) -> Result<PurgeRequest, PurgeError> {
     match method {
-        PURGE => Ok(PurgeRequest::Url { key }),
+        PURGE => Ok(PurgeRequest::Url { keys }),
         PURGE_KEYS if !headers.contains_key(HARD_TAGS) && !headers.contains_key(SOFT_TAGS) => {
             Err(PurgeError::NoKeys)
         }
@@ -73,7 +73,9 @@ mod tests {
 
     use super::*;
 
-    const KEY: CacheKey = CacheKey::from_number(1);
+    fn keys() -> Vec<CacheKey> {
+        [1, 2].map(CacheKey::from_number).into()
+    }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut all = HeaderMap::new();
@@ -100,14 +102,14 @@ mod tests {
         ] {
             assert_eq!(is_purge_method(method), expected, "{method}");
         }
-        assert_eq!(read("GET", &headers(&[]), KEY), Err(PurgeError::Method));
+        assert_eq!(read("GET", &headers(&[]), keys()), Err(PurgeError::Method));
     }
 
     #[test]
     fn purge_names_its_url_whatever_its_headers() {
-        let url = Ok(PurgeRequest::Url { key: KEY });
-        assert_eq!(read("PURGE", &headers(&[]), KEY), url);
-        assert_eq!(read("PURGE", &headers(&[("xkey-purge", "a"), ("cookie", "b")]), KEY), url);
+        let url = Ok(PurgeRequest::Url { keys: keys() });
+        assert_eq!(read("PURGE", &headers(&[]), keys()), url);
+        assert_eq!(read("PURGE", &headers(&[("xkey-purge", "a"), ("cookie", "b")]), keys()), url);
     }
 
     #[test]
@@ -129,13 +131,13 @@ mod tests {
 
     #[track_caller]
     fn check(pairs: &[(&str, &str)], expected: Result<PurgeRequest, PurgeError>) {
-        assert_eq!(read("PURGEKEYS", &headers(pairs), KEY), expected);
+        assert_eq!(read("PURGEKEYS", &headers(pairs), keys()), expected);
     }
 
     proptest! {
         #[test]
         fn any_line_gives_tags_without_separators(line in "[ -~\t]{0,80}") {
-            let PurgeRequest::Tags { hard, .. } = read("PURGEKEYS", &headers(&[("xkey-purge", &line)]), KEY)? else {
+            let PurgeRequest::Tags { hard, .. } = read("PURGEKEYS", &headers(&[("xkey-purge", &line)]), keys())? else {
                 return Err(TestCaseError::fail("no tags"));
             };
             let joined = hard.iter().flat_map(|tag| tag.as_bytes()).count();

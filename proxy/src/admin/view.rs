@@ -1,5 +1,6 @@
 //! The rest of the edge as this room sees it: plain values, taken for one scrape.
 
+use clearcoat_cache::Scheme;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::why::Explanation;
@@ -16,8 +17,9 @@ pub(crate) trait Observed: Send + Sync {
     /// Whether traffic should be sent here.
     fn ready(&self) -> Readiness;
 
-    /// What `request`, a head as a client would send it, would meet now; `url` is it for people. Nothing comes of it.
-    fn explain(&self, url: String, request: &[u8]) -> Explanation;
+    /// What `request`, a head as a client would send it over a connection of this scheme, would meet now; `url` is it for
+    /// people. Nothing comes of it.
+    fn explain(&self, url: String, scheme: Scheme, request: &[u8]) -> Explanation;
 
     /// Tells a pool what the operator wants of a node; whether there is such a node.
     fn set_node(&self, pool: &str, node: &str, wish: super::nodes::Wish) -> bool;

@@ -1,9 +1,10 @@
 //! `GET /api/why`: what the next request of a URL would meet, and why.
 //!
-//! The parameters say which request is meant: `url` (with scheme and host, or a path), `method` (default GET), `host`, and
+//! The parameters say which request is meant: `url` (with scheme and host, or a path: then the scheme is `http`), `method` (default GET), `host`, and
 //! any number of `header=Name:value`, each percent-encoded. The request is not sent: it is put into the form in which a
 //! client would send it and shown to [`Observed::explain`], which only looks. The answer is an [`Explanation`].
 
+use clearcoat_cache::Scheme;
 use serde::Serialize;
 
 use super::http1::{Answer, Request};
@@ -19,7 +20,7 @@ pub(super) fn answer(request: &Request, observed: &dyn Observed) -> Answer {
         Ok(question) => question,
         Err(why) => return Answer::text(400, why),
     };
-    let explanation = observed.explain(question.url(), &question.text());
+    let explanation = observed.explain(question.url(), question.scheme, &question.text());
     match serde_json::to_vec_pretty(&explanation) {
         Ok(mut text) => {
             text.push(b'\n');
@@ -33,6 +34,8 @@ pub(super) fn answer(request: &Request, observed: &dyn Observed) -> Answer {
 #[derive(Debug, Eq, PartialEq)]
 struct Question {
     method: String,
+    /// That of a path is `http`.
+    scheme: Scheme,
     host: String,
     /// Path and query.
     target: String,
@@ -68,7 +71,7 @@ impl Question {
             }
         }
         let url = url.ok_or("url is missing: a URL, or a path and host")?;
-        let (named, target) = parts(&url)?;
+        let (scheme, named, target) = parts(&url)?;
         let method = method.unwrap_or_else(|| "GET".to_owned());
         if method.is_empty() || method.contains(char::is_whitespace) || target.contains(char::is_whitespace) {
             return Err("a method or a URL has no white space in it");
@@ -78,17 +81,17 @@ impl Question {
             (None, Some(named)) => named.to_owned(),
             (None, None) => return Err("host is missing: the URL names none"),
         };
-        Ok(Self { method, host, target: target.to_owned(), headers })
+        Ok(Self { method, scheme, host, target: target.to_owned(), headers })
     }
 
     /// For people.
     fn url(&self) -> String {
-        format!("http://{}{}", self.host, self.target)
+        format!("{}://{}{}", self.scheme.as_str(), self.host, self.target)
     }
 
     /// As a client would send it.
     fn text(&self) -> Vec<u8> {
-        let Self { method, host, target, headers } = self;
+        let Self { method, scheme: _, host, target, headers } = self;
         let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n");
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
@@ -98,20 +101,21 @@ impl Question {
     }
 }
 
-/// Host, if there is one, and path of a URL.
-fn parts(url: &str) -> Result<(Option<&str>, &str), &'static str> {
+/// Scheme, host, if there is one, and path of a URL.
+fn parts(url: &str) -> Result<(Scheme, Option<&str>, &str), &'static str> {
     let url = url.split('#').next().unwrap_or(url);
     if url.starts_with('/') {
-        return Ok((None, url));
+        return Ok((Scheme::Http, None, url));
     }
-    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
-    let rest = rest.ok_or("url is neither a URL nor a path")?;
+    let schemes = [("http://", Scheme::Http), ("https://", Scheme::Https)];
+    let found = schemes.iter().find_map(|(start, scheme)| Some((*scheme, url.strip_prefix(start)?)));
+    let (scheme, rest) = found.ok_or("url is neither a URL nor a path")?;
     match rest.find(['/', '?']) {
         Some(0) => Err("the URL names no host"),
         Some(at) if rest[at..].starts_with('?') => Err("the URL has no path before its query"),
-        Some(at) => Ok((Some(&rest[..at]), &rest[at..])),
+        Some(at) => Ok((scheme, Some(&rest[..at]), &rest[at..])),
         None if rest.is_empty() => Err("the URL names no host"),
-        None => Ok((Some(rest), "/")),
+        None => Ok((scheme, Some(rest), "/")),
     }
 }
 

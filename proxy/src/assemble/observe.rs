@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use clearcoat_cache::Store;
 use clearcoat_cache::coding::Coding;
+use clearcoat_cache::{Scheme, Store};
 
 use crate::admin;
 use crate::encode::Encoder;
@@ -54,8 +54,8 @@ impl admin::Observed for Observer {
         }
     }
 
-    fn explain(&self, url: String, request: &[u8]) -> admin::why::Explanation {
-        self.explainer.explain(url, request)
+    fn explain(&self, url: String, scheme: Scheme, request: &[u8]) -> admin::why::Explanation {
+        self.explainer.explain(url, scheme, request)
     }
 
     fn set_node(&self, pool: &str, node: &str, wish: admin::Wish) -> bool {

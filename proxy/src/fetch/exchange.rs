@@ -358,7 +358,7 @@ fn request_header(plan: &Plan, stale: Option<&Entry>) -> PingoraResult<RequestHe
     for (name, value) in &plan.headers {
         header.append_header(name.clone(), value.clone())?;
     }
-    forward::complete(&mut header, &plan.host, plan.client, plan.caching)?;
+    forward::complete(&mut header, &plan.host, plan.visitor, plan.caching)?;
     if let Some(entry) = stale {
         revalidate::add_conditions(&mut header, entry)?;
     }

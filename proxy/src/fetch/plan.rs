@@ -1,6 +1,5 @@
 //! What is to be fetched, for whom, and on what terms: all that a fetch needs once its request is gone.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use http::{HeaderMap, header};
 use tokio::sync::mpsc;
 
 use crate::admin::Forward;
+use crate::front::visitor::Visitor;
 use crate::pool::Pool;
 
 /// What the cache has to do with a request.
@@ -44,7 +44,7 @@ pub(crate) struct Plan {
     /// What the node is asked with, less what [`forward::complete`](crate::front::forward::complete) adds: what the client
     /// sent, as far as the route's rules let it on. Variants are chosen by it too.
     pub(crate) headers: HeaderMap,
-    pub(crate) client: Option<IpAddr>,
+    pub(crate) visitor: Visitor,
     pub(crate) pool: Arc<Pool>,
     /// A stored entry that is not fresh any more, or not wanted unasked, to be asked after.
     pub(crate) stale: Option<Arc<Entry>>,
@@ -94,6 +94,6 @@ impl Plan {
 
     /// The URL as operators know it.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}{}", self.host, self.target)
+        format!("{}://{}{}", self.visitor.scheme.as_str(), self.host, self.target)
     }
 }

@@ -9,13 +9,14 @@ mod words;
 
 use std::sync::Arc;
 
-use clearcoat_cache::{Entry, Known};
+use clearcoat_cache::{Entry, Known, Scheme};
 
 use super::cache_status::{CacheStatus, Forwarded};
 use super::look::{Course, Met, Passed, Way, forward_to_cached};
 use super::range::Part;
 use super::route::Place;
 use super::seen::Seen;
+use super::visitor::Visitor;
 use super::{Form, Front, NO_NODE_UP, form, known_host};
 use crate::admin::Forward;
 use crate::admin::why::{Explanation, Next, Outcome};
@@ -42,11 +43,12 @@ enum Reason {
 }
 
 impl Explainer {
-    /// What `request`, a head as a client would send it, would meet; `url` is it for people.
-    pub(crate) fn explain(&self, url: String, request: &[u8]) -> Explanation {
+    /// What `request`, a head as a client would send it over a connection of this scheme, would meet; `url` is it for
+    /// people.
+    pub(crate) fn explain(&self, url: String, scheme: Scheme, request: &[u8]) -> Explanation {
         let mut room = lines();
         match parse(request, &mut room, &self.limits) {
-            Parsed::Complete(head) => self.front.explain(url, &head),
+            Parsed::Complete(head) => self.front.explain(url, &head, Visitor::unknown(scheme)),
             Parsed::Refused(refusal) => refused(url, refusal),
             // What was put together with its end is too short only if it is none.
             Parsed::Partial => refused(url, Refusal::Malformed("this is not a request")),
@@ -62,12 +64,12 @@ fn refused(url: String, refusal: Refusal) -> Explanation {
 }
 
 impl Front {
-    fn explain(&self, url: String, head: &Head<'_, '_>) -> Explanation {
+    fn explain(&self, url: String, head: &Head<'_, '_>, visitor: Visitor) -> Explanation {
         let routes = self.routes.load();
         let place = routes.place(head.host, head.target);
         let method = head.method.as_str().to_owned();
         let mut explained = Explanation { url, method, ..Explanation::default() };
-        let course = self.look(&routes, head, None);
+        let course = self.look(&routes, head, visitor);
         // Whatever is stored is shown also to a request that is not answered from it.
         if let Some(place) = &place {
             explained.route = Some(facts::route(place));
@@ -81,7 +83,7 @@ impl Front {
             Course::Bypass(_, treatment) if treatment.pass => Reason::Bypass,
             Course::Bypass(..) => Reason::Cookie,
             Course::Cached(Met { treatment, key, target, now, known, dead, way }) => {
-                let seen = Seen::new(head, &treatment.request, None);
+                let seen = Seen::new(head, &treatment.request, visitor.address);
                 let selected = match &way {
                     Way::Hit(entry)
                     | Way::Grace(entry)
@@ -96,8 +98,8 @@ impl Front {
                 let hidden = || stored.iter().find(|entry| entry.variant() == variant || stored.len() == 1);
                 let entry =
                     selected.or_else(|| (known == Known::ThisVariant).then(hidden).flatten().cloned());
-                let known_url =
-                    format!("http://{}{}", known_host(head.host), String::from_utf8_lossy(&target));
+                let (scheme, host) = (visitor.scheme, known_host(visitor.scheme, head.host));
+                let known_url = format!("{}://{host}{}", scheme.as_str(), String::from_utf8_lossy(&target));
                 let named = (key, known_url);
                 explained.key = Some(facts::key(&self.store, named, &seen, &stored, entry.as_deref(), now));
                 explained.entry = entry.as_deref().map(|entry| facts::entry(entry, now));

@@ -4,8 +4,10 @@
 //! `X-Name`; nginx drops them too), and what strangers may not say about themselves: `Forwarded`, `X-Forwarded-*` and their
 //! kin. A fetch for the cache also goes without lines that would change the answer and are not part of the key.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
 
+use clearcoat_cache::Scheme;
+use clearcoat_cache::key::canonical_host;
 use clearcoat_cache::vary::EncodingClass;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
@@ -13,6 +15,7 @@ use pingora_error::Result;
 use pingora_http::RequestHeader;
 
 use super::parts::{KEY_COOKIES, KeyParts};
+use super::visitor::Visitor;
 use crate::fetch::{Caching, is_hop_by_hop, listed_in_connection};
 use crate::listen::head::Head;
 
@@ -170,7 +173,7 @@ pub(crate) fn is_not_for_nodes(name: &HeaderName) -> bool {
 pub(crate) fn complete(
     header: &mut RequestHeader,
     host: &str,
-    client: Option<IpAddr>,
+    visitor: Visitor,
     caching: Caching,
 ) -> Result<()> {
     if caching != Caching::Bypass {
@@ -188,13 +191,23 @@ pub(crate) fn complete(
         }
     }
     header.insert_header(header::HOST, host)?;
-    if let Some(client) = client {
+    if let Some(client) = visitor.address {
         header.insert_header("X-Forwarded-For", client.to_canonical().to_string())?;
     }
-    header.insert_header("X-Forwarded-Proto", "http")?;
+    header.insert_header("X-Forwarded-Proto", visitor.scheme.as_str())?;
     header.insert_header("X-Forwarded-Host", host)?;
+    header.insert_header("X-Forwarded-Port", port(visitor.scheme, host).as_ref())?;
     header.append_header(header::VIA, "1.1 clearcoat")?;
     Ok(())
+}
+
+/// The port that the visitor's URL names, or leaves out because it is the scheme's own.
+fn port(scheme: Scheme, host: &str) -> Cow<'static, str> {
+    match (canonical_host(scheme, host.as_bytes()).1, scheme) {
+        (b"", Scheme::Http) => Cow::Borrowed("80"),
+        (b"", Scheme::Https) => Cow::Borrowed("443"),
+        (port, _) => Cow::Owned(String::from_utf8_lossy(port).into_owned()),
+    }
 }
 
 /// Whether the method only reads (RFC 9110 section 9.2.1).
@@ -205,4 +218,25 @@ pub(crate) fn is_safe(method: &Method) -> bool {
 /// Whether repeating the request does no harm (RFC 9110 section 9.2.2), as far as the method tells.
 pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_those_of_the_visitors_url() {
+        for (scheme, host, expected) in [
+            (Scheme::Http, "a.test", "80"),
+            (Scheme::Https, "a.test", "443"),
+            (Scheme::Https, "a.test:443", "443"),
+            (Scheme::Http, "a.test:443", "443"),
+            (Scheme::Https, "a.test:8443", "8443"),
+            (Scheme::Https, "[::1]", "443"),
+            (Scheme::Http, "[::1]:8080", "8080"),
+            (Scheme::Http, "", "80"),
+        ] {
+            assert_eq!(port(scheme, host), expected, "{scheme:?} {host}");
+        }
+    }
 }

@@ -4,15 +4,15 @@
 //! request would meet asks the same function; so the two cannot disagree.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek, Scheme};
+use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek};
 
 use super::Front;
 use super::cache_status::Forwarded;
 use super::route::{RouteTable, Treatment};
 use super::seen::Seen;
+use super::visitor::Visitor;
 use super::wishes;
 use crate::admin::Forward;
 use crate::fetch::Caching;
@@ -127,7 +127,7 @@ impl Front {
         &self,
         routes: &'r RouteTable,
         head: &'r Head<'_, '_>,
-        client: Option<IpAddr>,
+        visitor: Visitor,
     ) -> Course<'r> {
         let passed = match head.method {
             Method::Get | Method::Head if head.upgrade => Some(Passed::Upgrade),
@@ -142,8 +142,8 @@ impl Front {
         }
         let rules = &treatment.request;
         let target = rules.query.apply(head.target);
-        let key = self.store.secret().key(Scheme::Http, head.host, &target);
-        let seen = Seen::new(head, rules, client);
+        let key = self.store.secret().key(visitor.scheme, head.host, &target);
+        let seen = Seen::new(head, rules, visitor.address);
         if treatment.pass || seen.passes_by_cookie() {
             return Course::Bypass(key, treatment);
         }

@@ -23,9 +23,9 @@ pub(crate) mod range;
 mod recoded;
 pub(crate) mod route;
 pub(crate) mod seen;
+pub(crate) mod visitor;
 mod wishes;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -50,6 +50,7 @@ use range::Part;
 use recoded::Given;
 use route::{RouteTable, Treatment};
 use seen::Seen;
+use visitor::Visitor;
 
 /// Said of an entry that is served stale because no node is up.
 const NO_NODE_UP: &str = "no-node-up";
@@ -78,7 +79,7 @@ struct Asked<'a> {
     /// As the route normalises it, unless it passes.
     target: &'a [u8],
     treatment: &'a Treatment,
-    client: Option<IpAddr>,
+    visitor: Visitor,
     forward: Forward,
     /// What the store has of it, if that is not fresh or not wanted.
     stale: Option<Arc<Entry>>,
@@ -112,7 +113,7 @@ pub(crate) enum Step {
 
 impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
-    pub(crate) fn decide(&self, head: &Head<'_, '_>, client: Option<IpAddr>) -> Step {
+    pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor) -> Step {
         let routes = self.routes.load();
         let asked = |key, target, treatment, forward, stale| Asked {
             head,
@@ -120,12 +121,12 @@ impl Front {
             key,
             target,
             treatment,
-            client,
+            visitor,
             forward,
             stale,
         };
-        let met = match self.look(&routes, head, client) {
-            Course::Purge => return Step::Local(self.purge(head, client), RequestResult::Purge),
+        let met = match self.look(&routes, head, visitor) {
+            Course::Purge => return Step::Local(self.purge(head, visitor.address), RequestResult::Purge),
             Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
             Course::Pass(_) => return Step::Pass,
             Course::Bypass(key, treatment) => {
@@ -190,8 +191,8 @@ impl Front {
 
     /// What has to be kept of a request for the time when its head is gone.
     fn plan(&self, asked: &Asked<'_>, caching: Caching) -> Plan {
-        let &Asked { head, head_only, key, target, treatment, client, forward, stale: _ } = asked;
-        let headers = Seen::new(head, &treatment.request, client).headers(caching);
+        let &Asked { head, head_only, key, target, treatment, visitor, forward, stale: _ } = asked;
+        let headers = Seen::new(head, &treatment.request, visitor.address).headers(caching);
         let own_vary = treatment.request.parts.vary();
         let variant = self.expected_variant(key, treatment, &headers);
         Plan {
@@ -202,14 +203,14 @@ impl Front {
             head_only,
             host: match caching {
                 Caching::Bypass => String::from_utf8_lossy(head.host).into(),
-                Caching::Shared | Caching::Apart | Caching::Part => known_host(head.host),
+                Caching::Shared | Caching::Apart | Caching::Part => known_host(visitor.scheme, head.host),
             },
             target: String::from_utf8_lossy(target).into(),
-            client,
+            visitor,
             stale: asked.stale.clone(),
             newer_than: (forward == Forward::Request).then(|| self.clock.now()),
             own_vary: own_vary.cloned(),
-            hash: treatment.hash_on.as_ref().map(|hash_on| hash_on.number(target, &headers, client)),
+            hash: treatment.hash_on.as_ref().map(|hash_on| hash_on.number(target, &headers, visitor.address)),
             headers,
             pool: treatment.pool.clone(),
             freshness: treatment.freshness.clone(),
@@ -247,8 +248,8 @@ impl Front {
 }
 
 /// The one spelling under which a node is asked for what all spellings of a host share.
-fn known_host(host: &[u8]) -> Box<str> {
-    let (name, port) = canonical_host(Scheme::Http, host);
+fn known_host(scheme: Scheme, host: &[u8]) -> Box<str> {
+    let (name, port) = canonical_host(scheme, host);
     let mut known = String::from_utf8_lossy(name).to_ascii_lowercase();
     if !port.is_empty() {
         known.push(':');

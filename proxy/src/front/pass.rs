@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use clearcoat_cache::{PurgeMode, Scheme, Store};
+use clearcoat_cache::{PurgeMode, Store};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Version};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -22,7 +22,9 @@ use super::cache_status::{CacheStatus, Forwarded};
 use super::cookies::Kept;
 use super::forward;
 use super::look::Passed;
+use super::purge::url_keys;
 use super::route::RouteTable;
+use super::visitor::{self, Visitor};
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
 use crate::fetch::{Caching, FetchError, limit_fired, listed_in_connection, may_retry};
@@ -74,8 +76,10 @@ impl PassRoad {
         header.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
-    fn client(session: &Session) -> Option<std::net::IpAddr> {
-        session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip())
+    fn visitor(session: &Session) -> Visitor {
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        let has_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        Visitor { address: address.map(|address| address.ip()), scheme: visitor::scheme(has_tls) }
     }
 
     /// Removes what an unsafe request that succeeded has changed: what is stored under its own URL and, on the same
@@ -91,8 +95,9 @@ impl PassRoad {
         let routes = self.routes.load();
         let remove = |target: &[u8]| {
             let target = routes.known_target(host.as_bytes(), target);
-            let key = store.secret().key(Scheme::Http, host.as_bytes(), &target);
-            store.purge_key(key, PurgeMode::Hard, now);
+            for key in url_keys(store.secret(), host.as_bytes(), &target) {
+                store.purge_key(key, PurgeMode::Hard, now);
+            }
         };
         remove(Self::target(request).as_bytes());
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
@@ -214,7 +219,7 @@ impl ProxyHttp for PassRoad {
             let Some(treatment) = routes.find(host.as_bytes(), target.as_bytes()) else {
                 return Err(give_up(ctx, FetchError::Unavailable(Unavailable::NoNode)));
             };
-            let client = Self::client(session);
+            let client = Self::visitor(session).address;
             let kept = Kept { cookies: &treatment.request.cookies, headers: &request.headers };
             ctx.hash =
                 treatment.hash_on.as_ref().map(|hash_on| hash_on.number(target.as_bytes(), &kept, client));
@@ -350,7 +355,7 @@ impl ProxyHttp for PassRoad {
             request.set_raw_path(target.as_bytes())?;
         }
         request.set_version(Version::HTTP_11);
-        forward::complete(request, &host, Self::client(session), Caching::Bypass)
+        forward::complete(request, &host, Self::visitor(session), Caching::Bypass)
     }
 
     async fn response_filter(

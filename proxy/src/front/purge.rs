@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use clearcoat_cache::Scheme;
+use clearcoat_cache::key::canonical_host;
+use clearcoat_cache::{CacheKey, KeySecret, Scheme};
 use clearcoat_purge::{apply, read};
 use tracing::{info, warn};
 
@@ -18,15 +19,15 @@ impl Front {
         let method = head.method.as_str();
         let started = std::time::Instant::now();
         let now = self.clock.now();
-        // A URL is purged under every spelling that the route makes one of.
+        // A URL is purged under every spelling that the route makes one of, and under both schemes.
         let routes = self.routes.load();
         let target = routes.known_target(head.host, head.target);
-        let key = self.store.secret().key(Scheme::Http, head.host, &target);
+        let keys = url_keys(self.store.secret(), head.host, &target);
         let headers = forward::end_to_end(head);
         let token = head.values("x-invalidate-token").next();
         let outcome = self
             .guard
-            .admit(read(method, &headers, key), sender, token)
+            .admit(read(method, &headers, keys), sender, token)
             // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere.
             .map(|admitted| tokio::task::block_in_place(|| apply(admitted, &self.store, now)));
         match outcome {
@@ -49,6 +50,64 @@ impl Front {
                 Local::plain(error.status(), Some(error.reason().to_owned()), error.reason().to_owned())
                     .refused()
             }
+        }
+    }
+}
+
+/// Every key under which a URL may be stored, whatever scheme the one who names it means.
+///
+/// Varnish never tells schemes apart, and those who purge (FOSHttpCache, ezplatform-http-cache) rely on it: they say path
+/// and host, over whatever connection they have to us. The own port of either scheme is none, for the same reason.
+pub(super) fn url_keys(secret: &KeySecret, host: &[u8], target: &[u8]) -> Vec<CacheKey> {
+    let both = [Scheme::Http, Scheme::Https];
+    let spellings = both.map(|scheme| match canonical_host(scheme, host) {
+        (name, b"") => name,
+        _ => host,
+    });
+    let mut keys: Vec<CacheKey> = both
+        .iter()
+        .flat_map(|scheme| spellings.iter().map(|host| secret.key(*scheme, host, target)))
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_named_under_both_schemes() {
+        let secret = KeySecret::new([3; 16]);
+        for (named, count, stored) in [
+            (
+                "a.test",
+                2,
+                &[(Scheme::Http, "A.test:80"), (Scheme::Https, "a.test."), (Scheme::Https, "a.test:443")][..],
+            ),
+            (
+                "a.test:80",
+                3,
+                &[(Scheme::Http, "a.test"), (Scheme::Https, "a.test"), (Scheme::Https, "a.test:80")],
+            ),
+            (
+                "a.test:443",
+                3,
+                &[(Scheme::Http, "a.test"), (Scheme::Https, "a.test"), (Scheme::Http, "a.test:443")],
+            ),
+            ("a.test:8443", 2, &[(Scheme::Http, "a.test:8443"), (Scheme::Https, "a.test:8443")]),
+            ("[::1]:443", 3, &[(Scheme::Http, "[::1]"), (Scheme::Https, "[::1]")]),
+        ] {
+            let keys = url_keys(&secret, named.as_bytes(), b"/x");
+            assert_eq!(keys.len(), count, "{named}");
+            for (scheme, host) in stored {
+                assert!(
+                    keys.contains(&secret.key(*scheme, host.as_bytes(), b"/x")),
+                    "{named}: {scheme:?} {host}"
+                );
+            }
+            assert!(!keys.contains(&secret.key(Scheme::Http, b"b.test", b"/x")));
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
+use crate::front::visitor::Visitor;
 
 /// What is asked of the buffer before each read; a browser's head fits.
 const READ_ROOM: usize = 4096;
@@ -66,7 +66,7 @@ pub(crate) struct Connection {
     pub(crate) input: BytesMut,
     /// Answered and not yet written.
     pub(crate) output: Vec<u8>,
-    pub(crate) client: Option<IpAddr>,
+    pub(crate) visitor: Visitor,
     deadline: Deadline,
     /// When the first byte of the head now being received came.
     head_since: Option<Instant>,
@@ -80,15 +80,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, waits: Waits, shutdown: &ShutdownWatch) -> Self {
-        let client = stream.get_socket_digest().and_then(|digest| {
-            digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip()))
-        });
+        let visitor = Visitor::of(&stream);
         let mut watch = shutdown.clone();
         Self {
             stream,
             input: BytesMut::new(),
             output: Vec::with_capacity(2048),
-            client,
+            visitor,
             deadline: Deadline::after(waits.idle.min(waits.header)),
             head_since: None,
             waits,

@@ -121,7 +121,7 @@ impl Lane {
                         Refusal::UrlTooLong => self.front.counters.limit(Limit::UrlBytes),
                         Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version => {}
                     }
-                    tracing::debug!(client = ?connection.client, %refusal, "a request was refused");
+                    tracing::debug!(client = ?connection.visitor.address, %refusal, "a request was refused");
                     self.refuse(&mut connection, &Local::refusal(refusal));
                     return connection.close().await;
                 }
@@ -171,7 +171,7 @@ impl Lane {
             Parsed::Refused(refusal) => return Turn::Refuse(refusal),
             Parsed::Complete(head) => head,
         };
-        let step = self.front.decide(&head, connection.client);
+        let step = self.front.decide(&head, connection.visitor);
         let last = self.settings.requests_per_connection;
         let unread_body = !matches!(step, Step::Pass) && head.framing != Framing::None;
         let terms = Terms {
