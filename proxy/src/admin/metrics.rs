@@ -15,9 +15,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Registry, TextEncoder};
 
-use super::counters::{
-    BUCKET_MICROS, Counters, FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass, Totals,
-};
+use super::counters::{BUCKET_MICROS, Counters, Totals};
+use super::kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass};
 use super::view::{CacheView, EncodingView, NodeState, NodeView, Observed, PoolView, Readiness};
 use super::window::{Window, ratio};
 use crate::memory;

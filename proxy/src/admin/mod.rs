@@ -5,11 +5,12 @@
 //! running parts implements. Nothing here can fail a request: increments are plain atomics, and a scrape reads
 //! without a lock that the data plane could want.
 //!
-//! Reading order: [`counters`], [`view`], [`metrics`], [`server`] with [`guard`], [`nodes`], [`http1`], [`logs`].
+//! Reading order: [`kinds`], [`counters`], [`view`], [`metrics`], [`server`] with [`guard`], [`nodes`], [`http1`], [`logs`].
 
 pub(crate) mod counters;
 mod guard;
 pub(crate) mod http1;
+pub(crate) mod kinds;
 pub(crate) mod logs;
 mod metrics;
 pub(crate) mod nodes;
@@ -19,7 +20,8 @@ pub(crate) mod view;
 pub(crate) mod why;
 mod window;
 
-pub(crate) use counters::{Counters, FetchResult, Forward, Limit, PurgeKind, RequestResult};
+pub(crate) use counters::Counters;
+pub(crate) use kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult};
 pub(crate) use nodes::Wish;
 pub(crate) use server::{AdminService, Extra, Settings};
 pub(crate) use view::{

@@ -26,9 +26,10 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
-use super::counters::{Counters, Limit};
+use super::counters::Counters;
 use super::guard::Guard;
 use super::http1::{self, Answer, Ending, Handler, Limits, Request};
+use super::kinds::Limit;
 use super::metrics::{CONTENT_TYPE, Exporter};
 use super::status::Status;
 use super::view::{Observed, Readiness};

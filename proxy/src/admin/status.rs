@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::counters::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass, Totals};
+use super::counters::Totals;
+use super::kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass};
 use super::view::{CacheView, PoolView, Readiness};
 use super::window::ratio;
 
