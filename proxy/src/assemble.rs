@@ -8,6 +8,7 @@ mod background;
 mod observe;
 mod pools;
 mod routes;
+mod tls;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     if let Err(error) = memory::set_up() {
         tracing::warn!(%error, "the allocator cannot be set: freed memory will be kept longer");
     }
+    let acceptors = tls::acceptors(config)?;
     let mut sockets = Vec::new();
     for listen in &config.listen {
         match &listen.address {
@@ -131,15 +133,18 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         front: front.clone(),
         pass: Arc::new(pass),
         settings: lane_settings(config),
+        tls: None,
         connections: Arc::new(Semaphore::new(config.limits.max_connections.get() as usize)),
     };
-    let mut edge = Service::new("edge".to_owned(), lane);
-    edge.threads = Some(threads);
-    for listen in &config.listen {
-        edge.add_listener(listener(&listen.address));
+    let mut services = Vec::new();
+    for (listen, tls) in config.listen.iter().zip(acceptors) {
+        let name = format!("edge at {}", listen.address);
+        let mut service = Service::new(name, Lane { tls, ..lane.clone() });
+        service.add_listener(listener(&listen.address));
+        services.push(service);
         info!(address = %listen.address, "serving");
     }
-    server.add_service(Edge::new(edge, sockets));
+    server.add_service(Edge::new("edge", threads, services, sockets));
 
     let observed = Arc::new(Observer {
         store: store.clone(),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass};
+use super::kinds::{FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass};
 
 /// How often each counter exists. More than the threads of any machine we expect to serve, so that sharing a stripe
 /// is the exception; a stripe takes about two KiB.
@@ -51,6 +51,7 @@ struct Stripe {
     forwards: [AtomicU64; Forward::ALL.len()],
     fetches: [AtomicU64; FetchResult::ALL.len()],
     purges: [AtomicU64; PurgeKind::ALL.len()],
+    handshakes: [AtomicU64; Handshake::ALL.len()],
     purged_entries: AtomicU64,
     softened_entries: AtomicU64,
 }
@@ -72,6 +73,7 @@ impl Stripe {
             forwards: zeros(),
             fetches: zeros(),
             purges: zeros(),
+            handshakes: zeros(),
             purged_entries: AtomicU64::new(0),
             softened_entries: AtomicU64::new(0),
         }
@@ -181,6 +183,11 @@ impl Counters {
         self.stripe().fetches[result as usize].fetch_add(1, Relaxed);
     }
 
+    /// A TLS handshake with a client is over.
+    pub(crate) fn handshake(&self, handshake: Handshake) {
+        self.stripe().handshakes[handshake as usize].fetch_add(1, Relaxed);
+    }
+
     /// A purge was applied: `purged` entries are gone, `softened` are stale from now on.
     pub(crate) fn purge(&self, kind: PurgeKind, purged: u64, softened: u64) {
         let stripe = self.stripe();
@@ -213,6 +220,7 @@ impl Counters {
             add(&mut totals.forwards, &stripe.forwards);
             add(&mut totals.fetches, &stripe.fetches);
             add(&mut totals.purges, &stripe.purges);
+            add(&mut totals.handshakes, &stripe.handshakes);
         }
         totals
     }
@@ -276,6 +284,7 @@ pub(crate) struct Totals {
     forwards: [u64; Forward::ALL.len()],
     fetches: [u64; FetchResult::ALL.len()],
     purges: [u64; PurgeKind::ALL.len()],
+    handshakes: [u64; Handshake::ALL.len()],
     /// Bytes sent to clients.
     pub(crate) sent_bytes: u64,
     /// Connections ever accepted.
@@ -327,6 +336,11 @@ impl Totals {
     /// Exchanges with nodes that ended so.
     pub(crate) fn fetches(&self, result: FetchResult) -> u64 {
         self.fetches[result as usize]
+    }
+
+    /// TLS handshakes that ended so.
+    pub(crate) fn handshakes(&self, handshake: Handshake) -> u64 {
+        self.handshakes[handshake as usize]
     }
 
     /// Purges of this kind.

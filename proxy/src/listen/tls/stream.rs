@@ -1,0 +1,307 @@
+//! A connection under TLS, as pingora's `IO`, so that the lane, the pass road and whatever else runs on a connection need
+//! not know.
+//!
+//! What a caller hands over in one write goes into as few records as it fits, and these into one write to the socket. What
+//! the socket does not take at once is kept, 64 KiB of it at most, and goes out before anything else: at the next write or
+//! flush, and while somebody waits for what the client sends. The first of these also carries what a handshake leaves to be
+//! sent, so that session tickets travel with the first answer.
+
+use std::io::{self, BufRead as _, IoSlice, Write as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use rustls::{HandshakeKind, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+#[derive(Debug)]
+pub(super) struct TlsStream {
+    inner: Stream,
+    session: ServerConnection,
+    /// The first byte that the client sent.
+    first: Option<u8>,
+    /// Known once the handshake is done.
+    digest: Option<Arc<SslDigest>>,
+    /// What is still to be sent is the end of the handshake, which is short: it need not be gone before the first write.
+    left_by_handshake: bool,
+    closing: bool,
+}
+
+impl TlsStream {
+    pub(super) fn new(inner: Stream, session: ServerConnection) -> Self {
+        Self { inner, session, first: None, digest: None, left_by_handshake: false, closing: false }
+    }
+
+    /// Goes on with the handshake until it is done, and tells whether it was an old session's.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke (`UnexpectedEof` if it just ended), or the client cannot be agreed with (`InvalidData`, with a
+    /// [`rustls::Error`]). It has been told so then.
+    pub(super) fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.session.is_handshaking() {
+            // What the socket does not take goes on with the next poll, beside the wait for the client.
+            let _ = self.poll_send(context)?;
+            if ready!(self.poll_receive(context)?) == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        self.left_by_handshake = true;
+        let cipher = self.session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        let version = self.session.protocol_version().and_then(|version| version.as_str());
+        let digest =
+            SslDigest::new(cipher.unwrap_or_default(), version.unwrap_or_default(), None, None, Vec::new());
+        self.digest = Some(Arc::new(digest));
+        Poll::Ready(Ok(self.session.handshake_kind() == Some(HandshakeKind::Resumed)))
+    }
+
+    /// The connection below, if what came over it so far is an HTTP request in the clear.
+    pub(super) fn into_plain(self) -> Option<Stream> {
+        // Records of a handshake begin with 22; methods are written in capitals.
+        self.first.is_some_and(|first| first.is_ascii_uppercase()).then_some(self.inner)
+    }
+
+    /// Reads from the socket once. Gives the number of bytes, zero at the end.
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut reader = Blocking { stream: &mut self.inner, context, first: &mut self.first };
+        let count = match self.session.read_tls(&mut reader) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        if let Err(error) = self.session.process_new_packets() {
+            let is_plain = self.first.is_some_and(|first| first.is_ascii_uppercase());
+            if !(self.session.is_handshaking() && is_plain) {
+                // Best effort: the alert says why, and the connection ends anyway.
+                let _ = self.poll_send(context);
+            }
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Sends all that is encrypted.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.session.wants_write() {
+            let mut writer = Blocking { stream: &mut self.inner, context, first: &mut self.first };
+            match self.session.write_tls(&mut writer) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Copies out what is decrypted. Gives the number of bytes; `None` if nothing is there yet.
+    fn take(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<Option<usize>> {
+        let before = buffer.filled().len();
+        while buffer.remaining() > 0 {
+            let mut reader = self.session.reader();
+            match reader.fill_buf() {
+                Ok([]) => return Ok(Some(buffer.filled().len() - before)),
+                Ok(bytes) => {
+                    let count = bytes.len().min(buffer.remaining());
+                    buffer.put_slice(&bytes[..count]);
+                    reader.consume(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if buffer.filled().len() == before => return Err(error),
+                Err(_) => break,
+            }
+        }
+        let count = buffer.filled().len() - before;
+        Ok((count > 0 || buffer.remaining() == 0).then_some(count))
+    }
+
+    /// Takes what `write` hands to the session, once what was taken before is sent, and sends it as far as it goes.
+    fn poll_take_in(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(&mut ServerConnection) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if self.session.wants_write() && !std::mem::take(&mut self.left_by_handshake) {
+            ready!(self.poll_send(context))?;
+        }
+        let taken = write(&mut self.session)?;
+        match self.poll_send(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
+        }
+    }
+}
+
+/// The connection below, as rustls wants it: what would have to be waited for is `WouldBlock`.
+struct Blocking<'s, 'c, 'w> {
+    stream: &'s mut Stream,
+    context: &'c mut Context<'w>,
+    first: &'s mut Option<u8>,
+}
+
+impl io::Read for Blocking<'_, '_, '_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(room);
+        match Pin::new(&mut *self.stream).poll_read(self.context, &mut buffer) {
+            Poll::Ready(result) => result?,
+            Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
+        }
+        if self.first.is_none() {
+            *self.first = buffer.filled().first().copied();
+        }
+        Ok(buffer.filled().len())
+    }
+}
+
+impl io::Write for Blocking<'_, '_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut *self.stream).poll_write(self.context, bytes) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        // A plain write costs the kernel less than one of a list of one.
+        if let [part] = parts {
+            return self.write(part);
+        }
+        match Pin::new(&mut *self.stream).poll_write_vectored(self.context, parts) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.take(buffer)?.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            // Only one who waits sends: a request that is here already gets its answer in the same write.
+            if this.poll_receive(context)?.is_pending() {
+                if let Poll::Ready(Err(error)) = this.poll_send(context) {
+                    return Poll::Ready(Err(error));
+                }
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_take_in(context, |session| session.writer().write(bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if parts.iter().all(|part| part.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_take_in(context, |session| session.writer().write_vectored(parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closing {
+            // So that the client can tell the end from a cut (RFC 8446 section 6.1).
+            self.closing = true;
+            self.session.send_close_notify();
+        }
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl Shutdown for TlsStream {
+    async fn shutdown(&mut self) {
+        if let Err(error) = AsyncWriteExt::shutdown(self).await {
+            tracing::debug!(%error, "a connection under TLS could not be ended in good order");
+        }
+    }
+}
+
+impl UniqueID for TlsStream {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for TlsStream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.digest.clone()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        match self.session.alpn_protocol()? {
+            super::H2 => Some(ALPN::H2),
+            super::HTTP_11 => Some(ALPN::H1),
+            _ => None,
+        }
+    }
+}
+
+impl GetTimingDigest for TlsStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for TlsStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for TlsStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
+
+impl Peek for TlsStream {}
