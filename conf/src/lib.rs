@@ -21,12 +21,13 @@ use std::path::Path;
 
 pub use crate::check::parse;
 pub use crate::config::{
-    Admin, Balance, BodyPattern, Cache, CachePolicy, Class, Coding, Compress, Config, CookieName,
-    CookiePattern, CookiePolicy, Dns, HashOn, HeaderName, HeaderPattern, HeaderText, Health, HostPattern,
-    KeepCookies, LanguageTag, Limits, Listen, ListenAddress, Log, LogFormat, LogLevel, Node, NodeAddress,
-    NodeName, NodeTls, NormaliseHow, Normaliser, Passive, PathPattern, Pool, Probe, ProbeMethod, Purge,
-    QueryNames, QueryPattern, QueryRules, Queue, RequestNoCache, Retry, Route, Rules, Secret,
-    SetCookiePolicy, Site, StatusKey, StatusList, StatusTtls, Timeouts, TypePattern, parse_net,
+    AccessFormat, AccessLog, AccessTarget, Admin, Balance, BodyPattern, Cache, CachePolicy, Certificate,
+    Class, Coding, Compress, Config, CookieName, CookiePattern, CookiePolicy, Dns, EsiLimits, HashOn,
+    HeaderName, HeaderPattern, HeaderText, Health, HostPattern, KeepCookies, LanguageTag, Limits, Listen,
+    ListenAddress, ListenTls, Log, LogFormat, LogLevel, MediaType, Node, NodeAddress, NodeName, NodeTls,
+    NormaliseHow, Normaliser, Passive, PathPattern, Pool, Preset, Probe, ProbeMethod, Purge, QueryNames,
+    QueryPattern, QueryRules, Queue, RequestNoCache, Retry, Route, Rules, Secret, SetCookiePolicy, Site,
+    StatusKey, StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext, parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

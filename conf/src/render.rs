@@ -6,8 +6,8 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use crate::config::{
-    Admin, Balance, Cache, CachePolicy, Class, Config, HashOn, KeepCookies, Limits, Node, NormaliseHow,
-    Normaliser, Pool, Probe, Purge, QueryNames, Rules, Secret, Site, StatusTtls,
+    AccessTarget, Admin, Balance, Cache, CachePolicy, Certificate, Class, Config, HashOn, KeepCookies,
+    Limits, Node, NormaliseHow, Normaliser, Pool, Probe, Purge, QueryNames, Rules, Secret, Site, StatusTtls,
 };
 use crate::units::{show_duration, show_size};
 
@@ -21,6 +21,11 @@ impl Config {
         for listen in &self.listen {
             page.header("[[listen]]");
             page.text("address", &listen.address);
+            page.raw("http2", listen.http2);
+            if let Some(tls) = &listen.tls {
+                page.list("tls.certificates", tls.certificates.iter().map(certificate));
+                page.raw("tls.http2", tls.http2);
+            }
         }
         admin(&mut page, self.admin.as_ref());
         cache(&mut page, &self.cache);
@@ -37,8 +42,21 @@ impl Config {
         page.header("[log]");
         page.text("level", self.log.level.as_str());
         page.text("format", self.log.format.as_str());
+        if let Some(access) = &self.log.access {
+            page.header("[log.access]");
+            match &access.target {
+                AccessTarget::Stdout => page.text("file", "stdout"),
+                AccessTarget::File(path) => page.text("file", path.display()),
+            }
+            page.text("format", access.format.as_str());
+            page.size("buffer", access.buffer_bytes);
+        }
         page.0
     }
+}
+
+fn certificate(pair: &Certificate) -> String {
+    format!("{{ cert = {}, key = {} }}", quoted(pair.cert.display()), quoted(pair.key.display()))
 }
 
 fn admin(page: &mut Page, admin: Option<&Admin>) {
@@ -166,12 +184,14 @@ fn site(page: &mut Page, site: &Site) {
     page.header("[[site]]");
     page.list("hosts", site.hosts.iter().map(quoted));
     page.text("pool", &site.pool);
+    page.text("preset", site.preset);
     page.text("cache", site.cache.as_str());
     // Where nothing is stored, keys about it are mistakes.
     let caches = |policy: CachePolicy| policy == CachePolicy::Cache;
     if caches(site.cache) || site.routes.iter().any(|route| caches(route.cache)) {
         rules(page, &site.rules);
     }
+    hidden(page, &site.rules);
     for normaliser in &site.normalise {
         normalise(page, normaliser);
     }
@@ -185,6 +205,7 @@ fn site(page: &mut Page, site: &Site) {
         if caches(route.cache) {
             rules(page, &route.rules);
         }
+        hidden(page, &route.rules);
     }
 }
 
@@ -216,6 +237,26 @@ fn rules(page: &mut Page, rules: &Rules) {
     page.list("key_cookies", rules.key_cookies.iter().map(quoted));
     page.raw("deception_guard", rules.deception_guard);
     page.raw("compress", rules.compress);
+    page.raw("esi", rules.esi);
+    page.raw("grace_for_sessions", rules.grace_for_sessions);
+    match &rules.user_context {
+        None => page.raw("user_context", false),
+        Some(context) => {
+            page.text("user_context.header", &context.header);
+            page.text("user_context.accept", &context.accept);
+            page.text("user_context.path", &context.path);
+            page.list("user_context.except", context.except.iter().map(quoted));
+            if let Some(hash) = &context.anonymous {
+                page.text("user_context.anonymous", hash);
+            }
+            page.raw("user_context.rewrite_cache_control", context.rewrite_cache_control);
+        }
+    }
+}
+
+/// What is hidden is hidden on every response, stored or not.
+fn hidden(page: &mut Page, rules: &Rules) {
+    page.list("hide_headers", rules.hide_headers.iter().map(quoted));
 }
 
 fn status_ttls(ttls: &StatusTtls) -> String {
@@ -268,6 +309,11 @@ fn limits(page: &mut Page, limits: &Limits) {
     if let Some(bytes) = limits.max_body {
         page.size("max_body", bytes);
     }
+    page.raw("esi_depth", limits.esi.depth);
+    page.raw("esi_fragments", limits.esi.fragments);
+    page.size("esi_bytes", limits.esi.bytes);
+    page.duration("esi_timeout", limits.esi.timeout);
+    page.raw("http2_streams", limits.http2_streams);
 }
 
 /// The text so far. One method per kind of value; each writes one line.

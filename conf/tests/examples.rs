@@ -72,7 +72,16 @@ fn every_example_reads_back_from_what_explain_writes() {
 #[test]
 fn every_key_shows_the_defaults() {
     let rest_left_out = r#"
-        listen = [{ address = "0.0.0.0:80" }]
+        [[listen]]
+        address = "0.0.0.0:80"
+        [[listen]]
+        address = "0.0.0.0:443"
+        [[listen.tls.certificates]]
+        cert = "/etc/clearcoat/www.pem"
+        key = "/etc/clearcoat/www.key"
+        [[listen.tls.certificates]]
+        cert = "/etc/clearcoat/shop.pem"
+        key = "/etc/clearcoat/shop.key"
 
         [pools.web]
         nodes = ["10.0.0.11:80", "10.0.0.12:80", { address = "web3.internal:8080", max_connections = 48 }]
@@ -104,6 +113,10 @@ fn every_key_shows_the_defaults() {
         [[site]]
         hosts = ["shop.example.com"]
         pool = "web"
+        user_context = {}
+
+        [log.access]
+        file = "/var/log/clearcoat/access.log"
     "#;
     assert_eq!(read(EVERY_KEY, "every-key.toml"), read(rest_left_out, "defaults.toml"));
 }
@@ -139,6 +152,8 @@ fn descriptions_tell_the_same_defaults() {
     let mut compared = 0;
     for (section, table) in [
         ("", "File"),
+        ("/listen/0", "ListenTable"),
+        ("/listen/1/tls", "ListenTlsTable"),
         ("/admin", "AdminTable"),
         ("/cache", "CacheTable"),
         ("/cache/compress", "CompressTable"),
@@ -152,9 +167,11 @@ fn descriptions_tell_the_same_defaults() {
         ("/pools/web/timeouts", "TimeoutsTable"),
         ("/pools/web/dns", "DnsTable"),
         ("/site/0", "SiteTable"),
+        ("/site/2/user_context", "UserContextTable"),
         ("/purge", "PurgeTable"),
         ("/limits", "LimitsTable"),
         ("/log", "LogTable"),
+        ("/log/access", "AccessLogTable"),
     ] {
         let properties = match table {
             "File" => &schema["properties"],

@@ -167,6 +167,80 @@ fn listeners_share_the_machine() {
 }
 
 #[test]
+fn listeners_with_tls_and_http2() {
+    let listen = |keys: &str| format!("{POOL}{SITE}listen = [{{ address = \"0.0.0.0:443\", {keys} }}]\n");
+    let pair = "{ cert = \"a.pem\", key = \"a.key\" }";
+    check(&listen("http2 = true"), &[]);
+    check(&listen("http2 = true").replace("0.0.0.0:443", "unix:/run/edge.sock"), &[]);
+    check(&listen(&format!("http2 = false, tls = {{ certificates = [{pair}], http2 = false }}")), &[]);
+    check(
+        &listen(&format!("http2 = true, tls = {{ certificates = [{pair}] }}")),
+        &[
+            "3:46 listen[0].http2: this is HTTP/2 without TLS, and the listener has TLS; take it out: with TLS it is tls.http2",
+        ],
+    );
+    for (tls, expected) in [
+        (
+            "{}",
+            "listen[0].tls.certificates: is missing; add certificates = [{ cert = \"/etc/clearcoat/www.pem\"",
+        ),
+        ("{ certificates = [] }", "listen[0].tls.certificates: TLS needs at least one certificate"),
+        (
+            "{ certificates = [{ cert = \"a\" }] }",
+            "listen[0].tls.certificates[0].key: is missing; add key = ",
+        ),
+        (
+            "{ certificates = [{ cert = \"\", key = \"k\" }] }",
+            "certificates[0].cert: the path is empty; name a PEM",
+        ),
+        (
+            "{ certificates = [{ cert = \"a\", key = \"k\" }, { cert = \"a\", key = \"l\" }] }",
+            "listen[0].tls.certificates[1].cert: the certificate \"a\" stands in this list already",
+        ),
+        (
+            "true",
+            "listen[0].tls: a table is expected, not true; write for instance tls = { certificates = [{",
+        ),
+        (
+            "{ cert = \"a\" }",
+            "listen[0].tls.cert: there is no key \"cert\" here; it belongs in [listen.tls.certificates]",
+        ),
+    ] {
+        let text = listen(&format!("tls = {tls}"));
+        let mistakes = parse(&text, "edge.toml", &|_| None).unwrap_err().to_string();
+        assert!(mistakes.contains(expected), "{expected:?} in {mistakes}");
+    }
+}
+
+#[test]
+fn the_access_log() {
+    everyday("log.access = { file = \"stdout\", format = \"json\", buffer = \"64KiB\" }", &[]);
+    everyday("log.access = {}", &["4:14 log.access.file: is missing; add file = \"/var/log/"]);
+    everyday("log.access.file = \"\"", &["4:19 log.access.file: the path is empty"]);
+    everyday(
+        "log.access = { file = \"a\", format = \"jsn\" }",
+        &["log.access.format: \"jsn\" is not known here; did you mean \"json\"?"],
+    );
+    everyday(
+        "log.access = { file = \"a\", buffer = \"2GiB\" }",
+        &["log.access.buffer: 2GiB is not possible here; write a size from 64KiB to 1GiB"],
+    );
+}
+
+#[test]
+fn bounds_of_esi_and_http2() {
+    for (line, expected) in [
+        ("limits.esi_depth = 33", "4:20 limits.esi_depth: 33 is out of range; write a number from 1 to 32"),
+        ("limits.esi_fragments = 0", "limits.esi_fragments: 0 is out of range"),
+        ("limits.esi_bytes = 0", "limits.esi_bytes: 0B is not possible here; write 1B or more"),
+        ("limits.esi_timeout = \"0s\"", "limits.esi_timeout: zero is not possible here; write a long time"),
+        ("limits.http2_streams = 65537", "limits.http2_streams: 65537 is out of range"),
+    ] {
+        everyday(line, &[expected]);
+    }
+}
+
+#[test]
 fn settings_that_contradict_each_other() {
     let pool = |settings: &str| format!("pools.two = {{ nodes = [\"a.b:1\"], {settings} }}");
     everyday(&pool("health = { timeout = \"9s\" }"), &[]);

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use clearcoat_conf::{
-    Coding, Config, CookiePolicy, KeepCookies, NormaliseHow, QueryNames, RequestNoCache, Rules,
-    SetCookiePolicy, parse,
+    AccessFormat, AccessTarget, Coding, Config, CookiePolicy, KeepCookies, NormaliseHow, QueryNames,
+    RequestNoCache, Rules, SetCookiePolicy, UserContext, parse,
 };
 
 /// What a file needs besides the part that a test is about. The site's own keys may follow at once.
@@ -120,6 +120,68 @@ fn every_rule_is_read() {
     assert_eq!(site.query.names, QueryNames::Keep(Vec::new()));
     let (site, _) = rules("keep_cookies = [\"cur*\"]\nkey_cookies = [\"currency\"]");
     assert_eq!(site.key_cookies[0].as_str(), "currency");
+}
+
+#[test]
+fn groups_of_visitors_are_read_key_by_key() {
+    let (site, routes) = rules(
+        r#"
+        route = [
+            { path = "/a", user_context = { path = "/who?am=i" } },
+            { path = "/b", user_context = false },
+            { path = "/c" },
+        ]
+        [site.user_context]
+        header = "X-User-Hash"
+        except = ["*.css", "*.js"]
+        anonymous = "38015b703d82206ebc01d17a39c727e5"
+        "#,
+    );
+    let context = site.user_context.clone().unwrap();
+    assert_eq!((context.header.as_str(), context.path.as_str()), ("x-user-hash", "/_fos_user_context_hash"));
+    assert_eq!(context.accept.as_str(), "application/vnd.fos.user-context-hash");
+    assert_eq!(context.anonymous.as_ref().unwrap().as_str(), "38015b703d82206ebc01d17a39c727e5");
+    assert!(context.except[1].matches("/a.js") && !context.rewrite_cache_control);
+    assert_eq!(routes[0].user_context, Some(UserContext { path: "/who?am=i".to_owned(), ..context }));
+    assert_eq!((&routes[1].user_context, &routes[2].user_context), (&None, &site.user_context));
+    assert_eq!(rules("user_context = {}").0.user_context, Some(UserContext::default()));
+    // What was turned off begins anew.
+    let (_, routes) =
+        rules("user_context = false\nroute = [{ path = \"/a\", user_context = { path = \"/x\" } }]");
+    assert_eq!(routes[0].user_context.as_ref().unwrap().header.as_str(), "x-user-context-hash");
+}
+
+#[test]
+fn listeners_logs_and_bounds_are_read() {
+    let text = r#"
+        pools.web.nodes = ["10.0.0.11:80"]
+        site = [{ hosts = ["*"], pool = "web" }]
+        [[listen]]
+        address = "unix:/run/edge.sock"
+        http2 = true
+        [[listen]]
+        address = "0.0.0.0:443"
+        tls = { certificates = [{ cert = "a.pem", key = "/etc/a.key" }] }
+        [log.access]
+        file = "logs/access.log"
+        format = "json"
+        [limits]
+        esi_depth = 32
+        esi_bytes = "1MiB"
+        http2_streams = 65536
+    "#;
+    let config = parse(text, "conf/edge.toml", &|_| None).unwrap();
+    let [socket, tls] = config.listen.as_slice() else { panic!("two") };
+    assert!(socket.http2 && socket.tls.is_none() && !tls.http2);
+    let tls = tls.tls.as_ref().unwrap();
+    assert!(tls.http2);
+    let pair = &tls.certificates[0];
+    assert_eq!((pair.cert.to_str(), pair.key.to_str()), (Some("conf/a.pem"), Some("/etc/a.key")));
+    let access = config.log.access.unwrap();
+    assert_eq!(access.target, AccessTarget::File("conf/logs/access.log".into()));
+    assert_eq!((access.format, access.buffer_bytes), (AccessFormat::Json, 4 << 20));
+    assert_eq!((config.limits.esi.depth.get(), config.limits.esi.fragments.get()), (32, 256));
+    assert_eq!((config.limits.esi.bytes, config.limits.http2_streams.get()), (1 << 20, 65536));
 }
 
 #[test]
@@ -260,6 +322,33 @@ fn mistakes_of_rules() {
         ),
         ("key_cookies = [\"a\", \"a\"]", "site[0].key_cookies[1]: the cookie a stands in this list already"),
         ("compress = { enabled = true }", "site[0].compress: true or false is expected, not a table"),
+        (
+            "preset = \"ez\"",
+            "site[0].preset: \"ez\" is not known here; write one of http, symfony, ez-platform,",
+        ),
+        ("preset = \"ez-platform-3\"", "did you mean \"ez-platform-"),
+        ("esi = 1", "site[0].esi: true or false is expected"),
+        (
+            "hide_headers = [\"Content-Encoding\"]",
+            "without Content-Encoding visitors could not read the response",
+        ),
+        (
+            "hide_headers = [\"a\", \"A\"]",
+            "site[0].hide_headers[1]: the header a stands in this list already",
+        ),
+        ("user_context = true", "site[0].user_context: true says nothing here; write {} for the defaults"),
+        ("user_context = \"x\"", "site[0].user_context: a table or false is expected, not text"),
+        ("user_context.header = \"Cookie\"", "site[0].user_context.header: Cookie has another meaning"),
+        ("user_context.header = \"If-Match\"", "If-Match has another meaning; name a header of its own"),
+        ("user_context.accept = \"text/*\"", "site[0].user_context.accept: \"text/*\" is not a media type"),
+        ("user_context.path = \"hash\"", "site[0].user_context.path: \"hash\" is not a path; begin with /"),
+        ("user_context.except = [\"/a.css\"]", "user_context.except[0]: \"/a.css\" is not the end of a URL"),
+        (
+            "user_context.except = [\"*.a\", \"*.a\"]",
+            "user_context.except[1]: the ending *.a stands in this list",
+        ),
+        ("user_context.anonymous = \"\"", "site[0].user_context.anonymous: "),
+        ("user_context.hash = \"a\"", "site[0].user_context.hash: there is no key \"hash\" here"),
         ("deception_guard = 1", "site[0].deception_guard: true or false is expected"),
     ] {
         check(line, &[expected]);
@@ -307,6 +396,8 @@ fn rules_where_nothing_is_stored() {
         &["2 site[0].normalise: nothing is stored on this site"],
     );
     check("cache = \"pass\"\nkeep = \"1s\"\nroute = [{ path = \"/a\", cache = \"cache\" }]", &[]);
+    check("cache = \"pass\"\nhide_headers = [\"X-Lang\"]\npreset = \"symfony\"", &[]);
+    check("cache = \"pass\"\nesi = true", &["2 site[0].esi: nothing is stored on this site"]);
     check("cache = \"pas\"\nkeep = \"1s\"", &["1 site[0].cache"]);
     check("keep = \"1s\"\nroute = [{ path = \"/a\", cache = \"pass\" }]", &[]);
 }

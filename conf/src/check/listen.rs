@@ -1,11 +1,12 @@
 //! `[[listen]]` and `[admin]`: addresses, and that no two clash.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use super::Check;
 use super::misc::secret;
-use crate::config::{Admin, Listen, ListenAddress};
-use crate::file::{AdminTable, At, ListenTable};
+use crate::config::{Admin, Certificate, Listen, ListenAddress, ListenTls};
+use crate::file::{AdminTable, At, ListenTable, ListenTlsTable};
 
 /// Checks the listeners and the admin API together, as they share the ports of the machine.
 pub(super) fn check(
@@ -21,8 +22,20 @@ pub(super) fn check(
         check.report(&list.span, "there is no listener", "add [[listen]] with address = \"0.0.0.0:80\"");
     }
     let mut taken: Vec<(ListenAddress, Range<usize>)> = Vec::new();
-    for table in listen.into_iter().flat_map(|list| list.value) {
-        let Some(at) = table.value.address else { continue };
+    let mut listeners = Vec::new();
+    for At { value: table, span } in listen.into_iter().flat_map(|list| list.value) {
+        let http2 = table.http2.as_ref().is_some_and(|http2| http2.value);
+        let tls = table.tls.and_then(|tls| check_tls(check, tls));
+        if let (true, Some(at)) = (http2, table.http2)
+            && (tls.is_some() || check.is_wrong(&check.key_under(&span, "tls")))
+        {
+            check.report(
+                &at.span,
+                "this is HTTP/2 without TLS, and the listener has TLS",
+                "take it out: with TLS it is tls.http2, which is true unless you say otherwise",
+            );
+        }
+        let Some(at) = table.address else { continue };
         let Some(address) = check.value::<ListenAddress>(&at) else { continue };
         if let Some((other, first)) = taken.iter().find(|(other, _)| other.clashes_with(&address)) {
             let line = check.line(first);
@@ -34,10 +47,48 @@ pub(super) fn check(
             check.report(&at.span, message, "take one of them out or choose another port");
             continue;
         }
+        listeners.push(Listen { address: address.clone(), http2, tls });
         taken.push((address, at.span));
     }
     let admin = check_admin(check, admin, &taken);
-    (taken.into_iter().map(|(address, _)| Listen { address }).collect(), admin)
+    (listeners, admin)
+}
+
+/// `None` only together with a mistake.
+fn check_tls(check: &mut Check<'_>, At { value: table, .. }: At<ListenTlsTable>) -> Option<ListenTls> {
+    // A missing list has been reported by its shape.
+    let list = table.certificates?;
+    if list.value.is_empty() && !check.damaged.contains(&list.span) {
+        check.report(
+            &list.span,
+            "TLS needs at least one certificate",
+            "add { cert = \"/etc/clearcoat/www.pem\", key = \"/etc/clearcoat/www.key\" }",
+        );
+    }
+    let mut certificates: Vec<Certificate> = Vec::with_capacity(list.value.len());
+    for At { value: table, .. } in list.value {
+        let cert = table.cert.and_then(|at| Some((check_file(check, &at)?, at.span)));
+        let key = table.key.and_then(|at| check_file(check, &at));
+        let (Some((cert, span)), Some(key)) = (cert, key) else { continue };
+        if certificates.iter().any(|other| other.cert == cert) {
+            let message =
+                format!("the certificate {:?} stands in this list already", cert.display().to_string());
+            check.report(&span, message, "take one of the two out");
+            continue;
+        }
+        certificates.push(Certificate { cert, key });
+    }
+    (!certificates.is_empty())
+        .then(|| ListenTls { certificates, http2: table.http2.is_none_or(|http2| http2.value) })
+}
+
+/// The path of a PEM file. It is read when the listener starts.
+fn check_file(check: &mut Check<'_>, at: &At<String>) -> Option<PathBuf> {
+    if at.value.is_empty() {
+        check.report(&at.span, "the path is empty", "name a PEM file, such as /etc/clearcoat/www.pem");
+        return None;
+    }
+    Some(check.path(&at.value))
 }
 
 fn check_admin(

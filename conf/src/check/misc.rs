@@ -4,9 +4,15 @@ use std::fs::File;
 use std::io::Read;
 
 use super::{Check, count, distinct, number, optional_count};
-use crate::config::{HeaderName, Limits, Log, LogFormat, LogLevel, Purge, Secret, default, parse_net};
+use crate::config::{
+    AccessFormat, AccessLog, AccessTarget, EsiLimits, HeaderName, Limits, Log, LogFormat, LogLevel, Purge,
+    Secret, default, parse_net,
+};
 use crate::error::Invalid;
-use crate::file::{At, FormatWord, LevelWord, LimitsTable, LogTable, PurgeTable, SecretEntry};
+use crate::file::{
+    AccessFormatWord, AccessLogTable, At, FormatWord, LevelWord, LimitsTable, LogTable, PurgeTable,
+    SecretEntry,
+};
 use crate::units;
 
 /// The largest file that is read for a secret, in bytes.
@@ -72,10 +78,17 @@ pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> L
             }
             bytes => Some(bytes),
         }),
+        esi: EsiLimits {
+            depth: count(table.esi_depth, default::ESI_DEPTH),
+            fragments: count(table.esi_fragments, default::ESI_FRAGMENTS),
+            bytes: check.size(table.esi_bytes.as_ref(), 1..=u64::MAX, default::ESI_BYTES),
+            timeout: check.positive_duration(table.esi_timeout, default::ESI_TIMEOUT, LONG),
+        },
+        http2_streams: count(table.http2_streams, default::HTTP2_STREAMS),
     }
 }
 
-pub(super) fn log(table: Option<At<LogTable>>) -> Log {
+pub(super) fn log(check: &mut Check<'_>, table: Option<At<LogTable>>) -> Log {
     let table = table.map(|at| at.value).unwrap_or_default();
     let level = table.level.map_or(LogLevel::default(), |at| match at.value {
         LevelWord::Error => LogLevel::Error,
@@ -88,7 +101,28 @@ pub(super) fn log(table: Option<At<LogTable>>) -> Log {
         FormatWord::Pretty => LogFormat::Pretty,
         FormatWord::Json => LogFormat::Json,
     });
-    Log { level, format }
+    Log { level, format, access: table.access.and_then(|table| access_log(check, table.value)) }
+}
+
+/// `None` only together with a mistake.
+fn access_log(check: &mut Check<'_>, table: AccessLogTable) -> Option<AccessLog> {
+    let buffer_bytes =
+        check.size(table.buffer.as_ref(), default::ACCESS_LOG_BUFFER_BOUNDS, default::ACCESS_LOG_BUFFER);
+    let format = table.format.map_or(AccessFormat::default(), |at| match at.value {
+        AccessFormatWord::Combined => AccessFormat::Combined,
+        AccessFormatWord::Json => AccessFormat::Json,
+    });
+    // A missing key has been reported by its shape.
+    let file = table.file?;
+    let target = match file.value.as_str() {
+        "" => {
+            check.report(&file.span, "the path is empty", "name a file, or write \"stdout\"");
+            return None;
+        }
+        "stdout" => AccessTarget::Stdout,
+        path => AccessTarget::File(check.path(path)),
+    };
+    Some(AccessLog { target, format, buffer_bytes })
 }
 
 /// A secret, from wherever it stands.

@@ -17,6 +17,7 @@ mod pool;
 mod rules;
 mod shape;
 mod site;
+mod user_context;
 
 use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -120,7 +121,7 @@ impl<'a> Check<'a> {
             pools: pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect(),
             purge: misc::purge(self, file.purge),
             limits: misc::limits(self, file.limits),
-            log: misc::log(file.log),
+            log: misc::log(self, file.log),
             shutdown_timeout: self.duration(file.shutdown_timeout, default::SHUTDOWN_TIMEOUT),
             threads: file.threads.and_then(|at| usize::try_from(at.value).ok()).and_then(NonZeroUsize::new),
         }

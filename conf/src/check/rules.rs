@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Check, cache, distinct};
+use super::{Check, cache, distinct, user_context};
 use crate::config::{
     CookieName, CookiePattern, CookiePolicy, HeaderName, KeepCookies, QueryNames, QueryPattern, QueryRules,
     RequestNoCache, Rules, SetCookiePolicy,
@@ -67,6 +67,16 @@ pub(super) fn check(check: &mut Check<'_>, table: RulesTable, place: &Range<usiz
         },
         deception_guard: table.deception_guard.map_or(outer.deception_guard, |at| at.value),
         compress: table.compress.map_or(outer.compress, |at| at.value),
+        esi: table.esi.map_or(outer.esi, |at| at.value),
+        grace_for_sessions: table.grace_for_sessions.map_or(outer.grace_for_sessions, |at| at.value),
+        hide_headers: match table.hide_headers {
+            Some(list) => distinct(check, list, "header", hidden_header),
+            None => outer.hide_headers.clone(),
+        },
+        user_context: match table.user_context {
+            Some(at) => user_context::check(check, at, outer.user_context.as_ref()),
+            None => outer.user_context.clone(),
+        },
     };
     contradictions(check, &rules, &spans, place);
     rules
@@ -165,6 +175,18 @@ fn key_header(text: &str) -> Result<HeaderName, Invalid> {
         }
         _ => Ok(name),
     }
+}
+
+/// The name of a response header that may be kept from visitors.
+fn hidden_header(text: &str) -> Result<HeaderName, Invalid> {
+    let name: HeaderName = text.parse()?;
+    if is_about_one_request(&name) || matches!(name.as_str(), "content-encoding" | "content-range") {
+        return Err(Invalid::new(
+            format!("without {text} visitors could not read the response"),
+            "take it out",
+        ));
+    }
+    Ok(name)
 }
 
 /// Whether a header is about the connection (RFC 9110 §7.6.1), the framing, or what one client holds already, so that it

@@ -197,8 +197,8 @@ impl<'s> Shape<'s, '_, '_> {
     fn missing_key(&mut self, property: Option<&'s Value>, name: &str, span: &Range<usize>, path: &str) {
         let first = property.and_then(|schema| schema.get("examples")?.get(0));
         let hint = match first {
-            // A list of tables is written under headers of its own.
-            Some(Value::Array(tables)) if tables.iter().any(Value::is_object) => {
+            // A list of tables at the beginning of the file is written under headers of its own.
+            Some(Value::Array(tables)) if path.is_empty() && tables.iter().any(Value::is_object) => {
                 let inside = tables.iter().filter_map(Value::as_object).flatten();
                 let inside: Vec<_> =
                     inside.map(|(key, value)| format!("{key} = {}", as_toml(value))).collect();

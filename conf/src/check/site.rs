@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::{Check, listed, nearest, normalise, rules};
-use crate::config::{Cache, CachePolicy, HostPattern, PathPattern, Pool, Route, Rules, Site};
-use crate::file::{At, CacheWord, RouteTable, SiteTable};
+use crate::config::{Cache, CachePolicy, HostPattern, PathPattern, Pool, Preset, Route, Rules, Site};
+use crate::file::{At, CacheWord, PresetWord, RouteTable, SiteTable};
 
 /// Checks all sites.
 pub(super) fn check(
@@ -38,10 +38,11 @@ pub(super) fn check(
             let normalised = table.normalise.as_ref().map(|at| at.span.clone());
             mean_nothing(check, written.spans().into_iter().chain(normalised), "site");
         }
+        let preset = table.preset.map_or(Preset::default(), |at| preset(at.value));
         let rules = rules::check(check, written, &span, &outer);
         let normalise = table.normalise.map(|list| normalise::check(check, list)).unwrap_or_default();
         let routes = check_routes(check, routes, (cache, &rules), pools);
-        sites.push(Site { hosts, pool, routes, cache, rules, normalise });
+        sites.push(Site { hosts, pool, preset, routes, cache, rules, normalise });
     }
     sites
 }
@@ -132,6 +133,16 @@ fn check_routes(
         routes.push((Route { path, cache, pool, rules }, at.span));
     }
     routes.into_iter().map(|(route, _)| route).collect()
+}
+
+fn preset(word: PresetWord) -> Preset {
+    match word {
+        PresetWord::Http => Preset::Http,
+        PresetWord::Symfony => Preset::Symfony,
+        PresetWord::EzPlatform => Preset::EzPlatform,
+        PresetWord::EzPlatform2 => Preset::EzPlatform2,
+        PresetWord::EzPlatform1 => Preset::EzPlatform1,
+    }
 }
 
 fn policy(word: CacheWord) -> CachePolicy {

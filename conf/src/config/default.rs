@@ -148,6 +148,29 @@ pub(crate) const COLLAPSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// More than the visitors of one page that a busy site has within seconds; together they hold some 100 MiB.
 pub(crate) const COLLAPSE_WAITERS: NonZeroU32 = nonzero(10_000);
 
+/// Varnish's `max_esi_depth`.
+pub(crate) const ESI_DEPTH: NonZeroU32 = nonzero(5);
+/// Far more than a page of portlets has; a page that includes itself in a loop ends here.
+pub(crate) const ESI_FRAGMENTS: NonZeroU32 = nonzero(256);
+/// As large as the largest entry may be when the file does not say.
+pub(crate) const ESI_BYTES: u64 = CACHE_MAX_ENTRY_CAP;
+/// Half the first-byte time-out: a page is as slow as its slowest fragment.
+pub(crate) const ESI_TIMEOUT: Duration = Duration::from_secs(30);
+/// nginx's `http2_max_concurrent_streams`; RFC 9113 §6.5.2 wants no less than 100.
+pub(crate) const HTTP2_STREAMS: NonZeroU32 = nonzero(128);
+
+/// Some ten thousand records: a second of a busy edge.
+pub(crate) const ACCESS_LOG_BUFFER: u64 = 4 * MIB;
+/// Less would not hold the records of one busy moment; more is memory that pages should have.
+pub(crate) const ACCESS_LOG_BUFFER_BOUNDS: std::ops::RangeInclusive<u64> = 64 * KIB..=1024 * MIB;
+
+/// FOSHttpCache's `user_hash_header`, in lower case.
+pub(crate) const USER_CONTEXT_HEADER: &str = "x-user-context-hash";
+/// FOSHttpCache's `user_hash_accept_header`.
+pub(crate) const USER_CONTEXT_ACCEPT: &str = "application/vnd.fos.user-context-hash";
+/// FOSHttpCache's `user_hash_uri`.
+pub(crate) const USER_CONTEXT_PATH: &str = "/_fos_user_context_hash";
+
 /// The largest response that is stored when the file does not say.
 pub(crate) const fn max_entry(memory: u64) -> u64 {
     let share = memory / CACHE_MAX_ENTRY_SHARE;

@@ -34,6 +34,36 @@ pub struct Limits {
     pub collapse_waiters: NonZeroU32,
     /// The most bytes of a request body (413 beyond). `None`, the default: no limit here, the nodes decide.
     pub max_body: Option<u64>,
+    /// Bounds on pages that are put together from fragments.
+    pub esi: EsiLimits,
+    /// HTTP/2: the most requests at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113 §6.5.2). Default
+    /// 128, 1 to 65 536.
+    pub http2_streams: NonZeroU32,
+}
+
+/// Bounds on pages that are put together from fragments (Edge Side Includes).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EsiLimits {
+    /// How deep fragments may stand in fragments; the page itself is not counted (Varnish's `max_esi_depth`). Default 5,
+    /// 1 to 32.
+    pub depth: NonZeroU32,
+    /// The most fragments of a page, those of its fragments included. Default 256, 1 to 10 000.
+    pub fragments: NonZeroU32,
+    /// The most bytes of a page that was put together. Default 64 MiB; never zero.
+    pub bytes: u64,
+    /// How long one fragment may take. Default 30 s; never zero.
+    pub timeout: Duration,
+}
+
+impl Default for EsiLimits {
+    fn default() -> Self {
+        Self {
+            depth: default::ESI_DEPTH,
+            fragments: default::ESI_FRAGMENTS,
+            bytes: default::ESI_BYTES,
+            timeout: default::ESI_TIMEOUT,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -51,6 +81,8 @@ impl Default for Limits {
             collapse_timeout: default::COLLAPSE_TIMEOUT,
             collapse_waiters: default::COLLAPSE_WAITERS,
             max_body: None,
+            esi: EsiLimits::default(),
+            http2_streams: default::HTTP2_STREAMS,
         }
     }
 }

@@ -9,16 +9,20 @@ mod cache;
 mod compress;
 pub(crate) mod default;
 mod limits;
+mod listen;
+mod log;
 mod name;
 mod normalise;
 mod pattern;
 mod pool;
+mod preset;
 mod purge;
 mod rules;
 mod secret;
 mod site;
 mod status;
 mod status_ttl;
+mod user_context;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -27,13 +31,16 @@ use std::time::Duration;
 pub use self::address::{ListenAddress, NodeAddress, NodeName};
 pub use self::cache::Cache;
 pub use self::compress::{Coding, Compress, TypePattern};
-pub use self::limits::Limits;
+pub use self::limits::{EsiLimits, Limits};
+pub use self::listen::{Certificate, Listen, ListenTls};
+pub use self::log::{AccessFormat, AccessLog, AccessTarget, Log, LogFormat, LogLevel};
 pub use self::name::{CookieName, QueryPattern};
 pub use self::normalise::{Class, HeaderPattern, HeaderText, LanguageTag, NormaliseHow, Normaliser};
 pub use self::pattern::{BodyPattern, CookiePattern, HeaderName, HostPattern, PathPattern};
 pub use self::pool::{
     Balance, Dns, HashOn, Health, Node, NodeTls, Passive, Pool, Probe, ProbeMethod, Queue, Retry, Timeouts,
 };
+pub use self::preset::Preset;
 pub use self::purge::{Purge, parse_net};
 pub use self::rules::{
     CookiePolicy, KeepCookies, QueryNames, QueryRules, RequestNoCache, Rules, SetCookiePolicy,
@@ -43,6 +50,7 @@ pub use self::site::{CachePolicy, Route, Site};
 pub use self::status::StatusList;
 pub(crate) use self::status::parse_range;
 pub use self::status_ttl::{StatusKey, StatusTtls};
+pub use self::user_context::{MediaType, UrlSuffix, UserContext};
 use crate::error::Invalid;
 
 /// A whole configuration.
@@ -100,7 +108,7 @@ impl Config {
         let cache = Cache::default();
         let sites = vec![Site::everywhere("web", &cache)];
         Ok(Self {
-            listen: vec![Listen { address: listen }],
+            listen: vec![Listen::plain(listen)],
             admin: Some(admin),
             cache,
             pools: BTreeMap::from([("web".to_owned(), Pool::new(nodes))]),
@@ -112,13 +120,6 @@ impl Config {
             threads: None,
         })
     }
-}
-
-/// One address where visitors come in.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listen {
-    /// TCP address or Unix socket. TCP port 0 lets the kernel choose.
-    pub address: ListenAddress,
 }
 
 /// The admin API.
@@ -134,66 +135,6 @@ pub struct Admin {
 impl Default for Admin {
     fn default() -> Self {
         Self { address: ListenAddress::Tcp(default::ADMIN_ADDRESS), token: None }
-    }
-}
-
-/// Clearcoat's own log.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Log {
-    /// The least important level that is written. Default `info`.
-    pub level: LogLevel,
-    /// How a line looks. Default `pretty`.
-    pub format: LogFormat,
-}
-
-/// How important a log line is.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub enum LogLevel {
-    /// Something failed.
-    Error,
-    /// A limit fired, a node went down.
-    Warn,
-    /// Start, reload, shutdown and what an operator wants to know.
-    #[default]
-    Info,
-    /// One or more lines per request.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl LogLevel {
-    /// The word in the file.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Pretty,
-    /// One JSON object per line.
-    Json,
-}
-
-impl LogFormat {
-    /// The word in the file.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pretty => "pretty",
-            Self::Json => "json",
-        }
     }
 }
 

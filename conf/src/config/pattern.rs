@@ -40,6 +40,11 @@ pub(super) fn build_regex(text: &str) -> Result<regex::bytes::Regex, Invalid> {
 pub struct HeaderName(String);
 
 impl HeaderName {
+    /// A name that is known to be one, in lower case.
+    pub(super) fn known(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The name in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {

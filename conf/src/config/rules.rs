@@ -9,6 +9,7 @@ use super::cache::Cache;
 use super::name::{CookieName, QueryPattern};
 use super::pattern::{CookiePattern, HeaderName};
 use super::status_ttl::StatusTtls;
+use super::user_context::UserContext;
 
 /// How requests and responses of a site or route are treated, where they are cached at all.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,6 +51,17 @@ pub struct Rules {
     pub deception_guard: bool,
     /// Whether responses are compressed once they are stored. Default: as `cache.compress.enabled`.
     pub compress: bool,
+    /// Whether pages whose response asks for it (`Surrogate-Control: content="ESI/1.0"`) are put together here from their
+    /// fragments (Edge Side Includes). Default false.
+    pub esi: bool,
+    /// Whether a request with a session may get a stale page within its grace. When false, one with a cookie that goes on
+    /// or with `Authorization` waits for a fresh page while any node is up, as in eZ Platform's VCL. Default true.
+    pub grace_for_sessions: bool,
+    /// Response headers that visitors do not see, in the order of the file, each once; none that the message cannot be read
+    /// without. Default: none.
+    pub hide_headers: Vec<HeaderName>,
+    /// Groups of visitors that share pages. `None`, the default: there are none.
+    pub user_context: Option<UserContext>,
 }
 
 impl Rules {
@@ -73,6 +85,10 @@ impl Rules {
             key_cookies: Vec::new(),
             deception_guard: true,
             compress: cache.compress.enabled,
+            esi: false,
+            grace_for_sessions: true,
+            hide_headers: Vec::new(),
+            user_context: None,
         }
     }
 }

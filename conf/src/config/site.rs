@@ -3,6 +3,7 @@
 use super::cache::Cache;
 use super::normalise::Normaliser;
 use super::pattern::{HostPattern, PathPattern};
+use super::preset::Preset;
 use super::rules::Rules;
 
 /// A group of hosts with the same rules.
@@ -15,6 +16,8 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// The name of a pool that exists.
     pub pool: String,
+    /// Ready-made values that stand below the site's own rules; filled in in `rules`. Default [`Preset::Http`].
+    pub preset: Preset,
     /// Rules for some paths, in the order of the file; the first that matches counts.
     pub routes: Vec<Route>,
     /// What happens where no route matches or the route does not say. Default [`CachePolicy::Cache`].
@@ -31,6 +34,7 @@ impl Site {
         Self {
             hosts: vec![HostPattern::Any],
             pool: pool.to_owned(),
+            preset: Preset::default(),
             routes: Vec::new(),
             cache: CachePolicy::default(),
             rules: Rules::of_cache(cache),

@@ -8,8 +8,11 @@
 //! mistakes. Values keep their place in the text ([`At`]). Nothing is checked here.
 
 mod cache;
+mod listen;
+mod log;
 mod pool;
 mod site;
+mod user_context;
 mod value;
 
 use std::collections::BTreeMap;
@@ -18,11 +21,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
+pub(crate) use self::listen::{ListenTable, ListenTlsTable};
+pub(crate) use self::log::{AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable};
 pub(crate) use self::pool::{BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
 pub(crate) use self::site::{
-    CacheWord, ClassTable, CookiesWord, NormaliseTable, QueryTable, RequestNoCacheWord, RouteTable,
-    RulesTable, SetCookieWord, SiteTable,
+    CacheWord, ClassTable, CookiesWord, NormaliseTable, PresetWord, QueryTable, RequestNoCacheWord,
+    RouteTable, RulesTable, SetCookieWord, SiteTable,
 };
+pub(crate) use self::user_context::{UserContextEntry, UserContextTable};
 pub(crate) use self::value::{At, DurationText, SecretEntry, SizeText, StatusText};
 
 /// Configuration of Clearcoat.
@@ -52,15 +58,6 @@ pub(crate) struct File {
     /// Worker threads. Default: one per core.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) threads: Option<At<u64>>,
-}
-
-/// An address where visitors come in.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListenTable {
-    /// IP address and port, or unix:/path. An IPv6 address is IPv6 only, also the one for all interfaces.
-    #[schemars(required, extend("examples" = ["0.0.0.0:80", "[::]:80", "unix:/run/clearcoat/http.sock"]))]
-    pub(crate) address: Option<At<String>>,
 }
 
 /// The admin API.
@@ -124,42 +121,17 @@ pub(crate) struct LimitsTable {
     pub(crate) collapse_waiters: Option<At<u64>>,
     /// The most bytes of a request body. Default: no limit.
     pub(crate) max_body: Option<At<SizeText>>,
-}
-
-/// Clearcoat's own log.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LogTable {
-    /// The least important level that is written. Default info.
-    pub(crate) level: Option<At<LevelWord>>,
-    /// How a line looks. Default pretty.
-    pub(crate) format: Option<At<FormatWord>>,
-}
-
-/// How important a log line is.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub(crate) enum LevelWord {
-    /// Something failed.
-    Error,
-    /// A limit fired, a node went down.
-    Warn,
-    /// What an operator wants to know.
-    Info,
-    /// One or more lines per request.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub(crate) enum FormatWord {
-    /// For people.
-    Pretty,
-    /// One JSON object per line.
-    Json,
+    /// ESI: how deep fragments may stand in fragments. Default 5.
+    #[schemars(range(min = 1, max = 32))]
+    pub(crate) esi_depth: Option<At<u64>>,
+    /// ESI: the most fragments of a page, those of its fragments included. Default 256.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(crate) esi_fragments: Option<At<u64>>,
+    /// ESI: the most bytes of a page that was put together. Default 64MiB.
+    pub(crate) esi_bytes: Option<At<SizeText>>,
+    /// ESI: how long one fragment may take. Default 30s.
+    pub(crate) esi_timeout: Option<At<DurationText>>,
+    /// HTTP/2: the most requests at once on one connection. Default 128.
+    #[schemars(range(min = 1, max = 65536))]
+    pub(crate) http2_streams: Option<At<u64>>,
 }

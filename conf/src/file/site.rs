@@ -9,6 +9,7 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::user_context::UserContextEntry;
 use super::value::{At, DurationText};
 
 /// A table with keys of its own and with those that a site and its routes share.
@@ -59,6 +60,18 @@ macro_rules! table_with_rules {
             pub(crate) deception_guard: Option<At<bool>>,
             /// Whether responses are compressed once they are stored. Default: as cache.compress.enabled says.
             pub(crate) compress: Option<At<bool>>,
+            /// Edge Side Includes: pages whose response asks for it (Surrogate-Control) are put together here. Default
+            /// false.
+            pub(crate) esi: Option<At<bool>>,
+            /// false lets requests with a session (a cookie that goes on, or Authorization) wait for a fresh page instead
+            /// of getting a stale one, as long as a node is up. Default true.
+            pub(crate) grace_for_sessions: Option<At<bool>>,
+            /// Response headers that visitors do not see. Default: none.
+            #[schemars(extend("examples" = [["X-User-Context-Hash", "x-lang"]]))]
+            pub(crate) hide_headers: Option<At<Vec<At<String>>>>,
+            /// Groups of visitors that share pages: their hash is looked up before the page. {} for the defaults, false for
+            /// none. What is left out is as outside. Default: none.
+            pub(crate) user_context: Option<At<UserContextEntry>>,
         }
     };
 }
@@ -72,7 +85,8 @@ table_with_rules! {
 macro_rules! with_rule_keys {
     ($then:ident $($first:tt)*) => {
         $then!($($first)* ttl default_ttl status_ttl grace keep stale_if_error uncacheable_ttl request_no_cache cookies
-            keep_cookies set_cookie query key_headers key_cookies deception_guard compress)
+            keep_cookies set_cookie query key_headers key_cookies deception_guard compress esi grace_for_sessions
+            hide_headers user_context)
     };
 }
 
@@ -84,7 +98,7 @@ macro_rules! take_rules {
 }
 
 impl RulesTable {
-    /// Where the values stand of all keys that are written.
+    /// Where the values stand of all keys that are written and mean nothing where nothing is stored.
     pub(crate) fn spans(&self) -> Vec<Range<usize>> {
         macro_rules! spans {
             ($($key:ident)*) => {{
@@ -94,7 +108,9 @@ impl RulesTable {
             }};
         }
         let spans = with_rule_keys!(spans);
-        spans.into_iter().flatten().collect()
+        // What is hidden is hidden on every response.
+        let hidden = self.hide_headers.as_ref().map(|at| &at.span);
+        spans.into_iter().flatten().filter(|span| Some(span) != hidden).collect()
     }
 }
 
@@ -107,6 +123,8 @@ table_with_rules! {
         /// The name of a pool.
         #[schemars(required, extend("examples" = ["web"]))]
         pub(crate) pool: Option<At<String>>,
+        /// Ready-made values for the rules below; those that stand here go before it. Default http.
+        pub(crate) preset: Option<At<PresetWord>>,
         /// Whether responses may be stored. Default cache.
         pub(crate) cache: Option<At<CacheWord>>,
         /// Rules for some paths; the first that matches counts.
@@ -141,6 +159,25 @@ impl RouteTable {
     pub(crate) fn take_rules(&mut self) -> RulesTable {
         with_rule_keys!(take_rules self:)
     }
+}
+
+/// Ready-made rules.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum PresetWord {
+    /// What HTTP says and no more.
+    Http,
+    /// Symfony with FOSHttpCache: ESI and the user-context hash.
+    Symfony,
+    /// eZ Platform 3.
+    EzPlatform,
+    /// eZ Platform 2.
+    #[serde(rename = "ez-platform-2")]
+    EzPlatform2,
+    /// eZ Platform 1.
+    #[serde(rename = "ez-platform-1")]
+    EzPlatform1,
 }
 
 /// Whether responses may be stored.

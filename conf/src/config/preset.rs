@@ -1,0 +1,57 @@
+//! Ready-made rules for the applications that Clearcoat stands in front of.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Invalid;
+
+/// Ready-made values for the rules of a site; what the site says itself goes before them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Preset {
+    /// Nothing beyond HTTP (RFC 9111).
+    #[default]
+    Http,
+    /// Symfony with FOSHttpCache: ESI, and the user-context hash with its defaults.
+    Symfony,
+    /// eZ Platform 3, as its Varnish configuration has it.
+    EzPlatform,
+    /// eZ Platform 2, as its Varnish configuration has it.
+    EzPlatform2,
+    /// eZ Platform 1, as its Varnish configuration has it: another header, and a fixed hash for anonymous visitors.
+    EzPlatform1,
+}
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Http, Self::Symfony, Self::EzPlatform, Self::EzPlatform2, Self::EzPlatform1];
+
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Symfony => "symfony",
+            Self::EzPlatform => "ez-platform",
+            Self::EzPlatform2 => "ez-platform-2",
+            Self::EzPlatform1 => "ez-platform-1",
+        }
+    }
+}
+
+impl FromStr for Preset {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::ALL.into_iter().find(|preset| preset.as_str() == text).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            Invalid::new(format!("{text:?} is not a preset"), format!("write one of {known}"))
+        })
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,70 @@
+//! The `[log]` table as it is written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::value::{At, SizeText};
+
+/// Clearcoat's own log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogTable {
+    /// The least important level that is written. Default info.
+    pub(crate) level: Option<At<LevelWord>>,
+    /// How a line looks. Default pretty.
+    pub(crate) format: Option<At<FormatWord>>,
+    /// The access log: one record for each request. Default: none.
+    pub(crate) access: Option<At<AccessLogTable>>,
+}
+
+/// The access log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccessLogTable {
+    /// Where it is written: a file, from the folder of this file, or stdout.
+    #[schemars(required, extend("examples" = ["/var/log/clearcoat/access.log", "stdout"]))]
+    pub(crate) file: Option<At<String>>,
+    /// How a record looks. Default combined.
+    pub(crate) format: Option<At<AccessFormatWord>>,
+    /// The most bytes of records that wait to be written, 64KiB to 1GiB; more are dropped and counted. Default 4MiB.
+    pub(crate) buffer: Option<At<SizeText>>,
+}
+
+/// How a record of the access log looks.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum AccessFormatWord {
+    /// The line that Apache, nginx and varnishncsa call combined.
+    Combined,
+    /// One JSON object per line.
+    Json,
+}
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum LevelWord {
+    /// Something failed.
+    Error,
+    /// A limit fired, a node went down.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// One or more lines per request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum FormatWord {
+    /// For people.
+    Pretty,
+    /// One JSON object per line.
+    Json,
+}
