@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-pub use crate::check::parse;
+pub use crate::check::{explain, parse};
 pub use crate::config::{
     AccessFormat, AccessLog, AccessTarget, Admin, Balance, BodyPattern, Cache, CachePolicy, Certificate,
     Class, Coding, Compress, Config, CookieName, CookiePattern, CookiePolicy, Dns, EsiLimits, HashOn,
@@ -41,17 +41,33 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 ///
 /// [`Mistakes`]: every mistake of the file, or the one reason why it could not be read.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
+    let (text, name) = named(path)?;
+    parse(&text, &name, env)
+}
+
+/// As [`explain`], from a file.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn explain_file(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Mistakes> {
+    let (text, name) = named(path)?;
+    explain(&text, &name, env)
+}
+
+/// The text of a file, and what mistakes call it.
+fn named(path: &Path) -> Result<(String, String), Mistakes> {
     let name = path.display().to_string();
-    let text = read(path).map_err(|(message, hint, place)| {
-        Mistakes::from(Mistake {
-            file: name.clone(),
+    match read(path) {
+        Ok(text) => Ok((text, name)),
+        Err((message, hint, place)) => Err(Mistakes::from(Mistake {
+            file: name,
             place,
             key: String::new(),
             message,
             hint: hint.to_owned(),
-        })
-    })?;
-    parse(&text, &name, env)
+        })),
+    }
 }
 
 /// Reads the text of a file, or says why not.

@@ -5,6 +5,7 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
+use crate::check::{Origins, SiteOrigins};
 use crate::config::{
     AccessTarget, Admin, Balance, Cache, CachePolicy, Certificate, Class, Config, HashOn, KeepCookies,
     Limits, Node, NormaliseHow, Normaliser, Pool, Probe, Purge, QueryNames, Rules, Secret, Site, StatusTtls,
@@ -12,9 +13,14 @@ use crate::config::{
 use crate::units::{show_duration, show_size};
 
 impl Config {
-    /// The whole configuration as TOML, every default filled in; for `check --explain`. Secrets are left out.
+    /// The whole configuration as TOML, every default filled in. Secrets are left out.
     #[must_use]
     pub fn to_toml(&self) -> String {
+        self.explained(&[])
+    }
+
+    /// The same, and behind each rule of the sites whose origins are given, in their order, where it comes from.
+    pub(crate) fn explained(&self, origins: &[SiteOrigins]) -> String {
         let mut page = Page::default();
         page.duration("shutdown_timeout", self.shutdown_timeout);
         page.optional("threads", self.threads);
@@ -34,8 +40,8 @@ impl Config {
             page.header(&format!("[pools.{}]", quoted(name)));
             pool(&mut page, pool_settings);
         }
-        for site_settings in &self.sites {
-            site(&mut page, site_settings);
+        for (index, site_settings) in self.sites.iter().enumerate() {
+            site(&mut page, site_settings, origins.get(index));
         }
         purge(&mut page, &self.purge);
         limits(&mut page, &self.limits);
@@ -51,7 +57,7 @@ impl Config {
             page.text("format", access.format.as_str());
             page.size("buffer", access.buffer_bytes);
         }
-        page.0
+        page.text
     }
 }
 
@@ -59,7 +65,7 @@ fn certificate(pair: &Certificate) -> String {
     format!("{{ cert = {}, key = {} }}", quoted(pair.cert.display()), quoted(pair.key.display()))
 }
 
-fn admin(page: &mut Page, admin: Option<&Admin>) {
+fn admin(page: &mut Page<'_>, admin: Option<&Admin>) {
     page.header("[admin]");
     page.raw("enabled", admin.is_some());
     if let Some(admin) = admin {
@@ -68,7 +74,7 @@ fn admin(page: &mut Page, admin: Option<&Admin>) {
     }
 }
 
-fn cache(page: &mut Page, cache: &Cache) {
+fn cache(page: &mut Page<'_>, cache: &Cache) {
     page.header("[cache]");
     page.size("memory", cache.memory);
     page.size("max_entry", cache.max_entry);
@@ -96,7 +102,7 @@ fn cache(page: &mut Page, cache: &Cache) {
     page.size("max_size", cache.compress.max_size);
 }
 
-fn pool(page: &mut Page, pool: &Pool) {
+fn pool(page: &mut Page<'_>, pool: &Pool) {
     page.list("nodes", pool.nodes.iter().map(node));
     match &pool.balance {
         Balance::RoundRobin => page.text("balance", "round-robin"),
@@ -180,36 +186,40 @@ fn node(node: &Node) -> String {
     text
 }
 
-fn site(page: &mut Page, site: &Site) {
+fn site<'o>(page: &mut Page<'o>, site: &Site, origins: Option<&'o SiteOrigins>) {
     page.header("[[site]]");
     page.list("hosts", site.hosts.iter().map(quoted));
     page.text("pool", &site.pool);
     page.text("preset", site.preset);
     page.text("cache", site.cache.as_str());
-    // Where nothing is stored, keys about it are mistakes.
     let caches = |policy: CachePolicy| policy == CachePolicy::Cache;
-    if caches(site.cache) || site.routes.iter().any(|route| caches(route.cache)) {
-        rules(page, &site.rules);
-    }
-    hidden(page, &site.rules);
+    let any_caches = caches(site.cache) || site.routes.iter().any(|route| caches(route.cache));
+    rules(page, &site.rules, any_caches, origins.map(|origins| &origins.site));
     for normaliser in &site.normalise {
         normalise(page, normaliser);
     }
-    for route in &site.routes {
+    for (index, route) in site.routes.iter().enumerate() {
         page.header("[[site.route]]");
         page.text("path", &route.path);
         page.text("cache", route.cache.as_str());
         if let Some(pool) = &route.pool {
             page.text("pool", pool);
         }
-        if caches(route.cache) {
-            rules(page, &route.rules);
-        }
-        hidden(page, &route.rules);
+        rules(page, &route.rules, caches(route.cache), origins.and_then(|origins| origins.routes.get(index)));
     }
 }
 
-fn rules(page: &mut Page, rules: &Rules) {
+/// The rules of a site or route. Where nothing is stored, keys about that are mistakes.
+fn rules<'o>(page: &mut Page<'o>, rules: &Rules, caches: bool, origins: Option<&'o Origins>) {
+    page.origins = origins;
+    if caches {
+        rules_about_storing(page, rules);
+    }
+    page.list("hide_headers", rules.hide_headers.iter().map(quoted));
+    page.origins = None;
+}
+
+fn rules_about_storing(page: &mut Page<'_>, rules: &Rules) {
     match rules.ttl {
         Some(ttl) => page.duration("ttl", ttl),
         // Beside ttl it would be a mistake.
@@ -254,17 +264,12 @@ fn rules(page: &mut Page, rules: &Rules) {
     }
 }
 
-/// What is hidden is hidden on every response, stored or not.
-fn hidden(page: &mut Page, rules: &Rules) {
-    page.list("hide_headers", rules.hide_headers.iter().map(quoted));
-}
-
 fn status_ttls(ttls: &StatusTtls) -> String {
     let pairs = ttls.iter().map(|(status, ttl)| format!("{status} = {}", quoted(show_duration(ttl))));
     format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
 }
 
-fn normalise(page: &mut Page, normaliser: &Normaliser) {
+fn normalise(page: &mut Page<'_>, normaliser: &Normaliser) {
     page.header("[[site.normalise]]");
     page.text("header", &normaliser.header);
     match &normaliser.how {
@@ -285,7 +290,7 @@ fn normalise(page: &mut Page, normaliser: &Normaliser) {
     }
 }
 
-fn purge(page: &mut Page, purge: &Purge) {
+fn purge(page: &mut Page<'_>, purge: &Purge) {
     page.header("[purge]");
     page.list("allow", purge.allow.iter().map(quoted));
     page.list("tag_headers", purge.tag_headers.iter().map(quoted));
@@ -293,7 +298,7 @@ fn purge(page: &mut Page, purge: &Purge) {
     page.raw("keep_tag_headers", purge.keep_tag_headers);
 }
 
-fn limits(page: &mut Page, limits: &Limits) {
+fn limits(page: &mut Page<'_>, limits: &Limits) {
     page.header("[limits]");
     page.size("header_bytes", limits.header_bytes.into());
     page.raw("header_count", limits.header_count);
@@ -318,15 +323,25 @@ fn limits(page: &mut Page, limits: &Limits) {
 
 /// The text so far. One method per kind of value; each writes one line.
 #[derive(Default)]
-struct Page(String);
+struct Page<'o> {
+    text: String,
+    /// Where the keys come from that are being written, if that is to be told.
+    origins: Option<&'o Origins>,
+}
 
-impl Page {
+impl Page<'_> {
     fn header(&mut self, header: &str) {
         self.line(format_args!("\n{header}"));
     }
 
     fn raw(&mut self, key: &str, value: impl Display) {
-        self.line(format_args!("{key} = {value}"));
+        match self.origins {
+            None => self.line(format_args!("{key} = {value}")),
+            Some(origins) => {
+                let line = format!("{key} = {value}");
+                self.line(format_args!("{line:<40}  # {}", origins.of(key)));
+            }
+        }
     }
 
     fn optional(&mut self, key: &str, value: Option<impl Display>) {
@@ -359,7 +374,7 @@ impl Page {
 
     fn line(&mut self, line: impl Display) {
         // Writing to a String does not fail.
-        let _ = writeln!(self.0, "{line}");
+        let _ = writeln!(self.text, "{line}");
     }
 }
 

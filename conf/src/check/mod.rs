@@ -13,7 +13,9 @@ mod cache;
 mod listen;
 mod misc;
 mod normalise;
+mod origin;
 mod pool;
+pub(crate) mod preset;
 mod rules;
 mod shape;
 mod site;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use serde::de::IntoDeserializer;
 use toml::de::DeTable;
 
+pub(crate) use self::origin::{Origins, SiteOrigins};
 use crate::config::{Config, default};
 use crate::error::{Invalid, Lines, Mistake, Mistakes};
 use crate::file::{At, DurationText, File, SizeText};
@@ -43,11 +46,29 @@ use crate::units;
 ///
 /// [`Mistakes`]: every mistake of the text, at least one.
 pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
+    read(text, name, env).map(|(config, _)| config)
+}
+
+/// As [`parse`], and the whole configuration as text: every default filled in, and behind each rule of a site or route where it
+/// comes from. It is a configuration again, but for secrets, which it does not show.
+///
+/// # Errors
+///
+/// [`Mistakes`]: every mistake of the text, at least one.
+pub fn explain(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Mistakes> {
+    read(text, name, env).map(|(config, origins)| config.explained(&origins))
+}
+
+fn read(
+    text: &str,
+    name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Config, Vec<SiteOrigins>), Mistakes> {
     let mut check = Check::new(text, name, env);
-    let config = check.run();
-    match (Mistakes::collect(check.mistakes), config) {
+    let done = check.run();
+    match (Mistakes::collect(check.mistakes), done) {
         (Some(mistakes), _) => Err(mistakes),
-        (None, Some(config)) => Ok(config),
+        (None, Some(done)) => Ok(done),
         (None, None) => Err(Mistakes::from(Mistake {
             file: name.to_owned(),
             place: None,
@@ -89,7 +110,7 @@ impl<'a> Check<'a> {
     }
 
     /// The three steps. `None` only together with a mistake.
-    fn run(&mut self) -> Option<Config> {
+    fn run(&mut self) -> Option<(Config, Vec<SiteOrigins>)> {
         let mut tree = match DeTable::parse(self.text) {
             Ok(tree) => tree,
             Err(error) => {
@@ -108,12 +129,14 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn config(&mut self, file: File) -> Config {
+    fn config(&mut self, file: File) -> (Config, Vec<SiteOrigins>) {
         let (listen, admin) = listen::check(self, file.listen, file.admin);
         let pools = pool::check(self, file.pools.unwrap_or_default());
+        let cache_origins = Origins::of_cache(file.cache.as_ref().map(|at| &at.value));
         let cache = cache::check(self, file.cache);
-        let sites = site::check(self, file.site, &pools, &cache);
-        Config {
+        let (sites, origins) =
+            site::check(self, file.site, &pools, (&cache, cache_origins)).into_iter().unzip();
+        let config = Config {
             listen,
             admin,
             cache,
@@ -124,7 +147,8 @@ impl<'a> Check<'a> {
             log: misc::log(self, file.log),
             shutdown_timeout: self.duration(file.shutdown_timeout, default::SHUTDOWN_TIMEOUT),
             threads: file.threads.and_then(|at| usize::try_from(at.value).ok()).and_then(NonZeroUsize::new),
-        }
+        };
+        (config, origins)
     }
 
     /// Reports a mistake at some bytes of the text; the key is found by them.

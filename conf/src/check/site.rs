@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use super::{Check, listed, nearest, normalise, rules};
+use super::origin::{Origin, Origins, SiteOrigins};
+use super::{Check, listed, nearest, normalise, preset, rules};
 use crate::config::{Cache, CachePolicy, HostPattern, PathPattern, Pool, Preset, Route, Rules, Site};
 use crate::file::{At, CacheWord, PresetWord, RouteTable, SiteTable};
 
@@ -12,8 +13,8 @@ pub(super) fn check(
     check: &mut Check<'_>,
     list: Option<At<Vec<At<SiteTable>>>>,
     pools: &BTreeMap<String, Option<Pool>>,
-    cache: &Cache,
-) -> Vec<Site> {
+    cache: (&Cache, Origins),
+) -> Vec<(Site, SiteOrigins)> {
     // A missing `site` has been reported by its shape.
     let Some(list) = list else { return Vec::new() };
     if list.value.is_empty() && !check.damaged.contains(&list.span) {
@@ -21,7 +22,7 @@ pub(super) fn check(
     }
     let mut seen: HashMap<HostPattern, Range<usize>> = HashMap::new();
     let mut sites = Vec::with_capacity(list.value.len());
-    let outer = Rules::of_cache(cache);
+    let (outer, cache_origins) = (Rules::of_cache(cache.0), cache.1);
     for At { value: mut table, span } in list.value {
         let written = table.take_rules();
         let hosts = table.hosts.map(|hosts| check_hosts(check, hosts, &mut seen)).unwrap_or_default();
@@ -38,11 +39,17 @@ pub(super) fn check(
             let normalised = table.normalise.as_ref().map(|at| at.span.clone());
             mean_nothing(check, written.spans().into_iter().chain(normalised), "site");
         }
-        let preset = table.preset.map_or(Preset::default(), |at| preset(at.value));
-        let rules = rules::check(check, written, &span, &outer);
+        let preset = table.preset.map_or(Preset::default(), |at| named(at.value));
+        let (ready_made, origins) = preset::check(check, preset, (&outer, &cache_origins));
+        let origins = origins.under(&written.written(), Origin::Site);
+        let rules = rules::check(check, written, &span, &ready_made);
         let normalise = table.normalise.map(|list| normalise::check(check, list)).unwrap_or_default();
-        let routes = check_routes(check, routes, (cache, &rules), pools);
-        sites.push(Site { hosts, pool, preset, routes, cache, rules, normalise });
+        let (routes, of_routes) =
+            check_routes(check, routes, (cache, &rules, &origins), pools).into_iter().unzip();
+        sites.push((
+            Site { hosts, pool, preset, routes, cache, rules, normalise },
+            SiteOrigins { site: origins, routes: of_routes },
+        ));
     }
     sites
 }
@@ -106,10 +113,10 @@ fn mean_nothing(check: &mut Check<'_>, spans: impl IntoIterator<Item = Range<usi
 fn check_routes(
     check: &mut Check<'_>,
     tables: Vec<At<RouteTable>>,
-    (site_cache, site_rules): (CachePolicy, &Rules),
+    (site_cache, site_rules, site_origins): (CachePolicy, &Rules, &Origins),
     pools: &BTreeMap<String, Option<Pool>>,
-) -> Vec<Route> {
-    let mut routes: Vec<(Route, Range<usize>)> = Vec::with_capacity(tables.len());
+) -> Vec<(Route, Origins)> {
+    let mut routes: Vec<(Route, Origins, Range<usize>)> = Vec::with_capacity(tables.len());
     for At { value: mut table, span } in tables {
         let written = table.take_rules();
         let policy_is_good = !check.is_wrong(&check.key_under(&span, "cache"));
@@ -118,10 +125,11 @@ fn check_routes(
         if cache == CachePolicy::Pass && policy_is_good {
             mean_nothing(check, written.spans(), "route");
         }
+        let origins = site_origins.under(&written.written(), Origin::Route);
         let rules = rules::check(check, written, &span, site_rules);
         let Some(at) = table.path else { continue };
         let Some(path) = check.value::<PathPattern>(&at) else { continue };
-        if let Some((earlier, first)) = routes.iter().find(|(earlier, _)| earlier.path.covers(&path)) {
+        if let Some((earlier, _, first)) = routes.iter().find(|(earlier, ..)| earlier.path.covers(&path)) {
             let line = check.line(first);
             check.report(
                 &at.span,
@@ -130,12 +138,12 @@ fn check_routes(
             );
             continue;
         }
-        routes.push((Route { path, cache, pool, rules }, at.span));
+        routes.push((Route { path, cache, pool, rules }, origins, at.span));
     }
-    routes.into_iter().map(|(route, _)| route).collect()
+    routes.into_iter().map(|(route, origins, _)| (route, origins)).collect()
 }
 
-fn preset(word: PresetWord) -> Preset {
+fn named(word: PresetWord) -> Preset {
     match word {
         PresetWord::Http => Preset::Http,
         PresetWord::Symfony => Preset::Symfony,

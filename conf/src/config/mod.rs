@@ -80,12 +80,12 @@ pub struct Config {
 
 impl Config {
     /// The configuration for running without a file: one listener, one pool `web` with these nodes, one site for every
-    /// host, and the default for everything else. A node named twice counts once.
+    /// host with the rules of a preset, and the default for everything else. A node named twice counts once.
     ///
     /// # Errors
     ///
     /// [`Invalid`] if `to` is empty or `listen` takes the address of the admin API.
-    pub fn everyday(listen: ListenAddress, to: Vec<NodeAddress>) -> Result<Self, Invalid> {
+    pub fn everyday(listen: ListenAddress, to: Vec<NodeAddress>, preset: Preset) -> Result<Self, Invalid> {
         let mut nodes: Vec<Node> = Vec::with_capacity(to.len());
         for address in to {
             if !nodes.iter().any(|node| node.address == address) {
@@ -106,7 +106,7 @@ impl Config {
             ));
         }
         let cache = Cache::default();
-        let sites = vec![Site::everywhere("web", &cache)];
+        let sites = vec![Site::everywhere("web", preset, &cache)?];
         Ok(Self {
             listen: vec![Listen::plain(listen)],
             admin: Some(admin),
@@ -145,18 +145,26 @@ mod tests {
 
     #[test]
     fn everyday_is_what_the_smallest_file_means() {
-        let text = "listen = [{ address = \"0.0.0.0:80\" }]\n\
-                    pools.web.nodes = [\"10.0.0.11:80\"]\n\
-                    site = [{ hosts = [\"*\"], pool = \"web\" }]\n";
         let node: NodeAddress = "10.0.0.11:80".parse().unwrap();
-        let everyday = Config::everyday("0.0.0.0:80".parse().unwrap(), vec![node.clone(), node]).unwrap();
-        assert_eq!(crate::parse(text, "smallest.toml", &|_| None).unwrap(), everyday);
+        for preset in Preset::ALL {
+            let text = format!(
+                "listen = [{{ address = \"0.0.0.0:80\" }}]\n\
+                 pools.web.nodes = [\"10.0.0.11:80\"]\n\
+                 site = [{{ hosts = [\"*\"], pool = \"web\", preset = \"{preset}\" }}]\n"
+            );
+            let everyday = everyday("0.0.0.0:80", vec![node.clone(), node.clone()], preset).unwrap();
+            assert_eq!(crate::parse(&text, "smallest.toml", &|_| None).unwrap(), everyday);
+        }
     }
 
     #[test]
     fn everyday_refuses_what_cannot_work() {
-        assert!(Config::everyday("0.0.0.0:80".parse().unwrap(), Vec::new()).is_err());
+        assert!(everyday("0.0.0.0:80", Vec::new(), Preset::Http).is_err());
         let node: NodeAddress = "10.0.0.11:80".parse().unwrap();
-        assert!(Config::everyday("0.0.0.0:6082".parse().unwrap(), vec![node]).is_err());
+        assert!(everyday("0.0.0.0:6082", vec![node], Preset::Http).is_err());
+    }
+
+    fn everyday(listen: &str, to: Vec<NodeAddress>, preset: Preset) -> Result<Config, Invalid> {
+        Config::everyday(listen.parse().unwrap(), to, preset)
     }
 }

@@ -1,4 +1,7 @@
 //! Ready-made rules for the applications that Clearcoat stands in front of.
+//!
+//! A preset is configuration text like any other, in `presets/`: what it says could stand in the site itself. Which rules it
+//! comes to is `check`'s work.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,9 +18,9 @@ pub enum Preset {
     Symfony,
     /// eZ Platform 3, as its Varnish configuration has it.
     EzPlatform,
-    /// eZ Platform 2, as its Varnish configuration has it.
+    /// eZ Platform 2, as its Varnish configuration has it: with the older header.
     EzPlatform2,
-    /// eZ Platform 1, as its Varnish configuration has it: another header, and a fixed hash for anonymous visitors.
+    /// eZ Platform 1, as its Varnish configuration has it: with the older header, and a fixed hash for anonymous visitors.
     EzPlatform1,
 }
 
@@ -35,6 +38,18 @@ impl Preset {
             Self::EzPlatform => "ez-platform",
             Self::EzPlatform2 => "ez-platform-2",
             Self::EzPlatform1 => "ez-platform-1",
+        }
+    }
+
+    /// Its rules as they would stand under `[[site]]`.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Http => include_str!("../../presets/http.toml"),
+            Self::Symfony => include_str!("../../presets/symfony.toml"),
+            Self::EzPlatform => include_str!("../../presets/ez-platform.toml"),
+            Self::EzPlatform2 => include_str!("../../presets/ez-platform-2.toml"),
+            Self::EzPlatform1 => include_str!("../../presets/ez-platform-1.toml"),
         }
     }
 }

@@ -5,6 +5,8 @@ use super::normalise::Normaliser;
 use super::pattern::{HostPattern, PathPattern};
 use super::preset::Preset;
 use super::rules::Rules;
+use crate::check::{self, Origins};
+use crate::error::Invalid;
 
 /// A group of hosts with the same rules.
 ///
@@ -30,16 +32,25 @@ pub struct Site {
 
 impl Site {
     /// The site for every host, without routes.
-    pub(crate) fn everywhere(pool: &str, cache: &Cache) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the preset, should it ship with a mistake.
+    pub(crate) fn everywhere(pool: &str, preset: Preset, cache: &Cache) -> Result<Self, Invalid> {
+        let outer = (&Rules::of_cache(cache), &Origins::default());
+        let (rules, _, mistakes) = check::preset::expand(preset, outer);
+        if let Some(mistake) = mistakes.into_iter().next() {
+            return Err(Invalid::new(mistake.message, mistake.hint));
+        }
+        Ok(Self {
             hosts: vec![HostPattern::Any],
             pool: pool.to_owned(),
-            preset: Preset::default(),
+            preset,
             routes: Vec::new(),
             cache: CachePolicy::default(),
-            rules: Rules::of_cache(cache),
+            rules,
             normalise: Vec::new(),
-        }
+        })
     }
 }
 

@@ -98,6 +98,22 @@ macro_rules! take_rules {
 }
 
 impl RulesTable {
+    /// The keys that are written; of `user_context`, which is inherited key by key, its own.
+    pub(crate) fn written(&self) -> Vec<&'static str> {
+        macro_rules! written {
+            ($($key:ident)*) => {
+                [$((stringify!($key), self.$key.is_some()),)*]
+            };
+        }
+        let written = with_rule_keys!(written);
+        let mut keys: Vec<_> = written.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect();
+        if let Some(UserContextEntry::Table(table)) = self.user_context.as_ref().map(|at| &at.value) {
+            keys.retain(|key| *key != "user_context");
+            keys.extend(table.written());
+        }
+        keys
+    }
+
     /// Where the values stand of all keys that are written and mean nothing where nothing is stored.
     pub(crate) fn spans(&self) -> Vec<Range<usize>> {
         macro_rules! spans {

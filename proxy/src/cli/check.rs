@@ -14,6 +14,9 @@ pub(super) struct Arguments {
     /// The file.
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
+    /// Print the whole configuration, every default filled in, and where each rule of a site or route comes from.
+    #[arg(long)]
+    explain: bool,
 }
 
 /// A variable of this process's environment, for `{ env = … }` in a configuration.
@@ -21,8 +24,12 @@ pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Tells every mistake of a file, or that there is none.
+/// Tells every mistake of a file, or that there is none; then, if that is wanted, what the file comes to.
 pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
+    if arguments.explain {
+        let page = clearcoat_conf::explain_file(&arguments.config, &environment)?;
+        return Ok(print(page.trim_start())?);
+    }
     clearcoat_conf::load(&arguments.config, &environment)?;
     Ok(print(&format!("{}: no mistakes\n", arguments.config.display()))?)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clearcoat_conf::{Config, ListenAddress, NodeAddress};
+use clearcoat_conf::{Config, ListenAddress, NodeAddress, Preset};
 
 use super::{Run, Trouble, check, ports};
 
@@ -26,6 +26,9 @@ pub(super) struct Arguments {
     /// The memory for stored pages, such as 512MiB or 2GiB.
     #[arg(long, value_name = "SIZE", conflicts_with = "config")]
     memory: Option<String>,
+    /// Ready-made rules: http, symfony, ez-platform, ez-platform-2 or ez-platform-1 [default: http]
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    preset: Option<Preset>,
 }
 
 /// Where a listener without a file is: a port that needs no privileges, for all who can reach this machine.
@@ -64,6 +67,9 @@ fn without_file(arguments: &Arguments) -> Result<Config, Trouble> {
     }
     let _ = write!(text, "[pools.web]\nnodes = [{}]\n", nodes.join(", "));
     text.push_str("[[site]]\nhosts = [\"*\"]\npool = \"web\"\n");
+    if let Some(preset) = arguments.preset {
+        let _ = writeln!(text, "preset = {}", quoted(preset.as_str()));
+    }
     clearcoat_conf::parse(&text, "command line", &|variable| std::env::var(variable).ok()).map_err(
         |mistakes| {
             // Lines and columns of a text that nobody has seen would only confuse.
@@ -94,6 +100,7 @@ mod tests {
             listen: listen.map(|address| address.parse().unwrap()),
             admin: None,
             memory: memory.map(Into::into),
+            preset: Some(Preset::EzPlatform),
         }
     }
 
@@ -102,6 +109,7 @@ mod tests {
         let config = without_file(&options("10.0.0.11:80", None, Some("64MiB"))).unwrap();
         assert_eq!(config.listen.len(), 1);
         assert_eq!(config.listen[0].address.to_string(), LISTEN);
+        assert!(config.sites[0].rules.esi && config.sites[0].preset == Preset::EzPlatform);
         let config = without_file(&options("10.0.0.11:80", Some("127.0.0.1:81"), None)).unwrap();
         assert_eq!(config.listen[0].address.to_string(), "127.0.0.1:81");
     }
