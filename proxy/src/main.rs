@@ -1,5 +1,6 @@
 //! Clearcoat: the edge tier of a PHP cluster.
 
+mod access;
 mod admin;
 mod assemble;
 mod cli;

@@ -54,6 +54,7 @@ struct Stripe {
     handshakes: [AtomicU64; Handshake::ALL.len()],
     purged_entries: AtomicU64,
     softened_entries: AtomicU64,
+    log_dropped: AtomicU64,
 }
 
 impl Stripe {
@@ -76,6 +77,7 @@ impl Stripe {
             handshakes: zeros(),
             purged_entries: AtomicU64::new(0),
             softened_entries: AtomicU64::new(0),
+            log_dropped: AtomicU64::new(0),
         }
     }
 }
@@ -99,6 +101,8 @@ pub(crate) struct Counters {
     began: Instant,
     /// When each kind of limit was last logged, in seconds and one more; zero: never.
     logged: [AtomicU64; Limit::ALL.len()],
+    /// The same of dropped records.
+    logged_drops: AtomicU64,
 }
 
 impl Counters {
@@ -106,7 +110,7 @@ impl Counters {
     pub(crate) fn new() -> Arc<Self> {
         let stripes: Vec<Stripe> = (0..STRIPES).map(|_| Stripe::new()).collect();
         let stripes = stripes.try_into().unwrap_or_else(|_| unreachable!("exactly STRIPES were made"));
-        Arc::new(Self { stripes, began: Instant::now(), logged: zeros() })
+        Arc::new(Self { stripes, began: Instant::now(), logged: zeros(), logged_drops: AtomicU64::new(0) })
     }
 
     /// A request of a client is over. `sent_bytes` is what went out of the body; `took` runs from the end
@@ -162,15 +166,28 @@ impl Counters {
             return;
         }
         self.stripe().limits[limit as usize].fetch_add(times, Relaxed);
-        let now = self.began.elapsed().as_secs() + 1;
-        let logged = &self.logged[limit as usize];
-        let last = logged.load(Relaxed);
-        let due = last == 0 || now - last.min(now) >= LIMIT_LOG_INTERVAL.as_secs();
-        // Of several threads that see the time come, one wins.
-        if due && logged.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
+        if self.is_log_due(&self.logged[limit as usize]) {
             let in_all = self.totals().limit(limit);
             warn!(limit = limit.label(), in_all, "a limit fired; clearcoat_limits_total counts on");
         }
+    }
+
+    /// Records of the access log were dropped. Logged as a limit is.
+    pub(crate) fn log_dropped(&self, records: u64) {
+        self.stripe().log_dropped.fetch_add(records, Relaxed);
+        if self.is_log_due(&self.logged_drops) {
+            let in_all = self.totals().log_dropped;
+            warn!(in_all, "records of the access log are dropped; clearcoat_log_dropped_total counts on");
+        }
+    }
+
+    /// Whether [`LIMIT_LOG_INTERVAL`] has passed since `logged` was last due; then it begins anew.
+    fn is_log_due(&self, logged: &AtomicU64) -> bool {
+        let now = self.began.elapsed().as_secs() + 1;
+        let last = logged.load(Relaxed);
+        let due = last == 0 || now - last.min(now) >= LIMIT_LOG_INTERVAL.as_secs();
+        // Of several threads that see the time come, one wins.
+        due && logged.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 
     /// A request goes to a node, or waits for one that did.
@@ -210,6 +227,7 @@ impl Counters {
         totals.sent_bytes = self.sum(|stripe| &stripe.sent_bytes);
         totals.purged_entries = self.sum(|stripe| &stripe.purged_entries);
         totals.softened_entries = self.sum(|stripe| &stripe.softened_entries);
+        totals.log_dropped = self.sum(|stripe| &stripe.log_dropped);
         for stripe in self.stripes.iter() {
             for (sums, counters) in totals.took.iter_mut().zip(&stripe.took) {
                 add(sums, counters);
@@ -299,6 +317,8 @@ pub(crate) struct Totals {
     pub(crate) purged_entries: u64,
     /// Entries made stale by soft purges.
     pub(crate) softened_entries: u64,
+    /// Records that the access log has no line for.
+    pub(crate) log_dropped: u64,
 }
 
 impl Totals {

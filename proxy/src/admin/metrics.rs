@@ -116,6 +116,8 @@ families! {
         "Entries that purges removed.";
     SOFTENED: COUNTER "clearcoat_softened_entries_total" []
         "Entries that soft purges made stale.";
+    LOG_DROPPED: COUNTER "clearcoat_log_dropped_total" []
+        "Requests without a line in the access log, because its file took no more.";
     CACHE_ENTRIES: GAUGE "clearcoat_cache_entries" []
         "Stored responses.";
     CACHE_BYTES: GAUGE "clearcoat_cache_bytes" []
@@ -259,6 +261,7 @@ fn traffic(page: &mut Page, totals: &Totals) {
     }
     page.counter(&PURGED, &[], totals.purged_entries);
     page.counter(&SOFTENED, &[], totals.softened_entries);
+    page.counter(&LOG_DROPPED, &[], totals.log_dropped);
     page.counter(&SENT, &[], totals.sent_bytes);
     page.counter(&CONNECTIONS, &[], totals.connections_opened);
     page.gauge(&CONNECTIONS_OPEN, &[], totals.connections_open as f64);

@@ -1,0 +1,89 @@
+//! The access log: a line for every request that is over.
+//!
+//! A request never waits for its line. It is written into memory by the thread that answered the request
+//! ([`buffers`]), and one thread of its own ([`writer`]) puts what has gathered into the file in large pieces, at least
+//! every [`writer::INTERVAL`]. When the file takes nothing (a full disk, a pipe nobody reads), memory fills up to a bound
+//! and further records are dropped and counted. That is the only way in which a record can be lost.
+//!
+//! This is the log of what visitors asked; what happens to Clearcoat itself is in [`crate::admin::logs`].
+//!
+//! Reading order: [`record`], [`line`] with [`text`] and [`date`], [`buffers`], [`writer`].
+
+mod buffers;
+mod date;
+mod destination;
+mod line;
+mod record;
+mod text;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use line::Format;
+pub(crate) use record::{Asked, Ended, Kept, Record, Version};
+
+use crate::admin::Counters;
+use buffers::Buffers;
+use destination::Destination;
+use writer::Writer;
+
+/// Where the lines go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum File {
+    /// Appended to the file of this path, which may be a named pipe. Made if there is none.
+    Path(PathBuf),
+    /// To the standard output of the process.
+    Stdout,
+}
+
+/// What is logged where.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessSettings {
+    pub(crate) file: File,
+    pub(crate) format: Format,
+    /// Bytes of records that may wait for the writer.
+    pub(crate) buffer_bytes: u64,
+    /// Threads that answer requests; each gathers lines of its own.
+    pub(crate) threads: usize,
+}
+
+/// The running log. Whoever ends the process calls [`AccessLog::close`] before.
+pub(crate) struct AccessLog {
+    buffers: Arc<Buffers>,
+}
+
+impl AccessLog {
+    /// Opens the file and starts the thread that writes.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened. A named pipe that nobody reads yet is no error: it is opened when somebody does.
+    pub(crate) fn start(settings: &AccessSettings, counters: Arc<Counters>) -> io::Result<Arc<Self>> {
+        let destination = Destination::open(&settings.file)?;
+        let buffers =
+            Arc::new(Buffers::new(settings.format, settings.buffer_bytes, settings.threads, counters));
+        Writer::start(destination, Arc::clone(&buffers))?;
+        Ok(Arc::new(Self { buffers }))
+    }
+
+    /// Records a request that was over at `now`. Waits for nobody, allocates nothing.
+    pub(crate) fn record(&self, record: &Record<'_>, now: Instant) {
+        self.buffers.push(record, now);
+    }
+
+    /// Asks the writer to write what has gathered and then to open the file anew: it was renamed or removed.
+    pub(crate) fn reopen(&self) {
+        self.buffers.ask(|wishes| wishes.reopen = true);
+    }
+
+    /// Has what has gathered written; waits for that at most `patience`. What comes later is dropped and counted.
+    pub(crate) fn close(&self, patience: Duration) {
+        self.buffers.close(patience);
+    }
+}
+
+#[cfg(test)]
+mod tests;
