@@ -28,6 +28,7 @@ use pingora_proxy::http_proxy;
 use tokio::sync::Semaphore;
 use tracing::info;
 
+use crate::access::Accounts;
 use crate::admin;
 use crate::admin::Counters;
 use crate::clock::Clock;
@@ -69,6 +70,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     }
     let clock = Clock::start();
     let counters = Counters::new();
+    let accounts = Accounts { counters: counters.clone(), log: None };
     let mut secret = [0; 16];
     secret.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
     let store = Arc::new(Store::new(store_settings(config), KeySecret::new(secret)));
@@ -103,6 +105,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             token: config.purge.token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
         }),
         counters: counters.clone(),
+        accounts: accounts.clone(),
         clock: clock.clone(),
         settings: FrontSettings { collapse_timeout: config.limits.collapse_timeout },
     });
@@ -119,6 +122,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         PassRoad {
             routes,
             counters: counters.clone(),
+            accounts,
             clock: clock.clone(),
             unwanted: if config.purge.keep_tag_headers { Vec::new() } else { tag_headers },
             fresh_connections: AtomicU64::new(0),

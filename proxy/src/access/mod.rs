@@ -7,8 +7,9 @@
 //!
 //! This is the log of what visitors asked; what happens to Clearcoat itself is in [`crate::admin::logs`].
 //!
-//! Reading order: [`record`], [`line`] with [`text`] and [`date`], [`buffers`], [`writer`].
+//! Reading order: [`accounts`], [`record`], [`line`] with [`text`] and [`date`], [`buffers`], [`writer`].
 
+mod accounts;
 mod buffers;
 mod date;
 mod destination;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use accounts::{Accounts, Sent};
 pub(crate) use line::Format;
 pub(crate) use record::{Asked, Ended, Kept, Record, Version};
 

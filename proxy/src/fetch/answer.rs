@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{Caching, FetchError};
 use crate::admin::Forward;
+use crate::pool::node::Node;
 
 /// What a fill makes known to its readers first.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Answer {
     pub(crate) revalidated: bool,
     /// The same answer may be given to others who ask for the same variant.
     pub(crate) shared: bool,
+    /// Who gave it.
+    pub(crate) node: Arc<Node>,
     /// It is stored, or will be at its end.
     pub(crate) stored: bool,
     /// Until when it will be fresh, if it is stored.

@@ -39,6 +39,7 @@ pub(crate) use revalidate::conditions;
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 use crate::encode::{Encoder, Offer};
+use crate::pool::node::Node;
 use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use last::{LastFetches, Noting};
@@ -154,7 +155,8 @@ impl Fetcher {
             return writer.fail();
         }
         let verdict = self.judge(plan, head.status, &head.headers);
-        let (mut answer, lifetime, offer) = self.answer(plan, &head, verdict, &stamp, revalidated.as_deref());
+        let (mut answer, lifetime, offer) =
+            self.answer(plan, &head, verdict, &stamp, revalidated.as_deref(), node);
         let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
         let fits = known_bytes <= self.settings.max_entry_bytes;
         if lifetime.is_some() && !fits {
@@ -274,6 +276,7 @@ impl Fetcher {
         verdict: Verdict,
         stamp: &Arc<FillStamp>,
         revalidated: Option<&Entry>,
+        node: Arc<Node>,
     ) -> (Answer, Option<Lifetime>, Offer) {
         let tags = collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes);
         let (shared, detail, lifetime) = match (plan.caching, verdict, &tags) {
@@ -340,6 +343,7 @@ impl Fetcher {
             length: number(header::CONTENT_LENGTH),
             caching: plan.caching,
             forward: plan.forward,
+            node,
             age: number(header::AGE),
             shared,
             stored: false,

@@ -37,6 +37,7 @@ use clearcoat_purge::Guard;
 pub(crate) use decode::DecodeTurns;
 pub(crate) use obtain::{FrontSettings, Obtained};
 
+use crate::access::Accounts;
 use crate::admin::{Counters, Forward, RequestResult};
 use crate::clock::Clock;
 use crate::encode::Encoder;
@@ -67,6 +68,7 @@ pub(crate) struct Front {
     pub(crate) decode_turns: DecodeTurns,
     pub(crate) guard: Guard,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) accounts: Accounts,
     pub(crate) clock: Clock,
     pub(crate) settings: FrontSettings,
 }

@@ -25,6 +25,7 @@ use super::look::Passed;
 use super::purge::url_keys;
 use super::route::RouteTable;
 use super::visitor::{self, Visitor};
+use crate::access::{Accounts, Asked, Sent, Version as LoggedVersion};
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
 use crate::fetch::{Caching, FetchError, limit_fired, listed_in_connection, may_retry};
@@ -34,6 +35,7 @@ use crate::respond::Local;
 pub(crate) struct PassRoad {
     pub(crate) routes: Arc<arc_swap::ArcSwap<RouteTable>>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) accounts: Accounts,
     pub(crate) clock: Clock,
     /// Headers that visitors do not see.
     pub(crate) unwanted: Vec<HeaderName>,
@@ -123,6 +125,27 @@ impl PassRoad {
             lease.report(outcome);
         }
     }
+}
+
+/// What the access log is told of a request.
+fn asked<'a>(session: &'a Session, host: &'a str) -> Asked<'a> {
+    let request = session.req_header();
+    let mut asked = Asked {
+        client: PassRoad::visitor(session).address,
+        method: request.method.as_str().as_bytes(),
+        target: PassRoad::target(request).as_bytes(),
+        version: match request.version {
+            Version::HTTP_10 => LoggedVersion::Http10,
+            Version::HTTP_2 => LoggedVersion::Http2,
+            _ => LoggedVersion::Http11,
+        },
+        host: host.as_bytes(),
+        ..Asked::default()
+    };
+    for (name, value) in &request.headers {
+        asked.header(name.as_str(), value.as_bytes());
+    }
+    asked
 }
 
 /// Path and query of a URL reference, if it is on this host; relative ones only where they begin with a slash.
@@ -434,7 +457,10 @@ impl ProxyHttp for PassRoad {
             Some(_) | None => RequestResult::Pass,
         };
         self.counters.forward(ctx.forwarded.forward);
-        self.counters.request(result, status, session.body_bytes_sent() as u64, ctx.started.elapsed());
+        let node: Option<&dyn std::fmt::Display> = ctx.lease.as_ref().map(|lease| lease.node() as _);
+        let sent = Sent { result, status, bytes: session.body_bytes_sent() as u64, node };
+        let host = Self::host(session.req_header());
+        self.accounts.over(|| asked(session, &host), ctx.started, sent);
         ctx.lease = None;
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
+use crate::access::Kept;
 use crate::front::visitor::Visitor;
 
 /// What is asked of the buffer before each read; a browser's head fits.
@@ -67,6 +68,8 @@ pub(crate) struct Connection {
     /// Answered and not yet written.
     pub(crate) output: Vec<u8>,
     pub(crate) visitor: Visitor,
+    /// What the access log wants to know of the request that is being answered.
+    pub(crate) kept: Kept,
     deadline: Deadline,
     /// When the first byte of the head now being received came.
     head_since: Option<Instant>,
@@ -87,6 +90,7 @@ impl Connection {
             input: BytesMut::new(),
             output: Vec::with_capacity(2048),
             visitor,
+            kept: Kept::default(),
             deadline: Deadline::after(waits.idle.min(waits.header)),
             head_since: None,
             waits,
@@ -122,6 +126,7 @@ impl Connection {
                 self.input = BytesMut::new();
             }
             self.output.shrink_to(KEEP_ROOM);
+            self.kept.rest();
         }
         self.input.reserve(READ_ROOM);
         let Self { stream, input, deadline, draining, drains, .. } = self;

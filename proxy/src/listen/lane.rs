@@ -21,8 +21,10 @@ use super::chunks::ChunkScan;
 use super::connection::{Connection, Received, Waits};
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::part;
+use super::recorded;
 use super::rewound::{Rewound, Window};
 use super::tls::Acceptor;
+use crate::access::Sent;
 use crate::admin::{Limit, RequestResult};
 use crate::front::outcome::{Found, INTERIM_ANSWERS, Outcome};
 use crate::front::pass::PassRoad;
@@ -98,7 +100,7 @@ impl Lane {
     async fn run(&self, mut connection: Connection, shutdown: &ShutdownWatch) {
         let mut served = 0;
         loop {
-            match self.turn(&connection, served) {
+            match self.turn(&mut connection, served) {
                 Turn::Wait => {
                     if connection.flush().await.is_err() {
                         return;
@@ -165,7 +167,7 @@ impl Lane {
     }
 
     /// Looks at what is in the buffer and decides; waits for nothing.
-    fn turn(&self, connection: &Connection, served: u32) -> Turn {
+    fn turn(&self, connection: &mut Connection, served: u32) -> Turn {
         if connection.input.is_empty() {
             return Turn::Wait;
         }
@@ -177,6 +179,9 @@ impl Lane {
             Parsed::Complete(head) => head,
         };
         let step = self.front.decide(&head, connection.visitor);
+        if self.front.accounts.is_recording() {
+            connection.kept.keep(&recorded::head(&head, connection.visitor));
+        }
         let last = self.settings.requests_per_connection;
         let unread_body = !matches!(step, Step::Pass) && head.framing != Framing::None;
         let terms = Terms {
@@ -191,7 +196,10 @@ impl Lane {
 
     pub(super) fn refuse(&self, connection: &mut Connection, local: &Local) {
         local.write_http1(&mut connection.output, &self.front.clock.http_date(), false, true);
-        self.front.counters.request(RequestResult::Refused, local.status, 0, std::time::Duration::ZERO);
+        let bytes = local.body().len() as u64;
+        let sent = Sent::own(RequestResult::Refused, local.status, bytes);
+        let asked = || recorded::first_line(&connection.input, connection.visitor);
+        self.front.accounts.over(asked, Instant::now(), sent);
     }
 
     async fn answer(&self, connection: &mut Connection, step: Step, terms: Terms) -> Next {
@@ -220,33 +228,34 @@ impl Lane {
         let _in_flight = self.front.counters.in_flight();
         // Answers to earlier requests do not wait for this one.
         if let Err(error) = connection.flush().await {
-            return self.client_gone(terms.arrived, Some(&error));
+            return self.client_gone(connection, terms, Some(&error));
         }
         let (sender, mut interim) = mpsc::channel(INTERIM_ANSWERS);
         // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
         let outcome = outcome(terms.version_11.then_some(sender));
         match connection.unless_gone(terms.read_ahead, &mut interim, outcome).await {
-            None => self.client_gone(terms.arrived, None),
+            None => self.client_gone(connection, terms, None),
             Some(Outcome::Found(found)) => self.send(connection, &found, terms).await,
             Some(Outcome::Local(local, result)) => self.send_local(connection, &local, result, terms),
             Some(Outcome::NotModified { answer, result, status }) => {
                 answer::not_modified(&mut connection.output, &answer, &status, terms.close);
-                self.front.counters.request(result, 304, 0, terms.arrived.elapsed());
-                Next::Continue
+                let sent = Sent { result, status: 304, bytes: 0, node: Some(&answer.node) };
+                self.over(connection, terms, sent)
             }
             Some(Outcome::Streaming(streaming)) => {
-                let result = streaming.result;
+                let (result, answer) = (streaming.result, streaming.answer.clone());
                 match part::stream(connection, streaming, terms).await {
                     Ok((code, delivered)) => {
-                        let took = terms.arrived.elapsed();
-                        self.front.counters.request(result, code, delivered.body_bytes, took);
+                        let bytes = delivered.body_bytes;
+                        let sent = Sent { result, status: code, bytes, node: Some(&answer.node) };
+                        self.over(connection, terms, sent);
                         match (delivered.broken, delivered.close) {
                             (true, _) => Next::Drop,
                             (false, true) => Next::Close,
                             (false, false) => Next::Continue,
                         }
                     }
-                    Err(error) => self.client_gone(terms.arrived, Some(&error)),
+                    Err(error) => self.client_gone(connection, terms, Some(&error)),
                 }
             }
         }
@@ -256,11 +265,8 @@ impl Lane {
     async fn send(&self, connection: &mut Connection, found: &Found, terms: Terms) -> Next {
         let Found { entry, now, form, result, status } = found;
         match answer::write_hit(connection, entry, *now, form, status, terms).await {
-            Ok((code, bytes)) => {
-                self.front.counters.request(*result, code, bytes, terms.arrived.elapsed());
-                Next::Continue
-            }
-            Err(error) => self.client_gone(terms.arrived, Some(&error)),
+            Ok((code, bytes)) => self.over(connection, terms, Sent::own(*result, code, bytes)),
+            Err(error) => self.client_gone(connection, terms, Some(&error)),
         }
     }
 
@@ -274,17 +280,22 @@ impl Lane {
     ) -> Next {
         let date = self.front.clock.http_date();
         local.write_http1(&mut connection.output, &date, terms.head_only, terms.close);
-        let (bytes, took) = (local.body().len() as u64, terms.arrived.elapsed());
-        self.front.counters.request(result, local.status, bytes, took);
+        let bytes = if terms.head_only { 0 } else { local.body().len() as u64 };
+        self.over(connection, terms, Sent::own(result, local.status, bytes))
+    }
+
+    /// The answer is sent, or in the buffer from which it will be.
+    fn over(&self, connection: &Connection, terms: Terms, sent: Sent<'_>) -> Next {
+        self.front.accounts.over(|| connection.kept.asked(), terms.arrived, sent);
         Next::Continue
     }
 
     /// The client does not take its answer.
-    fn client_gone(&self, started: Instant, error: Option<&std::io::Error>) -> Next {
+    fn client_gone(&self, connection: &Connection, terms: Terms, error: Option<&std::io::Error>) -> Next {
         if error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
             self.front.counters.limit(Limit::WriteTimeout);
         }
-        self.front.counters.request(RequestResult::ClientGone, 0, 0, started.elapsed());
+        self.over(connection, terms, Sent::own(RequestResult::ClientGone, 0, 0));
         Next::Drop
     }
 

@@ -11,6 +11,7 @@ mod greet;
 pub(crate) mod head;
 pub(crate) mod lane;
 mod part;
+mod recorded;
 mod rewound;
 pub(crate) mod service;
 pub(crate) mod tls;

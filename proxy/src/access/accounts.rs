@@ -1,0 +1,55 @@
+//! The one place where a request that is over is counted and, where there is an access log, recorded.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{AccessLog, Asked, Ended, Record};
+use crate::admin::{Counters, RequestResult};
+
+/// What a client got.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent<'a> {
+    pub(crate) result: RequestResult,
+    /// Zero when no answer was begun.
+    pub(crate) status: u16,
+    /// What went out of the answer's body.
+    pub(crate) bytes: u64,
+    /// The node that gave the answer, if one was asked.
+    pub(crate) node: Option<&'a dyn fmt::Display>,
+}
+
+impl Sent<'_> {
+    /// Something for which no node was asked now, or none that is known.
+    pub(crate) const fn own(result: RequestResult, status: u16, bytes: u64) -> Self {
+        Self { result, status, bytes, node: None }
+    }
+}
+
+/// Counts and records. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Accounts {
+    pub(crate) counters: Arc<Counters>,
+    /// `None`: there is no access log.
+    pub(crate) log: Option<Arc<AccessLog>>,
+}
+
+impl Accounts {
+    /// Whether heads are wanted at the end of their requests.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// A request is over that came whole at `arrived`; `asked` tells what it was, if anybody wants to know.
+    pub(crate) fn over<'a>(&self, asked: impl FnOnce() -> Asked<'a>, arrived: Instant, sent: Sent<'_>) {
+        let Sent { result, status, bytes, node } = sent;
+        let now = Instant::now();
+        let took = now.saturating_duration_since(arrived);
+        self.counters.request(result, status, bytes, took);
+        let Some(log) = &self.log else { return };
+        // Never for a hit.
+        let node = node.map(ToString::to_string);
+        let ended = Ended { result, status, sent_bytes: bytes, took, node: node.as_deref() };
+        log.record(&Record { asked: asked(), ended }, now);
+    }
+}
