@@ -39,6 +39,9 @@ struct Arguments {
     /// Ask for each of the keys once, in order, and end.
     #[arg(long, requires = "keys")]
     once: bool,
+    /// Ends after that many requests; 0 for no such end.
+    #[arg(long, default_value_t = 0)]
+    count: u64,
     /// Header lines besides Host.
     #[arg(long)]
     header: Vec<String>,
@@ -149,7 +152,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 impl<'a> Run<'a> {
     fn new(arguments: &'a Arguments) -> Self {
         let began = Instant::now();
-        let seconds = if arguments.once { 86_400.0 } else { arguments.seconds };
+        let seconds = if arguments.once || arguments.count > 0 { 86_400.0 } else { arguments.seconds };
         Self {
             arguments,
             began,
@@ -177,6 +180,9 @@ impl<'a> Run<'a> {
             if due > Instant::now() || due >= self.ends {
                 break;
             }
+            if self.arguments.count > 0 && self.sent == self.arguments.count {
+                break;
+            }
             let Some(request) = targets.next() else { break };
             let connection = &mut connections[place];
             connection.due = due;
@@ -186,7 +192,7 @@ impl<'a> Run<'a> {
             self.free.pop_front();
             self.sent += 1;
         }
-        if targets.at_end() {
+        if targets.at_end() || (self.arguments.count > 0 && self.sent == self.arguments.count) {
             self.ends = self.ends.min(Instant::now());
         }
         Ok(())

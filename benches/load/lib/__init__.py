@@ -1,0 +1,1 @@
+"""The parts of the load bench; `../run` puts them together."""

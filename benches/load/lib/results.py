@@ -1,0 +1,114 @@
+"""Medians, ratios and goals, as JSON and as a table."""
+
+import json
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Goal:
+    """CPU of a request at Clearcoat is to be at most so many times that of the other."""
+
+    workload: str
+    other: str
+    at_most: float
+
+
+def goals():
+    yield from (
+        Goal("hit-1k", "varnish", 0.40), Goal("hit-1k", "nginx", 0.70), Goal("hit-1k", "haproxy", 0.80),
+        Goal("hit-1k", "epoll", 1.35),
+    )
+    for workload in ("hit-16k", "hit-256k", "zipf-100k", "browser"):
+        for other in ("varnish", "nginx", "haproxy"):
+            yield Goal(workload, other, 1.0)
+    yield from (
+        Goal("ez-session", "varnish", 0.40), Goal("esi-5", "varnish", 0.50),
+        Goal("tls-1k", "nginx", 1.0), Goal("h2-1k", "nginx", 1.0),
+        Goal("miss", "nginx", 1.3), Goal("pass", "nginx", 1.3),
+    )
+
+
+class Results:
+    """Every measurement, by workload and server, and who was left out and why."""
+
+    def __init__(self, facts):
+        self.facts = facts
+        self.rounds = {}
+        self.left_out = {}
+        self.failed = []
+
+    def add(self, workload, server, result):
+        self.rounds.setdefault(workload, {}).setdefault(server, []).append(result)
+
+    def median(self, workload, server, what):
+        values = [result[what] for result in self.rounds.get(workload, {}).get(server, []) if what in result]
+        return median(values) if values else None
+
+    def ratio(self, workload, other):
+        ours, theirs = self.median(workload, "clearcoat", "cpu_us"), self.median(workload, other, "cpu_us")
+        return ours / theirs if ours and theirs else None
+
+    def to_json(self):
+        return json.dumps(
+            {"facts": self.facts, "left_out": self.left_out, "failed": self.failed, "rounds": self.rounds}, indent=1,
+        )
+
+    def goals(self):
+        """Each goal with the ratio, or None where it was not measured."""
+        return [(goal, self.ratio(goal.workload, goal.other)) for goal in goals()]
+
+    def to_markdown(self, workloads):
+        lines = ["# Load", ""]
+        lines += [f"* {name}: {value}" for name, value in self.facts.items()]
+        lines += ["", "Medians of the rounds. CPU is user and system time of all the server's processes for one request.", ""]
+        lines += table(
+            ["workload", "server", "CPU µs", "clearcoat / it", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "PSS MiB", "rounds, CPU µs"],
+            [self.row(workload.name, server) for workload in workloads for server in self.rounds.get(workload.name, {})],
+        )
+        measured = [(goal, ratio) for goal, ratio in self.goals() if ratio]
+        if measured:
+            lines += ["", "## Goals", ""]
+            lines += table(
+                ["workload", "CPU of", "at most", "measured", ""],
+                [
+                    [goal.workload, f"clearcoat / {goal.other}", f"{goal.at_most:.2f}", f"{ratio:.2f}",
+                     "met" if ratio <= goal.at_most else "**not met**"]
+                    for goal, ratio in measured
+                ],
+            )
+        if self.left_out:
+            lines += ["", "## Left out", ""]
+            for reason, pairs in by_reason(self.left_out).items():
+                lines.append(f"* {reason}: {', '.join(pairs)}")
+        if self.failed:
+            lines += ["", "## Failed", "", *(f"* {text}" for text in self.failed)]
+        return "\n".join(lines) + "\n"
+
+    def row(self, workload, server):
+        value = lambda what: self.median(workload, server, what)
+        ratio = self.ratio(workload, server)
+        raw = " ".join(f"{result['cpu_us']:.1f}" for result in self.rounds[workload][server])
+        return [
+            workload, server, f"{value('cpu_us'):.1f}", f"{ratio:.2f}" if ratio and server != "clearcoat" else "",
+            f"{value('rps'):,.0f}", f"{value('p50_us'):,.0f}", f"{value('p99_us'):,.0f}", f"{value('p999_us'):,.0f}",
+            f"{value('proportional') / 2**20:,.0f}", raw,
+        ]
+
+
+def by_reason(left_out):
+    reasons = {}
+    for workload, servers in left_out.items():
+        for server, reason in servers.items():
+            reasons.setdefault(reason, []).append(f"{server} in {workload}")
+    return reasons
+
+
+def table(head, rows):
+    """A Markdown table; numbers are on the right."""
+    rows = [[cell if isinstance(cell, str) else str(cell) for cell in row] for row in rows]
+    right = [all(row[at][:1].isdigit() or not row[at] for row in rows) for at in range(len(head))]
+    yield "| " + " | ".join(head) + " |"
+    yield "| " + " | ".join("---:" if on else "---" for on in right) + " |"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
