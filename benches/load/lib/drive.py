@@ -16,11 +16,15 @@ class Failed(RuntimeError):
     """A measurement that may not count."""
 
 
-def drive(context, workload, port, seconds, rate=0.0, etag=""):
-    """Loads a server that runs; the result."""
+def drive(context, workload, port, seconds, rate=0.0, etag="", clock=lambda: None):
+    """Loads a server that runs; the result. `clock` is called before the first request and after the last answer."""
     headers = [line.replace("@ETAG@", etag) for line in workload.headers]
-    driver = {"wrk": wrk, "h2load": h2load, "loader": loader}[workload.driver]
-    result = driver(context, workload, port, seconds, rate, headers)
+    if workload.driver == "loader":
+        result = loader(context, workload, port, seconds, rate, headers, clock)
+    else:
+        clock()
+        result = {"wrk": wrk, "h2load": h2load}[workload.driver](context, workload, port, seconds, headers)
+        clock()
     if result["errors"] or not result["requests"]:
         raise Failed(f"{result['errors']} errors in {result['requests']} requests")
     return result
@@ -34,7 +38,7 @@ def run(context, command, seconds, **options):
     return done.stdout.decode()
 
 
-def wrk(context, workload, port, seconds, _rate, headers):
+def wrk(context, workload, port, seconds, headers):
     scheme = "https" if workload.tls else "http"
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", workload.script, "-H", "Host: bench.test"]
     for line in headers:
@@ -48,7 +52,7 @@ def wrk(context, workload, port, seconds, _rate, headers):
     return json.loads(run(context, command, seconds, cwd=LOAD / "lua").splitlines()[-1])
 
 
-def h2load(context, workload, port, seconds, _rate, headers):
+def h2load(context, workload, port, seconds, headers):
     log = context.folder / "h2load.log"
     log.unlink(missing_ok=True)
     scheme = "https" if workload.tls else "http"
@@ -78,13 +82,23 @@ def h2load(context, workload, port, seconds, _rate, headers):
     }
 
 
-def loader(context, workload, port, seconds, rate, headers, *more):
-    command = [context.loader, "--server", f"127.0.0.1:{port}", "--path", workload.path, "--length", workload.length]
-    command += ["--expect", workload.status, "--connections", CONNECTIONS, "--idle", workload.idle]
+def loader(context, workload, port, seconds, rate, headers, clock):
+    command = ["taskset", "-c", str(context.load_core), context.loader, "--server", f"127.0.0.1:{port}", "--wait"]
+    command += ["--path", workload.path, "--length", workload.length, "--expect", workload.status]
+    command += ["--connections", CONNECTIONS, "--idle", workload.idle, "--rate", rate, "--seconds", seconds]
     for line in headers:
         command += ["--header", line]
-    text = run(context, [*command, "--rate", rate, "--seconds", seconds, *more], seconds)
-    return json.loads(text.splitlines()[-1])
+    with subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout.readline().strip() == "ready":
+            clock()
+            process.stdin.write("\n")
+            process.stdin.flush()
+        text = process.stdout.readline()
+        # The connections are still there.
+        clock()
+    if process.returncode:
+        raise Failed("the loader failed, see above")
+    return json.loads(text)
 
 
 def fetch_all(context, port, path, keys):

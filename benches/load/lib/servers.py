@@ -56,6 +56,7 @@ class Clearcoat(Contestant):
     def __init__(self, context):
         super().__init__(context)
         self.threads = 1
+        self.memory = "4GiB"
         schema = json.loads(subprocess.run([context.clearcoat, "schema"], capture_output=True, check=True).stdout)
         self.keys = set(names(schema))
 
@@ -72,6 +73,8 @@ class Clearcoat(Contestant):
         log = f'[log.access]\nfile = "{folder}/clearcoat-access.log"'
         return super().values(workload) | {
             "ADMIN_PORT": self.port + 50,
+            "THREADS": self.threads,
+            "MEMORY": self.memory,
             "HTTP2": "http2 = true" if "h2c" in workload.needs else "",
             "TLS": tls if workload.tls else "",
             "SITE": "\n".join(site[need] for need in workload.needs if need in site),
@@ -81,8 +84,6 @@ class Clearcoat(Contestant):
     def start(self, workload):
         config = self.context.folder / "clearcoat.toml"
         fill("clearcoat.toml", config, self.values(workload))
-        if self.threads != 1:
-            config.write_text(config.read_text().replace("threads = 1", f"threads = {self.threads}"))
         self.launch([self.context.clearcoat, "run", "--config", config])
 
     def is_hit(self, headers):

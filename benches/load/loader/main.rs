@@ -57,7 +57,8 @@ struct Arguments {
     /// Ends after that long.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Says the moment after which all connections stand, and waits for a line on standard input.
+    /// Says `ready` once all connections stand, and waits for a line on standard input; after the result for its end, so that
+    /// the end of the connections can be kept out of a measurement.
     #[arg(long)]
     wait: bool,
     /// The status of every answer.
@@ -110,8 +111,11 @@ fn main() -> anyhow::Result<()> {
             run.receive(&mut connections[place], place)?;
         }
     }
-    ensure!(idle.len() == arguments.idle);
     run.report();
+    if arguments.wait {
+        std::io::stdin().read_line(&mut String::new())?;
+    }
+    drop(idle);
     Ok(())
 }
 

@@ -29,7 +29,7 @@ sub vcl_recv {
     # The session alone counts.
     if (req.http.Cookie) {
         cookie.parse(req.http.Cookie);
-        cookie.filter_except_re("^eZSESSID");
+        cookie.keep_re("^eZSESSID");
         set req.http.Cookie = cookie.get_string();
         if (req.http.Cookie == "") { unset req.http.Cookie; }
     }
