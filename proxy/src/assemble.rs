@@ -4,6 +4,7 @@
 //! is turned into the other: here the process as a whole, in the rooms below its sites, its pools, what runs beside the
 //! requests, and what of it can be looked at.
 
+mod access;
 mod background;
 mod observe;
 mod pools;
@@ -43,6 +44,7 @@ use crate::listen::lane::{Lane, LaneSettings};
 use crate::listen::service::{BoundSocket, Edge};
 use crate::memory;
 use crate::pool::Pools;
+use access::access_log;
 use background::{Draining, Signals, Tidying, Watching};
 use observe::Observer;
 use pools::pool_settings;
@@ -70,7 +72,12 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     }
     let clock = Clock::start();
     let counters = Counters::new();
-    let accounts = Accounts { counters: counters.clone(), log: None };
+    let threads = match config.threads {
+        Some(threads) => threads.get(),
+        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    };
+    let access = access_log(config, threads, &counters)?;
+    let accounts = Accounts { counters: counters.clone(), log: access.clone() };
     let mut secret = [0; 16];
     secret.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
     let store = Arc::new(Store::new(store_settings(config), KeySecret::new(secret)));
@@ -110,10 +117,6 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         settings: FrontSettings { collapse_timeout: config.limits.collapse_timeout },
     });
 
-    let threads = match config.threads {
-        Some(threads) => threads.get(),
-        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-    };
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config, threads));
     server.bootstrap();
 
@@ -171,8 +174,11 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         "store",
         Tidying { store, counters: counters.clone(), clock: clock.clone(), memory: config.cache.memory },
     ));
-    server.add_service(background_service("drain", Draining { counters, timeout: config.shutdown_timeout }));
-    server.run(RunArgs { shutdown_signal: Box::new(Signals) });
+    server.add_service(background_service(
+        "drain",
+        Draining { counters, timeout: config.shutdown_timeout, access: access.clone() },
+    ));
+    server.run(RunArgs { shutdown_signal: Box::new(Signals { access }) });
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub enum Signal {
     Quit,
     /// Read the configuration again.
     Hup,
+    /// Open the access log anew.
+    Usr1,
     /// End at once, without a word to anybody.
     Kill,
     /// Hold still: sockets stay open, nobody answers.
@@ -40,6 +42,7 @@ impl Signal {
             Self::Term => "TERM",
             Self::Quit => "QUIT",
             Self::Hup => "HUP",
+            Self::Usr1 => "USR1",
             Self::Kill => "KILL",
             Self::Stop => "STOP",
             Self::Continue => "CONT",

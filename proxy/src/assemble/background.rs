@@ -9,6 +9,8 @@ use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::background::BackgroundService;
 use tracing::info;
 
+use super::access::LAST_LINES;
+use crate::access::AccessLog;
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 use crate::memory;
@@ -85,6 +87,7 @@ impl Tidying {
 pub(super) struct Draining {
     pub(super) counters: Arc<Counters>,
     pub(super) timeout: Duration,
+    pub(super) access: Option<Arc<AccessLog>>,
 }
 
 #[async_trait]
@@ -111,23 +114,29 @@ impl BackgroundService for Draining {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        if let Some(access) = &self.access {
+            access.close(LAST_LINES);
+        }
         // pingora would wait for the whole of its grace period.
         std::process::exit(0);
     }
 }
 
-/// SIGTERM and SIGQUIT drain; SIGINT ends at once; SIGHUP does not end anything.
-pub(super) struct Signals;
+/// SIGTERM and SIGQUIT drain; SIGINT ends at once; SIGUSR1 opens the access log anew; SIGHUP does not end anything.
+pub(super) struct Signals {
+    pub(super) access: Option<Arc<AccessLog>>,
+}
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut quit), Ok(mut interrupt), Ok(mut hangup)) = (
+        let (Ok(mut terminate), Ok(mut quit), Ok(mut interrupt), Ok(mut hangup), Ok(mut reopen)) = (
             signal(SignalKind::terminate()),
             signal(SignalKind::quit()),
             signal(SignalKind::interrupt()),
             signal(SignalKind::hangup()),
+            signal(SignalKind::user_defined1()),
         ) else {
             tracing::error!("signals cannot be received: only SIGKILL will end this process");
             return std::future::pending().await;
@@ -136,7 +145,17 @@ impl ShutdownSignalWatch for Signals {
             tokio::select! {
                 _ = terminate.recv() => return ShutdownSignal::GracefulTerminate,
                 _ = quit.recv() => return ShutdownSignal::GracefulTerminate,
-                _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                _ = interrupt.recv() => {
+                    if let Some(access) = &self.access {
+                        access.close(LAST_LINES);
+                    }
+                    return ShutdownSignal::FastShutdown;
+                }
+                // Without a log too it must not end the process, as it would by default.
+                _ = reopen.recv() => match &self.access {
+                    Some(access) => access.reopen(),
+                    None => tracing::warn!("SIGUSR1: there is no access log to be opened anew"),
+                },
                 // A terminal that goes away, or an operator who is used to it, must not take the edge down.
                 _ = hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at the start only"),
             }

@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     /// Ready-made rules: http, symfony, ez-platform, ez-platform-2 or ez-platform-1 [default: http]
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     preset: Option<Preset>,
+    /// Write a line for each request to this file, in the combined format; stdout writes it there [default: none]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    access_log: Option<String>,
 }
 
 /// Where a listener without a file is: a port that needs no privileges, for all who can reach this machine.
@@ -64,6 +67,9 @@ fn without_file(arguments: &Arguments) -> Result<Config, Trouble> {
     }
     if let Some(memory) = &arguments.memory {
         let _ = write!(text, "[cache]\nmemory = {}\n", quoted(memory));
+    }
+    if let Some(file) = &arguments.access_log {
+        let _ = write!(text, "[log.access]\nfile = {}\n", quoted(file));
     }
     let _ = write!(text, "[pools.web]\nnodes = [{}]\n", nodes.join(", "));
     text.push_str("[[site]]\nhosts = [\"*\"]\npool = \"web\"\n");
@@ -101,6 +107,7 @@ mod tests {
             admin: None,
             memory: memory.map(Into::into),
             preset: Some(Preset::EzPlatform),
+            access_log: None,
         }
     }
 
@@ -112,6 +119,18 @@ mod tests {
         assert!(config.sites[0].rules.esi && config.sites[0].preset == Preset::EzPlatform);
         let config = without_file(&options("10.0.0.11:80", Some("127.0.0.1:81"), None)).unwrap();
         assert_eq!(config.listen[0].address.to_string(), "127.0.0.1:81");
+    }
+
+    #[test]
+    fn there_is_an_access_log_when_it_is_asked_for() {
+        let without = options("10.0.0.11:80", None, None);
+        assert_eq!(without_file(&without).unwrap().log.access, None);
+        let with = Arguments { access_log: Some("/tmp/a \"b\".log".into()), ..without };
+        let access = without_file(&with).unwrap().log.access.unwrap();
+        assert_eq!(access.target, clearcoat_conf::AccessTarget::File("/tmp/a \"b\".log".into()));
+        let with = Arguments { access_log: Some("stdout".into()), ..with };
+        let access = without_file(&with).unwrap().log.access.unwrap();
+        assert_eq!(access.target, clearcoat_conf::AccessTarget::Stdout);
     }
 
     #[test]
