@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod abandoned;
+mod access_log;
 mod balance;
 mod bounds;
 mod caching;
