@@ -108,6 +108,46 @@ async fn a_good_file_passes() {
 }
 
 #[tokio::test]
+async fn a_file_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("clearcoat.toml");
+    let text = r#"
+        listen = [{ address = "127.0.0.1:8080" }]
+        pools.web.nodes = ["127.0.0.1:8001"]
+        [cache]
+        stale_if_error = "1d"
+        [[site]]
+        hosts = ["*"]
+        pool = "web"
+        preset = "ez-platform"
+        keep = "1h"
+        route = [{ path = "/api/*", esi = false }]
+        "#;
+    fs::write(&file, text).unwrap();
+    let output = run_command(&["check", "--explain", "--config", file.to_str().unwrap()]).await;
+    assert!(output.status.success(), "{output:?}");
+    let page = String::from_utf8(output.stdout).unwrap();
+    let told = |line: &str, from: &str| {
+        page.lines()
+            .any(|found| found.split_once("  # ").is_some_and(|(rule, of)| rule.trim() == line && of == from))
+    };
+    for (line, from) in [
+        ("grace = \"1h\"", "preset ez-platform"),
+        ("esi = true", "preset ez-platform"),
+        ("keep = \"1h\"", "site"),
+        ("esi = false", "route"),
+        ("stale_if_error = \"1d\"", "[cache]"),
+        ("set_cookie = \"refuse\"", "default"),
+    ] {
+        assert!(told(line, from), "{line} from {from} in\n{page}");
+    }
+    // What is told is a configuration itself.
+    fs::write(&file, &page).unwrap();
+    let output = run_command(&["check", "--config", file.to_str().unwrap()]).await;
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
 async fn the_schema_is_json() {
     let output = run_command(&["schema"]).await;
     assert!(output.status.success(), "{output:?}");
