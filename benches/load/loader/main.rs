@@ -97,7 +97,8 @@ fn main() -> anyhow::Result<()> {
         std::io::stdin().read_line(&mut String::new())?;
     }
 
-    let mut run = Run { arguments: &arguments, free: (0..connections.len()).collect(), ..Run::new(&arguments) };
+    let mut run =
+        Run { arguments: &arguments, free: (0..connections.len()).collect(), ..Run::new(&arguments) };
     let mut events: Vec<Event> = Vec::with_capacity(1024);
     loop {
         run.send_what_is_due(&mut connections, &mut targets)?;
@@ -178,7 +179,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn send_what_is_due(&mut self, connections: &mut [Connection], targets: &mut Targets) -> anyhow::Result<()> {
+    fn send_what_is_due(
+        &mut self,
+        connections: &mut [Connection],
+        targets: &mut Targets,
+    ) -> anyhow::Result<()> {
         while let Some(&place) = self.free.front() {
             let due = self.due();
             if due > Instant::now() || due >= self.ends {
@@ -212,7 +217,8 @@ impl<'a> Run<'a> {
         if let Progress::Whole { status, length } = connection.reader.feed(&self.buffer[..count])? {
             let late = connection.due.elapsed().as_micros();
             self.latencies.push(u32::try_from(late).unwrap_or(u32::MAX));
-            let right = status == self.arguments.expect && self.arguments.length.is_none_or(|right| right == length);
+            let right =
+                status == self.arguments.expect && self.arguments.length.is_none_or(|right| right == length);
             self.errors += u64::from(!right);
             self.free.push_back(place);
         }
