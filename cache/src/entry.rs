@@ -63,6 +63,22 @@ pub struct EntryParts {
     pub lifetime: Lifetime,
 }
 
+/// For whom a response is, as far as its head depends on that when it is delivered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Audience {
+    /// Its head is the same for all who get it.
+    #[default]
+    Everybody,
+    /// The node's `Vary` named the header that the proxy tells visitors' contexts apart by. It is not in the head, since
+    /// nobody outside sees that header.
+    Context,
+    /// The same, and visitors with a session are told to keep no copy. `Cache-Control`, if there is one, is the first
+    /// line of the head, as the node said it.
+    Sessions,
+    /// The same, and the node said `public`.
+    SessionsElsePublic,
+}
+
 /// A stored response. See the module's page.
 ///
 /// There are a million of them: what most entries do not have stands in a box that most do not have.
@@ -98,6 +114,7 @@ pub struct Entry {
     recoding: Recoding,
     /// `Vary: Accept-Encoding` in `head` is not the node's word.
     vary_added: bool,
+    audience: Audience,
 }
 
 /// How long a job for encoded forms counts as under way, in seconds. After that it may have been dropped, and a client
@@ -147,7 +164,14 @@ impl Entry {
             said_by: lifetime.said_by,
             recoding: Recoding::Never,
             vary_added: false,
+            audience: Audience::Everybody,
         }
+    }
+
+    /// Says for whom it is.
+    #[must_use]
+    pub fn with_audience(self, audience: Audience) -> Self {
+        Self { audience, ..self }
     }
 
     /// Says what may be done to the body on its way to clients, and whether `Accept-Encoding` was added to the `Vary`
@@ -307,6 +331,11 @@ impl Entry {
     /// Whether `Accept-Encoding` was added to the `Vary` in the head, so that it is not the node's word.
     pub fn vary_added(&self) -> bool {
         self.vary_added
+    }
+
+    /// For whom it is.
+    pub fn audience(&self) -> Audience {
+        self.audience
     }
 
     /// Its forms in other content codings, once they are made.

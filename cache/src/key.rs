@@ -17,6 +17,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 enum Role {
     Resource = 1,
     Variant = 2,
+    Identity = 3,
 }
 
 /// The scheme of a URL that is cached. The same path over `http` and `https` is two resources.
@@ -118,6 +119,32 @@ impl KeySecret {
             hash.write(b"?");
             hash.write(query);
         }
+        CacheKey(number(&hash))
+    }
+
+    /// The key of what a URL gives to one visitor, where each gets something else: `identity` writes down who that is, part
+    /// by part, each with a number for its kind. Never the key of the URL itself, whatever is written. Nothing is
+    /// allocated.
+    pub fn key_for(
+        &self,
+        scheme: Scheme,
+        host: &[u8],
+        target: &[u8],
+        identity: impl FnOnce(&mut dyn FnMut(u8, &[u8])),
+    ) -> CacheKey {
+        let mut hash = self.hash(Role::Identity);
+        hash.write_u8(scheme as u8);
+        let (name, port) = canonical_host(scheme, host);
+        write_lower_case(&mut hash, name);
+        for part in [port, target] {
+            hash.write_u32(part.len() as u32);
+            hash.write(part);
+        }
+        identity(&mut |kind, part| {
+            hash.write_u8(kind);
+            hash.write_u32(part.len() as u32);
+            hash.write(part);
+        });
         CacheKey(number(&hash))
     }
 
@@ -243,6 +270,29 @@ mod tests {
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn what_visitors_get_each_for_themselves_has_a_key_for_each() {
+        let key = |host: &str, parts: &[(u8, &str)]| {
+            secret().key_for(Scheme::Http, host.as_bytes(), b"/me", |write| {
+                parts.iter().for_each(|(kind, part)| write(*kind, part.as_bytes()));
+            })
+        };
+        let all = [
+            secret().key(Scheme::Http, b"a", b"/me"),
+            key("a", &[]),
+            key("b", &[]),
+            key("a", &[(1, "")]),
+            key("a", &[(1, "x")]),
+            key("a", &[(2, "x")]),
+            key("a", &[(1, "x"), (1, "y")]),
+            key("a", &[(1, "xy")]),
+            key("a", &[(1, "x"), (2, "y")]),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(key("A:80", &[(1, "x")]), key("a", &[(1, "x")]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod variants;
 
 pub use coding::{Accepted, Coding};
 pub use encoded::{Encoded, EncodedForm, Recoding};
-pub use entry::{Entry, EntryParts, Freshness};
+pub use entry::{Audience, Entry, EntryParts, Freshness};
 pub use freshness::{
     DefaultTtls, FreshnessSettings, Lifetime, Reason, RequestFacts, SaidBy, Statuses, TargetedFields,
     Verdict, assess,
