@@ -58,6 +58,12 @@ impl Local {
         local
     }
 
+    /// What a client hears that says what only nodes and we may say of a visitor.
+    pub(crate) fn forged() -> Self {
+        Self::plain(400, None, "the request says what only the application may say of its visitor".into())
+            .refused()
+    }
+
     /// What a client hears when a request did not come to its end in time (RFC 9110 section 15.5.9).
     pub(crate) fn too_slow() -> Self {
         Self::plain(408, None, "the request did not come in time".into()).refused()
@@ -81,7 +87,7 @@ impl Local {
             FetchError::Unavailable(
                 Unavailable::QueueFull | Unavailable::QueueTimeout | Unavailable::NoNode,
             ) => 503,
-            FetchError::Crowded => 503,
+            FetchError::Crowded | FetchError::Context => 503,
             FetchError::ConnectFailed | FetchError::Broken | FetchError::GivenUp => 502,
             FetchError::TimedOut => 504,
         };

@@ -36,6 +36,10 @@ pub(super) fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Resul
             deception_guard: rules.deception_guard,
             uncacheable_for: rules.uncacheable_ttl,
             compress: rules.compress,
+            context: None,
+            forgeries: None,
+            delivery: Arc::default(),
+            grace_for_sessions: true,
         })
     };
     let mut sites = Vec::new();
@@ -70,6 +74,7 @@ fn request_rules(rules: &conf::Rules, normalise: &Arc<[Normaliser]>) -> anyhow::
                 conf::KeepCookies::Only(names) => Some(name_patterns(names)),
             },
             pass: rules.cookies == conf::CookiePolicy::Pass,
+            authorized_as_sent: false,
         },
         parts: KeyParts::new(
             header_names(&rules.key_headers)?,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clearcoat_cache::{Entry, FillStamp, Moment, Recoding, Tag, VariantKey, VarySpec};
+use clearcoat_cache::{Audience, Entry, FillStamp, Moment, Recoding, Tag, VariantKey, VarySpec};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, StatusCode};
 
@@ -38,6 +38,8 @@ pub(crate) struct Answer {
     /// Status line and header lines for HTTP/1, each with its line end; without Age and everything that frames the
     /// body or concerns the connection.
     pub(crate) block: Bytes,
+    /// For whom it is, as far as that changes `block`.
+    pub(crate) audience: Audience,
     /// What the node said of the body's length.
     pub(crate) length: Option<u64>,
     /// How it was asked for.

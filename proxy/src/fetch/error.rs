@@ -20,6 +20,9 @@ pub(crate) enum FetchError {
     /// As many requests wait for the same fetch as may.
     #[error("too many requests wait for this page already")]
     Crowded,
+    /// The application failed to tell what the visitor may see.
+    #[error("the user context cannot be had")]
+    Context,
     /// The fetch ended without a word: a defect, or the process is ending.
     #[error("the fetch was given up")]
     GivenUp,
@@ -36,6 +39,7 @@ impl FetchError {
             Self::TimedOut => "timed-out",
             Self::Broken => "broken-off",
             Self::Crowded => "collapse-waiters",
+            Self::Context => "user-context",
             Self::GivenUp => "given-up",
         }
     }

@@ -101,9 +101,11 @@ impl Failure {
         match self.error {
             FetchError::ConnectFailed => Outcome::ConnectFailed,
             FetchError::TimedOut => Outcome::TimedOut,
-            FetchError::Broken | FetchError::Unavailable(_) | FetchError::Crowded | FetchError::GivenUp => {
-                Outcome::Broken
-            }
+            FetchError::Broken
+            | FetchError::Unavailable(_)
+            | FetchError::Crowded
+            | FetchError::Context
+            | FetchError::GivenUp => Outcome::Broken,
         }
     }
 }
@@ -159,9 +161,11 @@ pub(super) async fn exchange(
         counters.fetch(match failure.error {
             FetchError::ConnectFailed => FetchResult::ConnectFailed,
             FetchError::TimedOut => FetchResult::TimedOut,
-            FetchError::Broken | FetchError::Unavailable(_) | FetchError::Crowded | FetchError::GivenUp => {
-                FetchResult::Broken
-            }
+            FetchError::Broken
+            | FetchError::Unavailable(_)
+            | FetchError::Crowded
+            | FetchError::Context
+            | FetchError::GivenUp => FetchResult::Broken,
         });
         tried.push(node.id());
         let again = tried.len() < pool.attempts() as usize && may_retry(pool, counters);

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
 use clearcoat_cache::{
-    CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Reason, RequestFacts, Store,
+    Audience, CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Reason, RequestFacts, Store,
     VariantKey, VarySpec, Verdict, assess, collect_tags,
 };
 use http::header::{self, HeaderName};
@@ -40,6 +40,8 @@ use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 use crate::encode::{Encoder, Offer};
 use crate::pool::node::Node;
+use crate::front::context::delivery::with_first;
+use crate::front::context::told;
 use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use last::{LastFetches, Noting};
@@ -171,6 +173,7 @@ impl Fetcher {
             block: answer.block.clone(),
             tags: answer.tags.clone(),
             variant: answer.variant,
+            audience: answer.audience,
             vary: answer.vary.clone(),
             lifetime,
             length: answer.length,
@@ -241,7 +244,7 @@ impl Fetcher {
         let Some(stale) = stale.filter(|_| asked.head.status == http::StatusCode::NOT_MODIFIED) else {
             return Ok((asked, None));
         };
-        match revalidate::freshened(stale, &asked.head.headers) {
+        match revalidate::freshened(stale, &asked.head.headers, &plan.delivery) {
             Ok(head) => {
                 *asked.head = head;
                 asked.held = vec![stale.body().clone()];
@@ -266,6 +269,10 @@ impl Fetcher {
             // As Varnish and nginx: what visitors send does not decide what is stored for others.
             no_store: false,
         };
+        if plan.asks_context.is_some() && status.is_server_error() {
+            // What failed says nothing about rights.
+            return Verdict::Uncacheable(Reason::Status);
+        }
         assess(&facts, status, headers, &plan.freshness, SystemTime::now())
     }
 
@@ -315,15 +322,23 @@ impl Fetcher {
             None => VariantKey::NONE,
         };
         let offer = match lifetime {
-            Some(_) => self.encoder.offer(plan.compress, head.status, &head.headers, vary.as_deref()),
-            None => Offer::default(),
+            Some(_) if plan.asks_context.is_none() => {
+                self.encoder.offer(plan.compress, head.status, &head.headers, vary.as_deref())
+            }
+            Some(_) | None => Offer::default(),
         };
+        let mut shown = plan.delivery.shown(offer.headers(&head.headers));
+        if let Some(rules) = &plan.asks_context {
+            shown.first = told::line(rules, &head.headers).or(shown.first);
+        }
         let unwanted = |name: &HeaderName| {
             plan.freshness.is_for_us(name)
                 // What is kept sets nobody's cookies, also what is only kept to be asked after: its lines come back with
                 // a 304. The first visitor sees the same as all others.
                 || lifetime.is_some() && *name == header::SET_COOKIE
                 || !self.settings.keep_tag_headers && self.settings.tag_headers.contains(name)
+                || plan.delivery.hides(name)
+                || plan.asks_context.as_ref().is_some_and(|rules| rules.header == *name)
         };
         let number = |name: HeaderName| {
             head.headers
@@ -333,13 +348,17 @@ impl Fetcher {
         };
         let answer = Answer {
             status: head.status,
-            block: answer::header_block(
-                head.status,
-                head.get_reason_phrase(),
-                &offer.headers(&head.headers),
-                unwanted,
-                &self.clock.http_date(),
+            block: with_first(
+                answer::header_block(
+                    head.status,
+                    head.get_reason_phrase(),
+                    &shown.headers,
+                    unwanted,
+                    &self.clock.http_date(),
+                ),
+                shown.first.as_ref(),
             ),
+            audience: shown.audience,
             length: number(header::CONTENT_LENGTH),
             caching: plan.caching,
             forward: plan.forward,
@@ -354,7 +373,10 @@ impl Fetcher {
             tags: match (tags.unwrap_or_default(), revalidated) {
                 // A 304 without tags leaves the entry those that it has.
                 (tags, Some(entry)) if tags.is_empty() => entry.tags().into(),
-                (tags, _) => tags,
+                (tags, _) => match plan.asks_context.as_ref().and_then(|rules| rules.tag(&plan.host)) {
+                    Some(own) => tags.iter().cloned().chain([own]).collect(),
+                    None => tags,
+                },
             },
             revalidated: revalidated.is_some(),
             recoding: offer.recoding,
@@ -394,7 +416,8 @@ impl Fetcher {
             tags: storing.tags,
             stored: now,
             lifetime: storing.lifetime,
-        });
+        })
+        .with_audience(storing.audience);
         let entry = self.encoder.prepare(entry, storing.offer, plan.stale.as_deref(), now);
         let vary = storing.vary.map(|vary| VarySpec::clone(&vary));
         match self.store.commit(stamp, entry, vary, now) {
@@ -427,6 +450,7 @@ fn is_failure(status: http::StatusCode) -> bool {
 struct Storing {
     status: http::StatusCode,
     block: Bytes,
+    audience: Audience,
     tags: Box<[clearcoat_cache::Tag]>,
     variant: VariantKey,
     vary: Option<Arc<VarySpec>>,

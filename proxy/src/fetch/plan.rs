@@ -9,6 +9,8 @@ use http::{HeaderMap, header};
 use tokio::sync::mpsc;
 
 use crate::admin::Forward;
+use crate::front::context::delivery::Delivery;
+use crate::front::context::{ContextRules, First, told};
 use crate::front::visitor::Visitor;
 use crate::pool::Pool;
 
@@ -64,6 +66,12 @@ pub(crate) struct Plan {
     pub(crate) interim: Option<mpsc::Sender<Bytes>>,
     /// What is stored may be compressed.
     pub(crate) compress: bool,
+    /// What of the answer is for visitors.
+    pub(crate) delivery: Arc<Delivery>,
+    /// What it asks for is the hash of a visitor's context, by these rules.
+    pub(crate) asks_context: Option<Arc<ContextRules>>,
+    /// What has to be asked for before it: the visitor's hash.
+    pub(crate) first: Option<Box<First>>,
 }
 
 impl Plan {
@@ -75,7 +83,11 @@ impl Plan {
 
     /// What an answer with these headers varies on.
     pub(crate) fn vary(&self, headers: &HeaderMap) -> Option<Arc<VarySpec>> {
-        match (VarySpec::parse(headers), &self.own_vary) {
+        let mut said = VarySpec::parse(headers);
+        if self.asks_context.is_some() {
+            said = said.as_ref().and_then(told::vary);
+        }
+        match (said, &self.own_vary) {
             (Some(said), Some(own)) => Some(Arc::new(own.and(&said))),
             (Some(said), None) => Some(Arc::new(said)),
             (None, own) => own.clone(),
@@ -90,6 +102,11 @@ impl Plan {
     /// Whether the client asks for a part of the answer.
     pub(crate) fn wants_part(&self) -> bool {
         !self.head_only && self.headers.contains_key(header::RANGE)
+    }
+
+    /// Whether the request has a session: cookies, as far as they are kept, or Authorization.
+    pub(crate) fn has_session(&self) -> bool {
+        self.headers.contains_key(header::COOKIE) || self.headers.contains_key(header::AUTHORIZATION)
     }
 
     /// The URL as operators know it.

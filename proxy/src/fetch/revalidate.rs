@@ -7,6 +7,7 @@ use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::encode::without_accept_encoding;
+use crate::front::context::delivery::Delivery;
 
 /// Header lines of a 304 that say something of a body that it does not have; those of the entry stay (section 3.2).
 const OF_THE_BODY: [HeaderName; 4] =
@@ -48,8 +49,14 @@ pub(crate) fn conditions(entry: &Entry) -> Vec<String> {
 /// # Errors
 ///
 /// None with an entry that was stored from a parsed answer; pingora's type allows for one.
-pub(super) fn freshened(entry: &Entry, not_modified: &HeaderMap) -> Result<ResponseHeader> {
+pub(super) fn freshened(
+    entry: &Entry,
+    not_modified: &HeaderMap,
+    delivery: &Delivery,
+) -> Result<ResponseHeader> {
     let mut merged = headers(entry);
+    // It is not in the head, and variants are told apart by it.
+    delivery.restore(&mut merged, entry.audience());
     merged.remove(header::CONTENT_LENGTH);
     for name in not_modified.keys().filter(|name| !OF_THE_BODY.contains(name)) {
         merged.remove(name);
@@ -131,7 +138,7 @@ mod tests {
         ] {
             update.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let head = freshened(&entry, &update).unwrap();
+        let head = freshened(&entry, &update, &Delivery::default()).unwrap();
         let values = |name: &str| -> Vec<&str> {
             head.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
         };

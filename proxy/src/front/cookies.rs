@@ -17,12 +17,15 @@ pub(crate) struct CookieRules {
     /// stored (what Varnish does by default). Cookies that are part of the key do not count: who has only those is told from
     /// others by the key already.
     pub(crate) pass: bool,
+    /// Whether a request with Authorization keeps all its cookies: what it may see is told by that, and applications that
+    /// authorize each request know other cookies than those of their visitors' sessions.
+    pub(crate) authorized_as_sent: bool,
 }
 
 impl CookieRules {
     /// Calls `value` with the Cookie lines that are left of those of `headers`. Nothing is allocated where all stay.
     pub(crate) fn visit(&self, headers: &dyn SelectingHeaders, value: &mut dyn FnMut(&[u8])) {
-        match &self.keep {
+        match self.kept(headers) {
             None => headers.visit(header::COOKIE.as_str(), value),
             Some(keep) => {
                 let left = left(keep, headers);
@@ -33,9 +36,28 @@ impl CookieRules {
         }
     }
 
+    /// Calls `each` with what is left of the Cookie lines of `headers`: the lines where all stay, else each cookie. Nothing is
+    /// allocated.
+    pub(crate) fn each(&self, headers: &dyn SelectingHeaders, each: &mut dyn FnMut(&[u8])) {
+        headers.visit(header::COOKIE.as_str(), &mut |line| match self.kept(headers) {
+            None => each(line),
+            Some(keep) => pairs(line).filter(|pair| stays(keep, pair)).for_each(&mut *each),
+        });
+    }
+
+    /// The cookies that stay of a request; `None`: all.
+    fn kept(&self, headers: &dyn SelectingHeaders) -> Option<&[NamePattern]> {
+        let keep = self.keep.as_deref()?;
+        let mut as_sent = false;
+        if self.authorized_as_sent {
+            headers.visit(header::AUTHORIZATION.as_str(), &mut |_| as_sent = true);
+        }
+        (!as_sent).then_some(keep)
+    }
+
     /// The one Cookie line that is left of those of `headers`, `Some(None)` if nothing is; `None` if they stay as they are.
     pub(crate) fn change(&self, headers: &HeaderMap) -> Option<Option<HeaderValue>> {
-        let keep = self.keep.as_ref().filter(|_| headers.contains_key(header::COOKIE))?;
+        let keep = self.kept(headers).filter(|_| headers.contains_key(header::COOKIE))?;
         let left = left(keep, headers);
         // Parts of a value are a value.
         Some(HeaderValue::from_bytes(&left).ok().filter(|left| !left.is_empty()))
@@ -84,12 +106,16 @@ pub(crate) fn is_named(pair: &[u8], name: &[u8]) -> bool {
     own == name || variable(own).eq(variable(name))
 }
 
+fn stays(keep: &[NamePattern], pair: &[u8]) -> bool {
+    let name = before_equals(pair);
+    keep.iter().any(|known| known.matches(name.iter().copied()))
+}
+
 fn left(keep: &[NamePattern], headers: &dyn SelectingHeaders) -> Vec<u8> {
     let mut left = Vec::new();
     headers.visit(header::COOKIE.as_str(), &mut |line| {
         for pair in pairs(line) {
-            let name = before_equals(pair);
-            if keep.iter().any(|known| known.matches(name.iter().copied())) {
+            if stays(keep, pair) {
                 if !left.is_empty() {
                     left.extend_from_slice(b"; ");
                 }
@@ -107,7 +133,11 @@ mod tests {
     use super::*;
 
     fn rules(keep: &[&str], pass: bool) -> CookieRules {
-        CookieRules { keep: Some(keep.iter().map(|name| NamePattern::new(name)).collect()), pass }
+        CookieRules {
+            keep: Some(keep.iter().map(|name| NamePattern::new(name)).collect()),
+            pass,
+            authorized_as_sent: false,
+        }
     }
 
     fn headers(lines: &[&str]) -> HeaderMap {
@@ -119,6 +149,10 @@ mod tests {
         let mut seen = Vec::new();
         rules.visit(&headers(lines), &mut |line| seen.push(String::from_utf8_lossy(line).into_owned()));
         assert_eq!(seen, expected, "{lines:?}");
+        let mut each = Vec::new();
+        rules.each(&headers(lines), &mut |part| each.push(String::from_utf8_lossy(part).into_owned()));
+        let (each, whole) = (each.join("; "), expected.join("; "));
+        assert_eq!(each, whole, "one by one: {lines:?}");
         if let Some(change) = rules.change(&headers(lines)) {
             let left: Vec<_> = change.iter().map(|line| line.to_str().unwrap()).collect();
             assert_eq!(left, expected, "the map says the same: {lines:?}");
@@ -139,6 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn authorized_requests_may_keep_them_all() {
+        let rules = CookieRules { authorized_as_sent: true, ..rules(&["a"], false) };
+        for (authorization, expected) in [(None, Some("a=1")), (Some("Basic eA=="), Some("b=2; a=1"))] {
+            let mut headers = headers(&["b=2; a=1"]);
+            headers.extend(authorization.map(|text| (header::AUTHORIZATION, text.parse().unwrap())));
+            let mut seen = None;
+            rules.visit(&headers, &mut |line| seen = Some(String::from_utf8_lossy(line).into_owned()));
+            assert_eq!(seen.as_deref(), expected, "{authorization:?}");
+            assert_eq!(rules.change(&headers).is_some(), authorization.is_none());
+        }
+    }
+
+    #[test]
     fn cookies_that_are_left_send_a_request_past_the_cache() {
         let in_key: [Box<[u8]>; 1] = [(*b"currency").into()];
         for (rules, line, expected) in [
@@ -146,9 +193,9 @@ mod tests {
             (rules(&["a", "currency"], true), "b=1; currency=EUR", false),
             (rules(&["a", "currency"], true), "a=1; currency=EUR", true),
             (rules(&["a"], false), "a=1", false),
-            (CookieRules { keep: None, pass: true }, "x=1", true),
-            (CookieRules { keep: None, pass: true }, "%63urrency=USD", false),
-            (CookieRules { keep: None, pass: true }, " ; ", false),
+            (CookieRules { pass: true, ..CookieRules::default() }, "x=1", true),
+            (CookieRules { pass: true, ..CookieRules::default() }, "%63urrency=USD", false),
+            (CookieRules { pass: true, ..CookieRules::default() }, " ; ", false),
         ] {
             assert_eq!(rules.send_past(&headers(&[line]), &in_key), expected, "{rules:?}: {line}");
         }

@@ -39,6 +39,9 @@ enum Reason {
     Passed(Passed),
     Bypass,
     Cookie,
+    Forged,
+    /// The visitor's context comes first; what of the page's URL is stored.
+    Identify(Known),
     Cached(Way, Known),
 }
 
@@ -79,11 +82,13 @@ impl Front {
         let reason = match course {
             Course::Purge => Reason::Purge,
             Course::NoSite => Reason::NoSite,
+            Course::Forged => Reason::Forged,
+            Course::Identify(needed) => Reason::Identify(needed.known),
             Course::Pass(passed) => Reason::Passed(passed),
             Course::Bypass(_, treatment) if treatment.pass => Reason::Bypass,
             Course::Bypass(..) => Reason::Cookie,
-            Course::Cached(Met { treatment, key, target, now, known, dead, way }) => {
-                let seen = Seen::new(head, &treatment.request, visitor.address);
+            Course::Cached(Met { treatment, key, target, context, now, known, dead, way }) => {
+                let seen = Seen::new(head, &treatment.request, visitor.address).with_hash(context.hash());
                 let selected = match &way {
                     Way::Hit(entry)
                     | Way::Grace(entry)
@@ -92,7 +97,7 @@ impl Front {
                     | Way::Anew(entry) => Some(entry.clone()),
                     Way::Fetch | Way::FetchApart | Way::Nothing => dead,
                 };
-                let variant = self.expected_variant(key, treatment, &seen);
+                let variant = self.expected_variant(key, treatment.request.parts.vary(), &seen);
                 let stored = self.store.variants(key);
                 // A mark hides what is stale; it is stored all the same.
                 let hidden = || stored.iter().find(|entry| entry.variant() == variant || stored.len() == 1);
@@ -140,6 +145,13 @@ impl Front {
             Reason::Malformed(_) | Reason::NoSite => {
                 let local = Local::no_site();
                 (Outcome::Refused, Some(local.status), local.cache_status())
+            }
+            Reason::Forged => {
+                let local = Local::forged();
+                (Outcome::Refused, Some(local.status), local.cache_status())
+            }
+            Reason::Identify(known) => {
+                (Outcome::Fetch, None, asked(Forwarded::new(forward_to_cached(*known))))
             }
             Reason::Purge => (Outcome::Purge, None, CacheStatus::Own("purge").value()),
             Reason::Passed(passed) => (Outcome::Pass, None, asked(passed.forwarded())),

@@ -10,6 +10,7 @@ use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek};
 
 use super::Front;
 use super::cache_status::Forwarded;
+use super::context::{Context, Missing};
 use super::route::{RouteTable, Treatment};
 use super::seen::Seen;
 use super::visitor::Visitor;
@@ -17,6 +18,7 @@ use super::wishes;
 use crate::admin::Forward;
 use crate::fetch::Caching;
 use crate::listen::head::{Framing, Head, Method};
+use crate::pool::Pool;
 
 /// Why a request goes to a node although it could have been answered from memory.
 pub(crate) const fn forward_to_cached(known: Known) -> Forward {
@@ -61,8 +63,28 @@ pub(crate) enum Course<'r> {
     Pass(Passed),
     /// To a node as it is, because its route says so, of all requests or of those with cookies.
     Bypass(CacheKey, &'r Treatment),
+    /// It says what nobody outside may say.
+    Forged,
+    /// What its visitor may see has to be asked for first.
+    Identify(Needed<'r>),
     /// Its answer may come from memory, or go there.
     Cached(Met<'r>),
+}
+
+/// What is known of a request for the cache before its visitor's context is.
+#[derive(Debug)]
+pub(crate) struct Needed<'r> {
+    pub(crate) treatment: &'r Treatment,
+    pub(crate) key: CacheKey,
+    /// Path and query as the route normalises them.
+    pub(crate) target: Cow<'r, [u8]>,
+    /// What is stored of its URL, whatever the hash will be.
+    pub(crate) known: Known,
+    pub(crate) missing: Missing<'r>,
+    /// It wants a page that was asked after.
+    pub(crate) anew: bool,
+    /// It may have a page within grace.
+    pub(crate) may_be_stale: bool,
 }
 
 /// What a request for the cache meets.
@@ -72,6 +94,8 @@ pub(crate) struct Met<'r> {
     pub(crate) key: CacheKey,
     /// Path and query as the route normalises them.
     pub(crate) target: Cow<'r, [u8]>,
+    /// Of its visitor.
+    pub(crate) context: Context<'r>,
     /// When it was looked up.
     pub(crate) now: Moment,
     pub(crate) known: Known,
@@ -133,10 +157,22 @@ impl Front {
             Method::Get | Method::Head if head.upgrade => Some(Passed::Upgrade),
             Method::Get | Method::Head if head.framing != Framing::None => Some(Passed::Body),
             Method::Get | Method::Head => None,
-            Method::Other(method) if clearcoat_purge::is_purge_method(method) => return Course::Purge,
+            Method::Other(method) if clearcoat_purge::is_purge_method(method) => None,
             Method::Other(_) => Some(Passed::Method),
         };
-        let Some(treatment) = routes.find(head.host, head.target) else { return Course::NoSite };
+        let treatment = routes.find(head.host, head.target);
+        if treatment
+            .and_then(|treatment| treatment.forgeries.as_ref())
+            .is_some_and(|known| known.are_in(head))
+        {
+            return Course::Forged;
+        }
+        if let Method::Other(_) = head.method
+            && passed.is_none()
+        {
+            return Course::Purge;
+        }
+        let Some(treatment) = treatment else { return Course::NoSite };
         if let Some(passed) = passed {
             return Course::Pass(passed);
         }
@@ -148,22 +184,57 @@ impl Front {
             return Course::Bypass(key, treatment);
         }
         let now = self.clock.now();
-        let Peek { lookup, known, dead } = self.store.peek(key, &seen, now);
         let anew = rules.revalidate_on_request && wishes::asks_anew(head);
-        let way = match lookup {
+        let may_be_stale = || treatment.grace_for_sessions || !seen.has_session();
+        let context = match self.context(treatment, head, seen, visitor, &target, now) {
+            Context::Refused(key, entry) => {
+                let (known, way) = (Known::ThisVariant, Way::Hit(entry));
+                let context = Context::None;
+                return Course::Cached(Met { treatment, key, target, context, now, known, dead: None, way });
+            }
+            Context::Missing(_) if wishes::only_if_stored(head) => Context::None,
+            Context::Missing(missing) => {
+                let known = self.store.peek(key, &seen, now).known;
+                let may_be_stale = may_be_stale();
+                return Course::Identify(Needed {
+                    treatment,
+                    key,
+                    target,
+                    known,
+                    missing,
+                    anew,
+                    may_be_stale,
+                });
+            }
+            context @ (Context::None | Context::Known(..)) => context,
+        };
+        let Peek { lookup, known, dead } = self.store.peek(key, &seen.with_hash(context.hash()), now);
+        let way = self.way(lookup, &treatment.pool, anew, may_be_stale, now);
+        let way = if way.asks_a_node() && wishes::only_if_stored(head) { Way::Nothing } else { way };
+        Course::Cached(Met { treatment, key, target, context, now, known, dead, way })
+    }
+    /// What is done with what was found. `may_be_stale` tells whether the visitor may have a page within grace while a node
+    /// is up.
+    pub(super) fn way(
+        &self,
+        lookup: Lookup,
+        pool: &Pool,
+        anew: bool,
+        may_be_stale: impl FnOnce() -> bool,
+        now: Moment,
+    ) -> Way {
+        match lookup {
             Lookup::Fresh(entry) if anew => Way::Anew(entry),
             Lookup::Fresh(entry) => Way::Hit(entry),
-            Lookup::Grace(entry) if anew => Way::Revalidate(entry),
+            Lookup::Grace(entry) if anew || !may_be_stale() && pool.any_up() => Way::Revalidate(entry),
             Lookup::Grace(entry) => Way::Grace(entry),
             // Every node looks down: what is kept is better than an error, and than more load on dying nodes.
-            Lookup::Stale(entry) if !treatment.pool.any_up() && entry.may_serve_disconnected(now) => {
+            Lookup::Stale(entry) if !pool.any_up() && entry.may_serve_disconnected(now) => {
                 Way::Disconnected(entry)
             }
             Lookup::Stale(entry) => Way::Revalidate(entry),
             Lookup::Missing => Way::Fetch,
             Lookup::Uncacheable => Way::FetchApart,
-        };
-        let way = if way.asks_a_node() && wishes::only_if_stored(head) { Way::Nothing } else { way };
-        Course::Cached(Met { treatment, key, target, now, known, dead, way })
+        }
     }
 }

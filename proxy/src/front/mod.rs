@@ -6,6 +6,7 @@
 pub(crate) mod cache_status;
 pub(crate) mod cold_range;
 pub(crate) mod conditional;
+pub(crate) mod context;
 pub(crate) mod cookies;
 mod decode;
 pub(crate) mod explain;
@@ -31,8 +32,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use clearcoat_cache::coding::Coding;
 use clearcoat_cache::key::canonical_host;
-use clearcoat_cache::{CacheKey, Entry, Moment, Recoding, Scheme, SelectingHeaders, Store, VariantKey};
+use clearcoat_cache::{
+    CacheKey, Entry, Moment, Recoding, Scheme, SelectingHeaders, Store, VariantKey, VarySpec,
+};
 use clearcoat_purge::Guard;
+use http::header::HeaderName;
 
 pub(crate) use decode::DecodeTurns;
 pub(crate) use obtain::{FrontSettings, Obtained};
@@ -45,7 +49,8 @@ use crate::fetch::{Caching, Fetcher, Plan};
 use crate::listen::head::{Head, Method};
 use crate::respond::Local;
 use cache_status::CacheStatus;
-use look::{Course, Met, Way, forward_to_cached};
+use context::delivery;
+use look::{Course, Met, Needed, Way, forward_to_cached};
 use outcome::Found;
 use range::Part;
 use recoded::Given;
@@ -82,6 +87,8 @@ struct Asked<'a> {
     target: &'a [u8],
     treatment: &'a Treatment,
     visitor: Visitor,
+    /// The header of the visitor's context and what it says.
+    hash: Option<(&'a HeaderName, &'a [u8])>,
     forward: Forward,
     /// What the store has of it, if that is not fresh or not wanted.
     stale: Option<Arc<Entry>>,
@@ -117,13 +124,14 @@ impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
     pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor) -> Step {
         let routes = self.routes.load();
-        let asked = |key, target, treatment, forward, stale| Asked {
+        let asked = |key, target, treatment, hash, forward, stale| Asked {
             head,
             head_only: head.method == Method::Head,
             key,
             target,
             treatment,
             visitor,
+            hash,
             forward,
             stale,
         };
@@ -132,15 +140,25 @@ impl Front {
             Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
             Course::Pass(_) => return Step::Pass,
             Course::Bypass(key, treatment) => {
-                let asked = asked(key, head.target, treatment, Forward::Bypass, None);
+                let asked = asked(key, head.target, treatment, None, Forward::Bypass, None);
                 return self.fetch(&asked, Caching::Bypass);
+            }
+            Course::Forged => return Step::Local(Local::forged(), RequestResult::Refused),
+            Course::Identify(needed) => {
+                let Needed { treatment, key, ref target, known, ref missing, anew, may_be_stale } = needed;
+                let asked = asked(key, target, treatment, None, forward_to_cached(known), None);
+                let plan = self.plan(&asked, Caching::Shared);
+                return Step::Fetch(Box::new(self.ask_first(plan, missing, anew, may_be_stale)));
             }
             Course::Cached(met) => met,
         };
-        let Met { treatment, key, ref target, now, known, dead, way } = met;
-        let asked = |forward, stale| asked(key, target, treatment, forward, stale);
+        let Met { treatment, key, ref target, ref context, now, known, dead, way } = met;
+        let asked = |forward, stale| asked(key, target, treatment, context.hash(), forward, stale);
         if let Some(dead) = &dead {
             self.store.discard(dead);
+        }
+        if let Some(told) = context.entry() {
+            self.store.used(told);
         }
         let (forward, caching) = (forward_to_cached(known), way.caching());
         match way {
@@ -182,10 +200,10 @@ impl Front {
     fn expected_variant(
         &self,
         key: CacheKey,
-        treatment: &Treatment,
+        own_vary: Option<&Arc<VarySpec>>,
         request: &dyn SelectingHeaders,
     ) -> VariantKey {
-        match self.store.vary_of(key).as_ref().or(treatment.request.parts.vary()) {
+        match self.store.vary_of(key).as_ref().or(own_vary) {
             Some(vary) => vary.variant(self.store.secret(), request),
             None => VariantKey::NONE,
         }
@@ -193,10 +211,10 @@ impl Front {
 
     /// What has to be kept of a request for the time when its head is gone.
     fn plan(&self, asked: &Asked<'_>, caching: Caching) -> Plan {
-        let &Asked { head, head_only, key, target, treatment, visitor, forward, stale: _ } = asked;
-        let headers = Seen::new(head, &treatment.request, visitor.address).headers(caching);
+        let &Asked { head, head_only, key, target, treatment, visitor, hash, forward, stale: _ } = asked;
+        let headers = Seen::new(head, &treatment.request, visitor.address).with_hash(hash).headers(caching);
         let own_vary = treatment.request.parts.vary();
-        let variant = self.expected_variant(key, treatment, &headers);
+        let variant = self.expected_variant(key, own_vary, &headers);
         Plan {
             key,
             variant,
@@ -220,6 +238,9 @@ impl Front {
             uncacheable_for: treatment.uncacheable_for,
             interim: None,
             compress: treatment.compress,
+            delivery: treatment.delivery.clone(),
+            asks_context: None,
+            first: None,
         }
     }
 
@@ -234,16 +255,19 @@ impl Front {
     ) -> Step {
         let status = CacheStatus::hit(&entry, now, detail);
         let form = form(&entry, asked.head);
+        let session = delivery::minds_sessions(entry.audience())
+            && Seen::new(asked.head, &asked.treatment.request, asked.visitor.address).has_session();
+        let cache_control = delivery::instead(entry.audience(), session);
         if entry.recoding() == Recoding::Never {
-            return Step::Hit(Found { entry, now, form, result, status });
+            return Step::Hit(Found { entry, now, form, result, status, cache_control });
         }
         let not_modified = form == Form::NotModified;
         match self.recoded(asked.head, &entry, form, now) {
-            Given::As(form) => Step::Hit(Found { entry, now, form, result, status }),
+            Given::As(form) => Step::Hit(Found { entry, now, form, result, status, cache_control }),
             Given::Decoded => {
                 let plan = Box::new(self.plan(asked, Caching::Apart));
                 let form = Form::Coded { coding: Coding::Identity, not_modified };
-                Step::Decode(Found { entry, now, form, result, status }, plan)
+                Step::Decode(Found { entry, now, form, result, status, cache_control }, plan)
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::cache_status::{CacheStatus, Forwarded};
 use super::cold_range::{self, Cut};
+use super::context::{Identified, delivery};
 use super::range::{self, Part};
 use super::{Form, Front, Obtained, conditional};
 use crate::admin::{Forward, RequestResult};
@@ -21,6 +22,9 @@ use crate::respond::Local;
 
 /// Interim answers that wait to be written to one client; a node that sends them faster loses some.
 pub(crate) const INTERIM_ANSWERS: usize = 8;
+
+/// Said of an answer of the hash URL that tells no hash and is the visitor's.
+const NO_CONTEXT: &str = "no-user-context";
 
 /// A stored entry that a request is answered with, and what is said of it.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(crate) struct Found {
     pub(crate) form: Form,
     pub(crate) result: RequestResult,
     pub(crate) status: CacheStatus,
+    /// What the client is told as `Cache-Control` in place of what the head says first.
+    pub(crate) cache_control: Option<&'static str>,
 }
 
 /// An answer that is on its way.
@@ -43,6 +49,8 @@ pub(crate) struct Streaming {
     pub(crate) cut: Cut,
     pub(crate) result: RequestResult,
     pub(crate) status: CacheStatus,
+    /// What the client is told as `Cache-Control` in place of what the head says first.
+    pub(crate) cache_control: Option<&'static str>,
 }
 
 /// What a request ends with.
@@ -53,7 +61,13 @@ pub(crate) enum Outcome {
     /// Something on its way.
     Streaming(Streaming),
     /// The client has already what is on its way (304).
-    NotModified { answer: Arc<Answer>, result: RequestResult, status: CacheStatus },
+    NotModified {
+        answer: Arc<Answer>,
+        result: RequestResult,
+        status: CacheStatus,
+        /// As in [`Found`].
+        cache_control: Option<&'static str>,
+    },
     /// An answer of ours.
     Local(Local, RequestResult),
 }
@@ -77,6 +91,36 @@ impl Front {
     ///
     /// Dropping it is leaving: what nobody else waits for is ended as far as the rules for abandoned fetches say so.
     pub(crate) async fn outcome(&self, mut plan: Plan, interim: Option<Sender<Bytes>>) -> Outcome {
+        let session = plan.has_session();
+        if let Some(first) = plan.first.take() {
+            let (forward, conditions) = (plan.forward, conditional::conditions(&plan.headers));
+            let wanted = cold_range::wanted(&plan);
+            plan = match self.identify(plan, *first).await {
+                Ok(Identified::Page(plan)) => plan,
+                Ok(Identified::Stored(entry, now)) => {
+                    return self.from_memory(entry, now, &conditions, wanted.as_ref(), session).await;
+                }
+                Ok(Identified::Refused(Obtained::Stream { answer, reader, collapsed })) => {
+                    let now = self.clock.now();
+                    let forwarded = Forwarded { detail: Some(NO_CONTEXT), ..Forwarded::new(answer.forward) };
+                    let (result, status) = streamed(answer.caching, forwarded, &answer, now, collapsed);
+                    let status = CacheStatus::Forwarded(status);
+                    let cut = Cut::Whole;
+                    return Outcome::Streaming(Streaming {
+                        answer,
+                        reader,
+                        cut,
+                        result,
+                        status,
+                        cache_control: None,
+                    });
+                }
+                Ok(Identified::Refused(Obtained::Entry(entry) | Obtained::Instead { entry, .. })) => {
+                    return self.from_memory(entry, self.clock.now(), &HeaderMap::new(), None, session).await;
+                }
+                Err(error) => return failed(error, Forwarded::new(forward)),
+            };
+        }
         let (caching, key) = (plan.caching, plan.key);
         let forwarded = Forwarded::new(plan.forward);
         self.counters.forward(plan.forward);
@@ -93,17 +137,13 @@ impl Front {
         };
         match obtained {
             (Obtained::Entry(entry), _) => {
-                let now = self.clock.now();
-                let fresh = entry.ttl_left(now) >= 0;
-                let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
-                let status = CacheStatus::hit(&entry, now, None);
-                self.waited_for(entry, now, (result, status), &conditions, wanted.as_ref()).await
+                self.from_memory(entry, self.clock.now(), &conditions, wanted.as_ref(), session).await
             }
             (Obtained::Instead { entry, failing, collapsed }, _) => {
                 let now = self.clock.now();
                 let status = instead(forwarded, &entry, now, failing, collapsed);
                 let said = (RequestResult::Grace, status);
-                self.waited_for(entry, now, said, &conditions, wanted.as_ref()).await
+                self.waited_for(entry, now, said, &conditions, wanted.as_ref(), session).await
             }
             (Obtained::Stream { answer, reader, collapsed }, cut) => {
                 let now = self.clock.now();
@@ -115,17 +155,34 @@ impl Front {
                 let (result, mut status) = streamed(caching, forwarded, &answer, now, collapsed);
                 if let Some(entry) = self.decoded_instead(key, &answer, &conditions, &reader).await {
                     let said = (result, CacheStatus::Forwarded(status));
-                    return self.waited_for(entry, now, said, &conditions, None).await;
+                    return self.waited_for(entry, now, said, &conditions, None, session).await;
                 }
+                let cache_control = delivery::instead(answer.audience, session);
                 if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
                     // The node's own status is not the one that the client sees.
                     status.status = status.status.or(Some(answer.status.as_u16()));
-                    return Outcome::NotModified { answer, result, status: CacheStatus::Forwarded(status) };
+                    let status = CacheStatus::Forwarded(status);
+                    return Outcome::NotModified { answer, result, status, cache_control };
                 }
                 let status = CacheStatus::Forwarded(status);
-                Outcome::Streaming(Streaming { answer, reader, cut, result, status })
+                Outcome::Streaming(Streaming { answer, reader, cut, result, status, cache_control })
             }
         }
+    }
+
+    /// What is sent of an entry that turned out to be there.
+    async fn from_memory(
+        &self,
+        entry: Arc<Entry>,
+        now: Moment,
+        conditions: &HeaderMap,
+        wanted: Option<&HeaderMap>,
+        session: bool,
+    ) -> Outcome {
+        let fresh = entry.ttl_left(now) >= 0;
+        let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
+        let status = CacheStatus::hit(&entry, now, None);
+        self.waited_for(entry, now, (result, status), conditions, wanted, session).await
     }
 
     /// What is sent of an entry that was waited for; `wanted` are the parts of it that the client asks for.
@@ -136,7 +193,9 @@ impl Front {
         (result, status): (RequestResult, CacheStatus),
         conditions: &HeaderMap,
         wanted: Option<&HeaderMap>,
+        session: bool,
     ) -> Outcome {
+        let cache_control = delivery::instead(entry.audience(), session);
         let form = if conditional::is_not_modified(entry.status(), entry.head(), conditions) {
             Form::NotModified
         } else {
@@ -144,7 +203,7 @@ impl Front {
             Form::Part(wanted.map_or(Part::Whole, |wanted| part(wanted)))
         };
         match self.recoded_whole(conditions, &entry, form, now).await {
-            Some(form) => Outcome::Found(Found { entry, now, form, result, status }),
+            Some(form) => Outcome::Found(Found { entry, now, form, result, status, cache_control }),
             None => failed(FetchError::GivenUp, Forwarded::new(Forward::VaryMiss)),
         }
     }

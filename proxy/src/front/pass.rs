@@ -19,6 +19,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tracing::warn;
 
 use super::cache_status::{CacheStatus, Forwarded};
+use super::context::delivery::Delivery;
 use super::cookies::Kept;
 use super::forward;
 use super::look::Passed;
@@ -63,6 +64,8 @@ pub(crate) struct Passing {
     sent_at: Option<Instant>,
     failure: Option<FetchError>,
     body_bytes: u64,
+    /// What of the answer is for the visitor, and whether the request has a session.
+    delivery: Option<(Arc<Delivery>, bool)>,
     /// Why it is passed, as `Cache-Status` says it.
     forwarded: Forwarded,
 }
@@ -183,6 +186,7 @@ impl ProxyHttp for PassRoad {
             sent_at: None,
             failure: None,
             body_bytes: 0,
+            delivery: None,
             forwarded: Passed::Method.forwarded(),
         }
     }
@@ -246,6 +250,9 @@ impl ProxyHttp for PassRoad {
             let kept = Kept { cookies: &treatment.request.cookies, headers: &request.headers };
             ctx.hash =
                 treatment.hash_on.as_ref().map(|hash_on| hash_on.number(target.as_bytes(), &kept, client));
+            let mut session = request.headers.contains_key(header::AUTHORIZATION);
+            treatment.request.cookies.each(&request.headers, &mut |_| session = true);
+            ctx.delivery = Some((treatment.delivery.clone(), session));
             ctx.pool = Some(treatment.pool.clone());
             treatment.pool.note_request();
         }
@@ -400,6 +407,9 @@ impl ProxyHttp for PassRoad {
             self.unwanted.iter().map(HeaderName::as_str).chain(["surrogate-control", "x-reverse-proxy-ttl"])
         {
             response.remove_header(name);
+        }
+        if let Some((delivery, session)) = &ctx.delivery {
+            delivery.show(response, *session)?;
         }
         response.append_header("Cache-Status", CacheStatus::Forwarded(ctx.forwarded).value())?;
         if !response.headers.contains_key(header::DATE) {

@@ -12,6 +12,9 @@ use std::time::Duration;
 use clearcoat_cache::{FreshnessSettings, SelectingHeaders};
 use siphasher::sip::SipHasher13;
 
+use super::context::ContextRules;
+use super::context::delivery::Delivery;
+use super::context::forged::Forgeries;
 use super::seen::RequestRules;
 use crate::pool::Pool;
 
@@ -27,7 +30,7 @@ pub(crate) enum PathRule {
 }
 
 impl PathRule {
-    fn matches(&self, path: &[u8]) -> bool {
+    pub(crate) fn matches(&self, path: &[u8]) -> bool {
         match self {
             Self::Exact(text) => path == text.as_bytes(),
             Self::Prefix(text) => path.starts_with(text.as_bytes()),
@@ -76,6 +79,13 @@ pub(crate) struct Treatment {
     pub(crate) uncacheable_for: Duration,
     /// Answers that are stored are compressed.
     pub(crate) compress: bool,
+    /// How its visitors' contexts are found out; `None`: they have none.
+    pub(crate) context: Option<Arc<ContextRules>>,
+    /// What requests of its site may not say; `None`: nothing is held against them.
+    pub(crate) forgeries: Option<Arc<Forgeries>>,
+    pub(crate) delivery: Arc<Delivery>,
+    /// Whether visitors with a session get stale pages within grace too, while a node is up.
+    pub(crate) grace_for_sessions: bool,
 }
 
 /// One route: a path and what is done there.

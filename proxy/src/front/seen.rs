@@ -91,6 +91,8 @@ pub(crate) struct Seen<'a> {
     head: &'a Head<'a, 'a>,
     rules: &'a RequestRules,
     client: Option<IpAddr>,
+    /// The header of the user context and what it says, where that is known.
+    hash: Option<(&'a HeaderName, &'a [u8])>,
 }
 
 /// What the client sent, as far as nodes get to see it.
@@ -98,7 +100,7 @@ struct Sent<'a>(Seen<'a>);
 
 impl SelectingHeaders for Sent<'_> {
     fn visit(&self, name: &str, value: &mut dyn FnMut(&[u8])) {
-        let Seen { head, rules, client } = self.0;
+        let Seen { head, rules, client, hash: _ } = self.0;
         if name == header::COOKIE.as_str() {
             return rules.cookies.visit(head, value);
         }
@@ -119,6 +121,11 @@ impl SelectingHeaders for Sent<'_> {
 
 impl SelectingHeaders for Seen<'_> {
     fn visit(&self, name: &str, value: &mut dyn FnMut(&[u8])) {
+        if let Some((own, hash)) = self.hash
+            && own.as_str() == name
+        {
+            return value(hash);
+        }
         for normaliser in self.rules.normalise.iter() {
             if normaliser.place().as_str() == name {
                 if let Some(found) = normaliser.value(&Sent(*self)) {
@@ -139,7 +146,31 @@ impl SelectingHeaders for Seen<'_> {
 
 impl<'a> Seen<'a> {
     pub(crate) fn new(head: &'a Head<'a, 'a>, rules: &'a RequestRules, client: Option<IpAddr>) -> Self {
-        Self { head, rules, client }
+        Self { head, rules, client, hash: None }
+    }
+
+    /// The same with the visitor's context.
+    pub(crate) fn with_hash(self, hash: Option<(&'a HeaderName, &'a [u8])>) -> Self {
+        Self { hash, ..self }
+    }
+
+    /// Whether it carries Authorization.
+    pub(crate) fn is_authorized(&self) -> bool {
+        self.head.values(header::AUTHORIZATION.as_str()).next().is_some()
+    }
+
+    /// Who the visitor is to an application, part by part, each with a number for its kind: the cookies that are kept (1),
+    /// then Authorization (2). Nothing for visitors without a session.
+    pub(crate) fn identity(&self, part: &mut dyn FnMut(u8, &[u8])) {
+        self.rules.cookies.each(self.head, &mut |cookies| part(1, cookies));
+        self.head.values(header::AUTHORIZATION.as_str()).for_each(|value| part(2, value));
+    }
+
+    /// Whether the visitor has a session.
+    pub(crate) fn has_session(&self) -> bool {
+        let mut found = false;
+        self.identity(&mut |_, _| found = true);
+        found
     }
 
     /// Whether the request's cookies send it past the cache.
@@ -157,7 +188,13 @@ impl<'a> Seen<'a> {
                 }
             }
             Caching::Shared | Caching::Apart | Caching::Part => {
-                self.rules.apply_for_cache(&mut headers, self.client)
+                self.rules.apply_for_cache(&mut headers, self.client);
+                // It is a value that came in a header.
+                if let Some((name, Ok(hash))) =
+                    self.hash.map(|(name, hash)| (name, HeaderValue::from_bytes(hash)))
+                {
+                    headers.insert(name.clone(), hash);
+                }
             }
         }
         headers
@@ -187,7 +224,10 @@ mod tests {
         };
         let languages = By::Languages(["en", "de"].map(value).into());
         RequestRules {
-            cookies: CookieRules { keep: Some(["currency", "s*"].map(NamePattern::new).into()), pass: false },
+            cookies: CookieRules {
+                keep: Some(["currency", "s*"].map(NamePattern::new).into()),
+                ..CookieRules::default()
+            },
             parts: KeyParts::new([HeaderName::from_static("x-host")], ["currency"]),
             normalise: Arc::new([
                 Normaliser {

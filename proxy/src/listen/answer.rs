@@ -10,6 +10,7 @@ use clearcoat_cache::{Entry, Moment};
 use super::connection::{COPY_UP_TO, Connection};
 use crate::fetch::{Answer, Reader};
 use crate::front::cache_status::CacheStatus;
+use crate::front::context::delivery;
 use crate::front::range::Part;
 use crate::front::{Form, conditional};
 
@@ -33,12 +34,14 @@ pub(super) async fn write_hit(
     now: Moment,
     form: &Form,
     status: &CacheStatus,
+    cache_control: Option<&str>,
     terms: Terms,
 ) -> io::Result<(u16, u64)> {
     let output = &mut connection.output;
+    let own_head = || delivery::head(entry.head(), cache_control);
     let (code, parts) = match form {
         Form::Part(Part::Whole) => {
-            output.extend_from_slice(entry.head());
+            delivery::push_head(output, entry.head(), cache_control);
             end_hit(output, entry, now, status, terms.close);
             // The one form that is frequent takes no list of parts.
             let body = entry.body();
@@ -50,7 +53,7 @@ pub(super) async fn write_hit(
         }
         Form::NotModified => {
             output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
-            push_lines(output, entry.head(), conditional::belongs_on_not_modified);
+            push_lines(output, &own_head(), conditional::belongs_on_not_modified);
             (304, Vec::new())
         }
         Form::Coded { coding, not_modified } => {
@@ -59,10 +62,14 @@ pub(super) async fn write_hit(
                 entry.form(*coding).map_or((entry.head(), entry.body()), |form| (form.head(), form.body()));
             if *not_modified {
                 output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
-                push_lines(output, head, conditional::belongs_on_not_modified);
+                push_lines(
+                    output,
+                    &delivery::head(head, cache_control),
+                    conditional::belongs_on_not_modified,
+                );
                 (304, Vec::new())
             } else {
-                output.extend_from_slice(head);
+                delivery::push_head(output, head, cache_control);
                 end_hit(output, entry, now, status, terms.close);
                 return if terms.head_only {
                     Ok((entry.status(), 0))
@@ -74,15 +81,13 @@ pub(super) async fn write_hit(
         Form::Part(Part::One(range)) => {
             one_range(
                 output,
-                entry.head(),
+                &own_head(),
                 &(range.start as u64..range.end as u64),
                 entry.body().len() as u64,
             );
             (206, vec![entry.body().slice(range.clone())])
         }
-        Form::Part(Part::Several(ranges)) => {
-            (206, several_ranges(output, entry.head(), entry.body(), ranges))
-        }
+        Form::Part(Part::Several(ranges)) => (206, several_ranges(output, &own_head(), entry.body(), ranges)),
         Form::Part(Part::Unsatisfiable) => {
             unsatisfiable(output, entry.head(), entry.body().len() as u64);
             (416, Vec::new())
@@ -200,11 +205,15 @@ pub(super) struct Delivered {
 }
 
 /// Appends a 304 for an answer that the client has already; its body is not waited for.
-pub(super) fn not_modified(output: &mut Vec<u8>, answer: &Answer, status: &CacheStatus, close: bool) {
+pub(super) fn not_modified(
+    output: &mut Vec<u8>,
+    answer: &Answer,
+    status: &CacheStatus,
+    cache_control: Option<&str>,
+    close: bool,
+) {
     output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
-    let lines = answer.block.split_inclusive(|byte| *byte == b'\n').skip(1);
-    let wanted = lines.filter(|line| conditional::belongs_on_not_modified(line));
-    wanted.for_each(|line| output.extend_from_slice(line));
+    push_lines(output, &delivery::head(&answer.block, cache_control), conditional::belongs_on_not_modified);
     push_age(output, answer.age);
     end_head(output, status, close);
 }
@@ -232,6 +241,7 @@ pub(super) async fn stream(
     answer: &Answer,
     mut reader: Reader,
     status: &CacheStatus,
+    cache_control: Option<&str>,
     terms: Terms,
 ) -> io::Result<Delivered> {
     // An answer that has ended already has a length, whatever the node said.
@@ -244,7 +254,7 @@ pub(super) async fn stream(
     };
     let close = terms.close || delimited == Delimited::Close && !terms.head_only;
     let output = &mut connection.output;
-    output.extend_from_slice(&answer.block);
+    delivery::push_head(output, &answer.block, cache_control);
     push_age(output, answer.age);
     match (delimited, length) {
         (Delimited::Length, Some(length)) => {

@@ -237,8 +237,9 @@ impl Lane {
             None => self.client_gone(connection, terms, None),
             Some(Outcome::Found(found)) => self.send(connection, &found, terms).await,
             Some(Outcome::Local(local, result)) => self.send_local(connection, &local, result, terms),
-            Some(Outcome::NotModified { answer, result, status }) => {
-                answer::not_modified(&mut connection.output, &answer, &status, terms.close);
+            Some(Outcome::NotModified { answer, result, status, cache_control }) => {
+                let output = &mut connection.output;
+                answer::not_modified(output, &answer, &status, cache_control, terms.close);
                 let sent = Sent { result, status: 304, bytes: 0, node: Some(&answer.node) };
                 self.over(connection, terms, sent)
             }
@@ -263,8 +264,8 @@ impl Lane {
 
     /// Sends what is stored.
     async fn send(&self, connection: &mut Connection, found: &Found, terms: Terms) -> Next {
-        let Found { entry, now, form, result, status } = found;
-        match answer::write_hit(connection, entry, *now, form, status, terms).await {
+        let Found { entry, now, form, result, status, cache_control } = found;
+        match answer::write_hit(connection, entry, *now, form, status, *cache_control, terms).await {
             Ok((code, bytes)) => self.over(connection, terms, Sent::own(*result, code, bytes)),
             Err(error) => self.client_gone(connection, terms, Some(&error)),
         }

@@ -5,6 +5,7 @@ use std::io;
 use super::answer::{self, Delivered, Terms};
 use super::connection::Connection;
 use crate::front::cold_range::Cut;
+use crate::front::context::delivery;
 use crate::front::outcome::Streaming;
 
 /// Writes what a client gets of an answer. Returns the status that it sees.
@@ -17,13 +18,13 @@ pub(super) async fn stream(
     streaming: Streaming,
     terms: Terms,
 ) -> io::Result<(u16, Delivered)> {
-    let Streaming { answer, mut reader, cut, result: _, status } = streaming;
+    let Streaming { answer, mut reader, cut, result: _, status, cache_control } = streaming;
     let (answer, status) = (&*answer, &status);
-    let head = &answer.block;
+    let head = &*delivery::head(&answer.block, cache_control);
     let close = terms.close;
     match &cut {
         Cut::Whole => {
-            let delivered = answer::stream(connection, answer, reader, status, terms).await?;
+            let delivered = answer::stream(connection, answer, reader, status, cache_control, terms).await?;
             Ok((answer.status.as_u16(), delivered))
         }
         Cut::One { range, length } => {

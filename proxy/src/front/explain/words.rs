@@ -29,6 +29,14 @@ pub(super) fn answer(
     let mut text = match reason {
         Reason::Malformed(why) => return format!("A request for {url} is refused: {why}."),
         Reason::NoSite => return format!("{subject} is refused: no site here is for this host."),
+        Reason::Forged => {
+            return format!(
+                "{subject} is refused: it says what only the application may say of its visitor."
+            );
+        }
+        Reason::Identify(_) => format!(
+            "{subject} first asks pool {pool} for the hash of the visitor's context, which is not in memory; the page is looked up with it."
+        ),
         Reason::Purge => {
             return format!(
                 "{method} is a purge: what it names goes, if its sender may purge, and nothing is served."
