@@ -259,6 +259,7 @@ fn rules_about_storing(page: &mut Page<'_>, rules: &Rules) {
             if let Some(hash) = &context.anonymous {
                 page.text("user_context.anonymous", hash);
             }
+            page.raw("user_context.authorized", context.authorized);
             page.raw("user_context.rewrite_cache_control", context.rewrite_cache_control);
         }
     }

@@ -6,6 +6,7 @@
 
 mod access;
 mod background;
+mod context;
 mod observe;
 mod pools;
 mod routes;

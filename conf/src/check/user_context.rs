@@ -20,7 +20,8 @@ pub(super) fn check(
             return None;
         }
     };
-    let UserContextTable { header: name, accept, path, except, anonymous, rewrite_cache_control } = table;
+    let UserContextTable { header: name, accept, path, except, anonymous, authorized, rewrite_cache_control } =
+        table;
     let outer = outer.cloned().unwrap_or_default();
     Some(UserContext {
         header: name.and_then(|at| check.read(&at.span, header(&at.value))).unwrap_or(outer.header),
@@ -31,6 +32,7 @@ pub(super) fn check(
             None => outer.except,
         },
         anonymous: anonymous.and_then(|at| check.value::<HeaderText>(&at)).or(outer.anonymous),
+        authorized: authorized.map_or(outer.authorized, |at| at.value),
         rewrite_cache_control: rewrite_cache_control.map_or(outer.rewrite_cache_control, |at| at.value),
     })
 }

@@ -27,6 +27,10 @@ pub struct UserContext {
     /// The hash of visitors who have neither a cookie that goes on nor `Authorization`; no node is asked for it. `None`, the
     /// default: one is asked for them as for everybody.
     pub anonymous: Option<HeaderText>,
+    /// Whether requests with `Authorization` have a hash like all others, told by that header and their cookies. Where not,
+    /// as in eZ Platform's VCL, they go with all their cookies and without a hash, and the application tells them apart by
+    /// `Vary: Authorization`. Default true.
+    pub authorized: bool,
     /// Whether `Cache-Control` towards visitors is rewritten where `Vary` named the header, as eZ Platform's VCL does it:
     /// what depends on the hash must not be stored by anybody who does not know it. Default false. The header's name goes
     /// out of `Vary` either way.
@@ -41,6 +45,7 @@ impl Default for UserContext {
             path: default::USER_CONTEXT_PATH.to_owned(),
             except: Vec::new(),
             anonymous: None,
+            authorized: true,
             rewrite_cache_control: false,
         }
     }

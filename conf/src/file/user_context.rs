@@ -36,6 +36,9 @@ pub(crate) struct UserContextTable {
     /// The hash of visitors without cookies and Authorization, without asking a node. Default: a node is asked.
     #[schemars(extend("examples" = ["38015b703d82206ebc01d17a39c727e5"]))]
     pub(crate) anonymous: Option<At<String>>,
+    /// Whether requests with Authorization have a hash like all others; false: they go with all their cookies and without a
+    /// hash. Default true.
+    pub(crate) authorized: Option<At<bool>>,
     /// Whether visitors get a Cache-Control of their own where pages depend on the hash. Default false.
     pub(crate) rewrite_cache_control: Option<At<bool>>,
 }

@@ -8,6 +8,7 @@ use clearcoat_conf as conf;
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
 
+use super::context;
 use crate::front::cookies::CookieRules;
 use crate::front::names::NamePattern;
 use crate::front::normalise::{self, By, Normaliser};
@@ -23,6 +24,7 @@ pub(super) fn header_names(names: &[conf::HeaderName]) -> anyhow::Result<Vec<Hea
 
 pub(super) fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTable> {
     let treatment = |pool: &str, policy: conf::CachePolicy, rules: &conf::Rules, normalise: &Arc<[_]>| {
+        let freshness = freshness(&config.cache, rules)?;
         let settings = config.pools.get(pool).with_context(|| format!("there is no pool {pool}"))?;
         anyhow::Ok(Treatment {
             pool: pools.get(pool).with_context(|| format!("there is no pool {pool}"))?,
@@ -32,27 +34,30 @@ pub(super) fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Resul
             },
             pass: policy == conf::CachePolicy::Pass,
             request: request_rules(rules, normalise)?,
-            freshness: freshness(&config.cache, rules)?,
+            freshness: freshness.clone(),
             deception_guard: rules.deception_guard,
             uncacheable_for: rules.uncacheable_ttl,
             compress: rules.compress,
-            context: None,
+            context: context::rules(rules, &freshness)?,
             forgeries: None,
-            delivery: Arc::default(),
-            grace_for_sessions: true,
+            delivery: context::delivery(rules)?,
+            grace_for_sessions: rules.grace_for_sessions,
         })
     };
     let mut sites = Vec::new();
     for site in &config.sites {
         let hosts = site.hosts.iter().map(host_rule).collect();
         let normalise = site.normalise.iter().map(normaliser).collect::<anyhow::Result<Arc<[_]>>>()?;
+        let forgeries = context::forgeries(site)?;
         let routes = site.routes.iter().map(|route| {
             let pool = route.pool.as_deref().unwrap_or(&site.pool);
-            let treatment = treatment(pool, route.cache, &route.rules, &normalise)?;
+            let mut treatment = treatment(pool, route.cache, &route.rules, &normalise)?;
+            treatment.forgeries.clone_from(&forgeries);
             anyhow::Ok(Route { path: path_rule(&route.path), treatment })
         });
         let routes = routes.collect::<anyhow::Result<Vec<_>>>()?;
-        let default = treatment(&site.pool, site.cache, &site.rules, &normalise)?;
+        let mut default = treatment(&site.pool, site.cache, &site.rules, &normalise)?;
+        default.forgeries.clone_from(&forgeries);
         sites.push((hosts, Site { routes, default }));
     }
     Ok(RouteTable::new(sites))
@@ -74,7 +79,7 @@ fn request_rules(rules: &conf::Rules, normalise: &Arc<[Normaliser]>) -> anyhow::
                 conf::KeepCookies::Only(names) => Some(name_patterns(names)),
             },
             pass: rules.cookies == conf::CookiePolicy::Pass,
-            authorized_as_sent: false,
+            authorized_as_sent: rules.user_context.as_ref().is_some_and(|context| !context.authorized),
         },
         parts: KeyParts::new(
             header_names(&rules.key_headers)?,

@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::encode::{Encoder, Offer};
 use crate::pool::node::Node;
 use crate::front::context::delivery::with_first;
-use crate::front::context::told;
+use crate::front::context::{self, told};
 use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use last::{LastFetches, Noting};
@@ -373,10 +373,12 @@ impl Fetcher {
             tags: match (tags.unwrap_or_default(), revalidated) {
                 // A 304 without tags leaves the entry those that it has.
                 (tags, Some(entry)) if tags.is_empty() => entry.tags().into(),
-                (tags, _) => match plan.asks_context.as_ref().and_then(|rules| rules.tag(&plan.host)) {
-                    Some(own) => tags.iter().cloned().chain([own]).collect(),
-                    None => tags,
-                },
+                (tags, _) => {
+                    match plan.asks_context.as_ref().and_then(|_| context::tag(&plan.host, &plan.target)) {
+                        Some(own) => tags.iter().cloned().chain([own]).collect(),
+                        None => tags,
+                    }
+                }
             },
             revalidated: revalidated.is_some(),
             recoding: offer.recoding,

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use clearcoat_cache::key::canonical_host;
-use clearcoat_cache::{CacheKey, KeySecret, Scheme};
-use clearcoat_purge::{apply, read};
+use clearcoat_cache::{CacheKey, KeySecret, Moment, PurgeCount, PurgeMode, Scheme, Tag};
+use clearcoat_purge::{Outcome, apply, read};
 use tracing::{info, warn};
 
-use super::Front;
+use super::context;
 use super::forward;
+use super::route::Treatment;
+use super::{Front, known_host};
 use crate::admin::PurgeKind;
 use crate::listen::head::Head;
 use crate::respond::Local;
@@ -33,6 +35,19 @@ impl Front {
         match outcome {
             Ok(done) => {
                 let kind = if method == "PURGE" { PurgeKind::Url } else { PurgeKind::Tags };
+                let own = match kind {
+                    PurgeKind::Url
+                        if routes.find(head.host, &target).is_some_and(Treatment::guards_context) =>
+                    {
+                        self.purge_contexts(head.host, &target, now)
+                    }
+                    PurgeKind::Url | PurgeKind::Tags => PurgeCount::default(),
+                };
+                let done = Outcome {
+                    purged: done.purged + own.purged,
+                    softened: done.softened + own.softened,
+                    ..done
+                };
                 self.counters.purge(kind, done.purged, done.softened);
                 info!(
                     method,
@@ -51,6 +66,16 @@ impl Front {
                     .refused()
             }
         }
+    }
+}
+
+impl Front {
+    /// Purges what a URL answered to visitors who were asked about by it, each under a key of its own.
+    fn purge_contexts(&self, host: &[u8], target: &[u8], now: Moment) -> PurgeCount {
+        let target = String::from_utf8_lossy(target);
+        let hosts = [Scheme::Http, Scheme::Https].map(|scheme| known_host(scheme, host));
+        let tags: Vec<Tag> = hosts.iter().filter_map(|host| context::tag(host, &target)).collect();
+        tokio::task::block_in_place(|| self.store.purge_tags(&tags, PurgeMode::Hard, now))
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum PathRule {
 }
 
 impl PathRule {
-    pub(crate) fn matches(&self, path: &[u8]) -> bool {
+    fn matches(&self, path: &[u8]) -> bool {
         match self {
             Self::Exact(text) => path == text.as_bytes(),
             Self::Prefix(text) => path.starts_with(text.as_bytes()),
@@ -86,6 +86,13 @@ pub(crate) struct Treatment {
     pub(crate) delivery: Arc<Delivery>,
     /// Whether visitors with a session get stale pages within grace too, while a node is up.
     pub(crate) grace_for_sessions: bool,
+}
+
+impl Treatment {
+    /// Whether some route of its site knows its visitors' contexts.
+    pub(crate) fn guards_context(&self) -> bool {
+        self.forgeries.is_some()
+    }
 }
 
 /// One route: a path and what is done there.

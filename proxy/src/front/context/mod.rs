@@ -115,6 +115,12 @@ impl Context<'_> {
     }
 }
 
+/// What all answers of a hash URL carry, so that a purge of it takes those to all visitors. `None` where it would be no tag;
+/// then only the application's own tags name them.
+pub(crate) fn tag(host: &str, target: &str) -> Option<Tag> {
+    Tag::new(format!("!user-context:{host}{target}").as_bytes()).ok()
+}
+
 /// A visitor's request as the hash URL is asked.
 struct Asking<'a> {
     seen: Seen<'a>,
@@ -132,12 +138,6 @@ impl SelectingHeaders for Asking<'_> {
 }
 
 impl ContextRules {
-    /// What a purge of the hash URL names besides its key: the answers to all visitors carry it. `None` where it would be no
-    /// tag; then only the application's own tags name them.
-    pub(crate) fn tag(&self, host: &str) -> Option<Tag> {
-        Tag::new(format!("!user-context:{host}{}", self.path).as_bytes()).ok()
-    }
-
     /// What a usable answer of the hash URL means.
     fn told(&self, key: CacheKey, entry: Arc<Entry>) -> Context<'_> {
         match told::hash(entry.head(), &self.header) {

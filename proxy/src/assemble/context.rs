@@ -1,0 +1,64 @@
+//! The user context of a site and its routes.
+
+use std::sync::Arc;
+
+use clearcoat_cache::{DefaultTtls, FreshnessSettings};
+use clearcoat_conf as conf;
+use http::header::{HeaderName, HeaderValue};
+
+use super::routes::header_names;
+use crate::front::context::ContextRules;
+use crate::front::context::delivery::Delivery;
+use crate::front::context::except::Except;
+use crate::front::context::forged::Forgeries;
+
+/// How the contexts of a route's visitors are found out; `freshness` is the route's.
+pub(super) fn rules(
+    rules: &conf::Rules,
+    freshness: &FreshnessSettings,
+) -> anyhow::Result<Option<Arc<ContextRules>>> {
+    let Some(context) = &rules.user_context else { return Ok(None) };
+    Ok(Some(Arc::new(ContextRules {
+        header: header(context)?,
+        accept: HeaderValue::from_str(context.accept.as_str())?,
+        path: context.path.as_str().into(),
+        except: Except::new(context.except.iter().map(conf::UrlSuffix::as_str)),
+        anonymous: match &context.anonymous {
+            Some(hash) => Some(HeaderValue::from_str(hash.as_str())?),
+            None => None,
+        },
+        authorized: context.authorized,
+        // Only the application knows for how long rights stay as they are.
+        freshness: FreshnessSettings {
+            overrides: DefaultTtls::default(),
+            defaults: DefaultTtls::default(),
+            heuristic_percent: 0,
+            ..freshness.clone()
+        },
+    })))
+}
+
+/// What of a route's answers is for visitors.
+pub(super) fn delivery(rules: &conf::Rules) -> anyhow::Result<Arc<Delivery>> {
+    let context = rules.user_context.as_ref();
+    Ok(Arc::new(Delivery {
+        hide: header_names(&rules.hide_headers)?.into(),
+        context: context.map(header).transpose()?,
+        rewrite_cache_control: context.is_some_and(|context| context.rewrite_cache_control),
+    }))
+}
+
+/// What requests of a site may not say; `None` if none of its routes knows a context.
+pub(super) fn forgeries(site: &conf::Site) -> anyhow::Result<Option<Arc<Forgeries>>> {
+    let all = std::iter::once(&site.rules).chain(site.routes.iter().map(|route| &route.rules));
+    let mut known = Vec::new();
+    for context in all.filter_map(|rules| rules.user_context.as_ref()) {
+        known.push((header(context)?, HeaderValue::from_str(context.accept.as_str())?));
+    }
+    let pairs = known.iter().map(|(header, accept)| (header, accept));
+    Ok((!known.is_empty()).then(|| Arc::new(Forgeries::new(pairs))))
+}
+
+fn header(context: &conf::UserContext) -> anyhow::Result<HeaderName> {
+    Ok(HeaderName::from_bytes(context.header.as_str().as_bytes())?)
+}
