@@ -14,6 +14,7 @@ mod cold_ranges;
 mod collapsing;
 mod compression;
 mod config;
+mod context;
 mod deception;
 mod endurance;
 mod failover;
