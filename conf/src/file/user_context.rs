@@ -47,13 +47,14 @@ impl UserContextTable {
     /// The keys that are written, with the name of the table before them.
     pub(crate) fn written(&self) -> impl Iterator<Item = &'static str> {
         // By a pattern, so that no key can be left out.
-        let Self { header, accept, path, except, anonymous, rewrite_cache_control } = self;
+        let Self { header, accept, path, except, anonymous, authorized, rewrite_cache_control } = self;
         let keys = [
             ("user_context.header", header.is_some()),
             ("user_context.accept", accept.is_some()),
             ("user_context.path", path.is_some()),
             ("user_context.except", except.is_some()),
             ("user_context.anonymous", anonymous.is_some()),
+            ("user_context.authorized", authorized.is_some()),
             ("user_context.rewrite_cache_control", rewrite_cache_control.is_some()),
         ];
         keys.into_iter().filter(|(_, is)| *is).map(|(key, _)| key)
