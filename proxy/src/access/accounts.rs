@@ -40,16 +40,23 @@ impl Accounts {
         self.log.is_some()
     }
 
-    /// A request is over that came whole at `arrived`; `asked` tells what it was, if anybody wants to know.
-    pub(crate) fn over<'a>(&self, asked: impl FnOnce() -> Asked<'a>, arrived: Instant, sent: Sent<'_>) {
+    /// A request is over that came whole at `arrived`; `asked` tells what it was, if anybody wants to know. Returns the
+    /// time, which was read for it.
+    pub(crate) fn over<'a>(
+        &self,
+        asked: impl FnOnce() -> Asked<'a>,
+        arrived: Instant,
+        sent: Sent<'_>,
+    ) -> Instant {
         let Sent { result, status, bytes, node } = sent;
         let now = Instant::now();
         let took = now.saturating_duration_since(arrived);
         self.counters.request(result, status, bytes, took);
-        let Some(log) = &self.log else { return };
+        let Some(log) = &self.log else { return now };
         // Never for a hit.
         let node = node.map(ToString::to_string);
         let ended = Ended { result, status, sent_bytes: bytes, took, node: node.as_deref() };
         log.record(&Record { asked: asked(), ended }, now);
+        now
     }
 }

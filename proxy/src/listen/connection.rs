@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     pub(crate) visitor: Visitor,
     /// What the access log wants to know of the request that is being answered.
     pub(crate) kept: Kept,
+    /// When the last bytes came, or the last answer was over; read once for all who want to know.
+    pub(crate) now: Instant,
     deadline: Deadline,
     /// When the first byte of the head now being received came.
     head_since: Option<Instant>,
@@ -91,6 +93,7 @@ impl Connection {
             output: Vec::with_capacity(2048),
             visitor,
             kept: Kept::default(),
+            now: Instant::now(),
             deadline: Deadline::after(waits.idle.min(waits.header)),
             head_since: None,
             waits,
@@ -113,11 +116,11 @@ impl Connection {
     pub(crate) async fn receive(&mut self, partial: bool, first: bool) -> Received {
         let due = if partial || first {
             // The first request of a connection has no more time than its head: nobody connects to wait.
-            let since = *self.head_since.get_or_insert_with(Instant::now);
+            let since = *self.head_since.get_or_insert(self.now);
             since + self.waits.header
         } else {
             self.head_since = None;
-            Instant::now() + self.waits.idle
+            self.now + self.waits.idle
         };
         self.deadline.set(due);
         if !partial {
@@ -130,7 +133,7 @@ impl Connection {
         }
         self.input.reserve(READ_ROOM);
         let Self { stream, input, deadline, draining, drains, .. } = self;
-        poll_fn(|context| {
+        let received = poll_fn(|context| {
             if !*drains && draining.as_mut().poll(context).is_ready() {
                 *drains = true;
             }
@@ -144,7 +147,11 @@ impl Connection {
             }
             deadline.poll_passed(context).map(|()| Received::Late)
         })
-        .await
+        .await;
+        if received == Received::More {
+            self.now = Instant::now();
+        }
+        received
     }
 
     /// A head was read whole; the next one gets a deadline of its own.
@@ -225,7 +232,8 @@ impl Connection {
         }
         let mut done = 0;
         while done < self.output.len() {
-            done += progress(self.waits.write, self.stream.write(&self.output[done..])).await?;
+            let write = progress(self.waits.write, self.stream.write(&self.output[done..])).await?;
+            done += self.noted(write);
         }
         self.output.clear();
         Ok(())
@@ -252,10 +260,19 @@ impl Connection {
                 *slice = IoSlice::new(if index == part { &bytes[offset..] } else { bytes });
                 count += 1;
             }
-            offset += progress(self.waits.write, self.stream.write_vectored(&slices[..count])).await?;
+            let write = progress(self.waits.write, self.stream.write_vectored(&slices[..count])).await?;
+            offset += self.noted(write);
         }
         self.output.clear();
         Ok(())
+    }
+
+    /// Time may have passed with a write.
+    fn noted(&mut self, write: Progress) -> usize {
+        if write.waited {
+            self.now = Instant::now();
+        }
+        write.bytes
     }
 
     /// Ends the connection so that the client can still read the last answer: what it sent meanwhile is taken in for
@@ -283,12 +300,27 @@ impl Connection {
     }
 }
 
+/// What came of a write.
+struct Progress {
+    bytes: usize,
+    /// The client did not take them at once.
+    waited: bool,
+}
+
 /// One write under the deadline for progress.
-async fn progress(wait: Duration, write: impl Future<Output = io::Result<usize>>) -> io::Result<usize> {
-    match timeout(wait, write).await {
-        Ok(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
-        Ok(result) => result,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+async fn progress(wait: Duration, write: impl Future<Output = io::Result<usize>>) -> io::Result<Progress> {
+    let mut write = std::pin::pin!(write);
+    // Nearly always the kernel takes all at once, and no deadline is wanted, nor the clock for it.
+    let (written, waited) = match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
+        Poll::Ready(written) => (written, false),
+        Poll::Pending => match timeout(wait, write).await {
+            Ok(written) => (written, true),
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        },
+    };
+    match written? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        bytes => Ok(Progress { bytes, waited }),
     }
 }
 

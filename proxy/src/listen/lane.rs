@@ -171,7 +171,6 @@ impl Lane {
         if connection.input.is_empty() {
             return Turn::Wait;
         }
-        let arrived = Instant::now();
         let mut lines = head::lines();
         let head = match head::parse(&connection.input, &mut lines, &self.settings.head) {
             Parsed::Partial => return Turn::Wait,
@@ -187,7 +186,7 @@ impl Lane {
         let terms = Terms {
             head_only: head.method == Method::Head,
             version_11: head.version_11,
-            arrived,
+            arrived: connection.now.into_std(),
             read_ahead: self.settings.head.bytes,
             close: head.close || unread_body || (last > 0 && served + 1 >= last) || connection.is_draining(),
         };
@@ -286,13 +285,14 @@ impl Lane {
     }
 
     /// The answer is sent, or in the buffer from which it will be.
-    fn over(&self, connection: &Connection, terms: Terms, sent: Sent<'_>) -> Next {
-        self.front.accounts.over(|| connection.kept.asked(), terms.arrived, sent);
+    fn over(&self, connection: &mut Connection, terms: Terms, sent: Sent<'_>) -> Next {
+        let now = self.front.accounts.over(|| connection.kept.asked(), terms.arrived, sent);
+        connection.now = now.into();
         Next::Continue
     }
 
     /// The client does not take its answer.
-    fn client_gone(&self, connection: &Connection, terms: Terms, error: Option<&std::io::Error>) -> Next {
+    fn client_gone(&self, connection: &mut Connection, terms: Terms, error: Option<&std::io::Error>) -> Next {
         if error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
             self.front.counters.limit(Limit::WriteTimeout);
         }
