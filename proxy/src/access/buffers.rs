@@ -62,7 +62,7 @@ struct Queue {
     made: usize,
     wishes: Wishes,
     /// The writer has ended.
-    closed: bool,
+    ended: bool,
 }
 
 pub(super) struct Buffers {
@@ -117,7 +117,7 @@ impl Buffers {
                 free: Vec::new(),
                 made: 0,
                 wishes: Wishes::default(),
-                closed: false,
+                ended: false,
             }),
             wanted: Condvar::new(),
             ended: Condvar::new(),
@@ -147,7 +147,8 @@ impl Buffers {
             return false;
         }
         let mut queue = self.queue.lock();
-        if queue.closed {
+        // Nobody would fetch what is written into a new chunk.
+        if queue.wishes.close {
             return false;
         }
         let empty = match queue.free.pop() {
@@ -182,6 +183,11 @@ impl Buffers {
             self.wanted.wait_for(&mut queue, time);
         }
         queue.wishes
+    }
+
+    /// What is wished now.
+    pub(super) fn wishes(&self) -> Wishes {
+        self.queue.lock().wishes
     }
 
     /// Moves all lines that there are to the end of `batch`.
@@ -229,7 +235,7 @@ impl Buffers {
 
     /// The writer ends.
     pub(super) fn end(&self) {
-        self.queue.lock().closed = true;
+        self.queue.lock().ended = true;
         self.ended.notify_all();
     }
 
@@ -237,7 +243,7 @@ impl Buffers {
     pub(super) fn close(&self, patience: Duration) {
         self.ask(|wishes| wishes.close = true);
         let mut queue = self.queue.lock();
-        self.ended.wait_while_for(&mut queue, |queue| !queue.closed, patience);
+        self.ended.wait_while_for(&mut queue, |queue| !queue.ended, patience);
     }
 
     fn shard(&self) -> &Shard {

@@ -244,3 +244,23 @@ fn a_file_that_cannot_be_opened_is_an_error_at_the_start() {
     let settings = AccessSettings { file, format: Format::Combined, buffer_bytes: 1 << 20, threads: 1 };
     assert!(AccessLog::start(&settings, Counters::new()).is_err());
 }
+
+#[test]
+fn the_whole_buffer_holds_lines_that_come_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let (log, counters) = start(&path, Format::Combined, 64 << 10);
+    // Chunks are few; each turn of the writer must not take one that holds a single line.
+    for number in 0..12 {
+        record(&log, &format!("/{number}"));
+        thread::sleep(writer::INTERVAL);
+    }
+    assert_eq!(counters.totals().log_dropped, 0);
+    let mut reader = fs::File::open(&path).unwrap();
+    let closing = thread::spawn(move || log.close(PATIENCE));
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    closing.join().unwrap();
+    assert_eq!(targets(&text).len(), 12);
+}

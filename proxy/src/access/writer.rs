@@ -37,8 +37,10 @@ pub(super) struct Writer {
     batch: VecDeque<Vec<u8>>,
     offset: usize,
     retry: Duration,
-    /// When a failure was last told, until it is over.
-    failing: Option<Instant>,
+    /// When a failure was last told.
+    told: Option<Instant>,
+    /// It was told that nothing can be written, and not yet that it can again.
+    failing: bool,
 }
 
 impl Writer {
@@ -54,7 +56,8 @@ impl Writer {
             batch: VecDeque::new(),
             offset: 0,
             retry: FIRST_RETRY,
-            failing: None,
+            told: None,
+            failing: false,
         };
         thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run()).map(drop)
     }
@@ -62,15 +65,24 @@ impl Writer {
     fn run(&mut self) {
         loop {
             let stuck = !self.batch.is_empty();
-            if stuck {
-                // Not woken by those who gather: that they want something written is no news.
+            let wishes = if stuck {
+                // Not to be woken by those who gather: that they want something written is no news.
                 thread::sleep(self.retry);
-            }
-            let wishes = self.buffers.wait(if stuck { Duration::ZERO } else { INTERVAL });
+                self.buffers.wishes()
+            } else {
+                self.buffers.wait(INTERVAL)
+            };
             self.buffers.set_clock();
-            self.buffers.take(&mut self.batch);
+            if !stuck {
+                // Only now: chunks fetched half full while nothing can be written would use up the memory.
+                self.buffers.take(&mut self.batch);
+            }
             let moved = self.write_all();
             self.retry = if moved { FIRST_RETRY } else { (self.retry * 2).min(INTERVAL) };
+            if stuck && self.batch.is_empty() {
+                // Wishes are for when all that there was at their time is written.
+                continue;
+            }
             if wishes.reopen {
                 self.reopen();
             }
@@ -97,12 +109,12 @@ impl Writer {
                     if error.kind() == io::ErrorKind::BrokenPipe {
                         self.skip_torn();
                     }
-                    self.say(&error);
+                    self.failing |= self.say(&error, "the access log cannot be written");
                     return moved;
                 }
             }
         }
-        if moved && self.failing.take().is_some() {
+        if moved && std::mem::take(&mut self.failing) {
             info!(file = self.destination.name(), "the access log is written again");
         }
         moved
@@ -160,16 +172,19 @@ impl Writer {
             }
             // The wish stays, and the old file takes the lines until it is fulfilled.
             Err(error) => {
-                self.say(&error);
+                self.say(&error, "the access log cannot be opened anew");
                 thread::sleep(INTERVAL);
             }
         }
     }
 
-    fn say(&mut self, error: &io::Error) {
-        if self.failing.is_none_or(|told| told.elapsed() >= SAY_INTERVAL) {
-            warn!(file = self.destination.name(), %error, "the access log cannot be written");
-            self.failing = Some(Instant::now());
+    /// Logs a failure, unless one was logged a moment ago; returns whether it did.
+    fn say(&mut self, error: &io::Error, what: &str) -> bool {
+        let due = self.told.is_none_or(|told| told.elapsed() >= SAY_INTERVAL);
+        if due {
+            warn!(file = self.destination.name(), %error, "{what}");
+            self.told = Some(Instant::now());
         }
+        due
     }
 }
