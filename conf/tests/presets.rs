@@ -36,6 +36,7 @@ const FILES: &str = concat!(
 
 #[test]
 fn what_each_preset_comes_to() {
+    let as_sent = "user_context.authorized = false";
     let ez = |context: &[&str], hidden: &str| {
         let before = [
             r#"default_ttl = "2m""#,
@@ -49,7 +50,8 @@ fn what_each_preset_comes_to() {
             "grace_for_sessions = false",
         ];
         let mut lines: Vec<String> = before.iter().chain(context).map(|line| (*line).to_owned()).collect();
-        lines.insert(lines.len() - (context.len() - 1), format!("user_context.except = {FILES}"));
+        let header = lines.iter().position(|line| line.starts_with("user_context.header")).unwrap();
+        lines.insert(header + 1, format!("user_context.except = {FILES}"));
         lines.extend([
             "user_context.rewrite_cache_control = true".to_owned(),
             format!("hide_headers = [{hidden}]"),
@@ -66,9 +68,12 @@ fn what_each_preset_comes_to() {
         ),
         (
             Preset::EzPlatform,
-            ez(&[r#"user_context.header = "x-user-context-hash""#], r#""x-user-context-hash", "x-lang""#),
+            ez(
+                &[r#"user_context.header = "x-user-context-hash""#, as_sent],
+                r#""x-user-context-hash", "x-lang""#,
+            ),
         ),
-        (Preset::EzPlatform2, ez(&[old_header], r#""x-user-hash", "x-lang""#)),
+        (Preset::EzPlatform2, ez(&[old_header, as_sent], r#""x-user-hash", "x-lang""#)),
         (Preset::EzPlatform1, ez(&[old_header, anonymous], r#""x-user-hash", "x-lang""#)),
     ] {
         let found = said_by(&format!("preset = \"{preset}\""), &format!("preset {preset}"));
