@@ -2,6 +2,8 @@
 
 from html import escape
 
+from .results import goals
+
 # Colours that stand out from white and from black, in the order of the servers; ours is the strong one.
 COLOURS = {
     "clearcoat": "#2f81f7", "varnish": "#b08800", "nginx": "#3fa45b", "nginx-log": "#7fbf8e", "haproxy": "#a371c9", "epoll": "#8b949e",
@@ -10,12 +12,13 @@ LEFT, WIDTH, BAR, GAP = 110, 760, 15, 14
 
 
 def chart(results, workloads):
-    """The whole picture; bars are as long as their share of the group's longest, with the number beside them."""
-    shown = [workload for workload in workloads if len(results.rounds.get(workload.name, {})) > 1]
+    """The workloads that have goals; bars are as long as their share of the group's longest, with the number beside them."""
+    aimed = {goal.workload for goal in goals()}
+    shown = [workload for workload in workloads if workload.name in aimed and len(results.rounds.get(workload.name, {})) > 1]
     parts, top = [], 56
     for workload in shown:
         servers = results.rounds[workload.name]
-        values = {server: results.median(workload.name, server, "cpu_us") for server in servers}
+        values = {server: results.median(workload.name, server, "cpu_us") for server in COLOURS if server in servers}
         longest = max(values.values())
         middle = top + len(values) * BAR / 2 + 4
         parts.append(f'<text class="name" x="{LEFT - 10}" y="{middle:.0f}" text-anchor="end">{escape(workload.name)}</text>')

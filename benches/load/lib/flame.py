@@ -1,9 +1,13 @@
-"""A flame graph of what `perf script` prints: callers below, what they call above, as wide as their share of samples."""
+"""A flame graph of what `perf script` prints: callers below, what they call above, as wide as their share of samples.
+
+Ours is blue, the kernel's sand, everybody else's red.
+"""
 
 import re
 from html import escape
 
 WIDTH, ROW, LEAST = 1400, 17, 0.4
+KERNEL = "kernel: "
 
 
 def stacks(text):
@@ -11,9 +15,9 @@ def stacks(text):
     for sample in text.split("\n\n"):
         frames = []
         for line in sample.splitlines()[1:]:
-            if match := re.match(r"\s+[0-9a-f]+ (.*) \(.*\)$", line):
-                name = re.sub(r"\+0x[0-9a-f]+$", "", match.group(1))
-                frames.append(re.sub(r"::h[0-9a-f]{16}$", "", name))
+            if match := re.match(r"\s+[0-9a-f]+ (.*) \((.*)\)$", line):
+                name = re.sub(r"(::h[0-9a-f]{16})?(\+0x[0-9a-f]+)?$", "", match.group(1))
+                frames.append(KERNEL + name if "kernel" in match.group(2) else name)
         if frames:
             yield frames[::-1]
 
@@ -50,12 +54,10 @@ def flame(text, title):
         if width < LEAST:
             return
         share = f"{frame.count / root.count:.1%}"
-        # The kernel's in another colour than ours, and everybody else's in a third.
-        colour = "#d9a066" if name.startswith(("[k]", "_raw", "do_", "__", "sys", "tcp", "ip", "sk", "ksys", "entry_")) else "#e8805c"
-        colour = "#5b9bd5" if "clearcoat" in name else colour
+        colour = "#d9a066" if name.startswith(KERNEL) else "#5b9bd5" if "clearcoat" in name else "#e8805c"
         top = height - (row + 1) * ROW
         letters = int(width / 6.6)
-        label = escape(name[:letters]) if letters > 3 else ""
+        label = escape(name.removeprefix(KERNEL)[:letters]) if letters > 3 else ""
         parts.append(
             f'<g><title>{escape(name)}: {share}</title><rect x="{left:.1f}" y="{top}" width="{max(width - 0.4, 0.2):.1f}" '
             f'height="{ROW - 1}" fill="{colour}"/><text x="{left + 2:.1f}" y="{top + 12}">{label}</text></g>'

@@ -8,7 +8,7 @@ PAGE = Workload("memory", "pages of 1 KiB, each fetched once", path="/1k/o", ser
 
 
 def measure_all(context, contestants, objects):
-    """Bytes an object, by server: of the processes, and of files in memory where bodies are files."""
+    """Bytes an object, by server: of the processes (proportional), and of files in memory where bodies are files."""
     found = {}
     for server in contestants:
         # HAProxy's cache is one block of shared memory of a fixed size.
@@ -25,6 +25,6 @@ def measure_all(context, contestants, objects):
             blocks = sum(file.stat().st_blocks * 512 for file in files.rglob("*") if file.is_file()) if files.is_dir() else 0
         finally:
             server.stop()
-        found[server.name] = {"process bytes an object": round((after - before) / objects), "file bytes an object": round(blocks / objects)}
-        say(f"memory       {server.name:10} {found[server.name]}")
+        found[server.name] = round((after - before) / objects), round(blocks / objects)
+        say(f"memory       {server.name:10} {found[server.name][0]:,} bytes an object in the process, {found[server.name][1]:,} in files")
     return found

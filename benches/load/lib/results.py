@@ -37,6 +37,8 @@ class Results:
         self.rounds = {}
         self.left_out = {}
         self.failed = []
+        # Bytes of an object by server, where it was measured.
+        self.memory = {}
 
     def add(self, workload, server, result):
         self.rounds.setdefault(workload, {}).setdefault(server, []).append(result)
@@ -51,7 +53,7 @@ class Results:
 
     def to_json(self):
         return json.dumps(
-            {"facts": self.facts, "left_out": self.left_out, "failed": self.failed, "rounds": self.rounds}, indent=1,
+            {"facts": self.facts, "left_out": self.left_out, "failed": self.failed, "memory": self.memory, "rounds": self.rounds}, indent=1,
         )
 
     def goals(self):
@@ -76,6 +78,12 @@ class Results:
                      "met" if ratio <= goal.at_most else "**not met**"]
                     for goal, ratio in measured
                 ],
+            )
+        if self.memory:
+            lines += ["", "## A stored page of 1 KiB", ""]
+            lines += table(
+                ["server", "bytes in the process", "bytes in files in memory"],
+                [[server, f"{process:,}", f"{files:,}"] for server, (process, files) in self.memory.items()],
             )
         if self.left_out:
             lines += ["", "## Left out", ""]
