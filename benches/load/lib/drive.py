@@ -61,6 +61,8 @@ def h2load(context, workload, port, seconds, headers):
     for line in headers:
         command += ["-H", line]
     text = run(context, [*command, f"{scheme}://127.0.0.1:{port}{workload.path}"], seconds)
+    if "Application protocol: h2" not in text:
+        raise Failed(f"this was not HTTP/2:\n{text}")
     # Time, status and microseconds of each; one that was cut off at the end has the status -1.
     times, errors = [], 0
     with open(log) as lines:

@@ -97,8 +97,8 @@ WORKLOADS = [
         headers=("If-None-Match: @ETAG@",), status=304, length=0, servers=CACHES,
     ),
     Workload(
-        "purge-storm", "1,000 pages of 1 KiB, 500 of them purged by tag a second",
-        path="/tagged/", keys=1000, script="many.lua", arguments=("even",), node="some", purges=500,
+        "purge-storm", "1,000 pages of 1 KiB, 200 of them purged by tag a second",
+        path="/tagged/", keys=1000, script="many.lua", arguments=("even",), node="some", purges=200,
         needs=("tags",), servers=CACHES,
     ),
     Workload("rate-1k", "one page of 1 KiB at half of what the slowest can", driver="loader", servers=WITH_YARDSTICK),
