@@ -125,7 +125,7 @@ def facts(binary):
     """What stands in front of results."""
     with open("/proc/cpuinfo") as file:
         names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, check=False).returncode
+    changed = first_line(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
     return {
         "commit": first_line(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]) + (", with changes" if changed else ""),
         "command": " ".join(sys.argv),
