@@ -10,7 +10,7 @@ mod context;
 mod observe;
 mod pools;
 mod routes;
-mod tls;
+pub(crate) mod tls;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -13,19 +13,16 @@ use crate::listen::tls::{Acceptor, CertificateFiles, TlsSettings};
 /// # Errors
 ///
 /// What is wrong with a certificate, with the listener and the file.
-pub(super) fn acceptors(config: &conf::Config) -> anyhow::Result<Vec<Option<Arc<Acceptor>>>> {
+pub(crate) fn acceptors(config: &conf::Config) -> anyhow::Result<Vec<Option<Arc<Acceptor>>>> {
     let acceptor = |listen: &conf::Listen| {
-        let Ok(files) = std::env::var("DEV_TLS") else { return Ok(None) };
-        let _ = SystemTime::UNIX_EPOCH;
+        let Some(tls) = &listen.tls else { return Ok(None) };
+        let files = |pair: &conf::Certificate| CertificateFiles {
+            certificate: pair.cert.clone(),
+            key: pair.key.clone(),
+        };
         let settings = TlsSettings {
-            certificates: files
-                .split(',')
-                .map(|pair| {
-                    let (certificate, key) = pair.split_once(':').unwrap();
-                    CertificateFiles { certificate: certificate.into(), key: key.into() }
-                })
-                .collect(),
-            http2: false,
+            certificates: tls.certificates.iter().map(files).collect(),
+            http2: tls.http2,
             deadline: config.limits.header_timeout,
         };
         let acceptor = Acceptor::new(&settings, SystemTime::now())

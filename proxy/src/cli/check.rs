@@ -7,6 +7,7 @@ use clearcoat_conf::{Config, LogFormat, LogLevel};
 
 use super::{Trouble, print};
 use crate::admin::logs;
+use crate::assemble;
 
 /// Read a configuration and tell every mistake in it.
 #[derive(Debug, clap::Args)]
@@ -24,13 +25,16 @@ pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Tells every mistake of a file, or that there is none; then, if that is wanted, what the file comes to.
+/// Tells every mistake of a file, or that there is none; then, if that is wanted, what the file comes to. Certificates are
+/// read too, unless it is only explained.
 pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
     if arguments.explain {
         let page = clearcoat_conf::explain_file(&arguments.config, &environment)?;
         return Ok(print(page.trim_start())?);
     }
-    clearcoat_conf::load(&arguments.config, &environment)?;
+    let config = clearcoat_conf::load(&arguments.config, &environment)?;
+    // What a start would stumble over besides, as `nginx -t` does.
+    assemble::tls::acceptors(&config)?;
     Ok(print(&format!("{}: no mistakes\n", arguments.config.display()))?)
 }
 

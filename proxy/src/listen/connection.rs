@@ -236,7 +236,12 @@ impl Connection {
             done += self.noted(write);
         }
         self.output.clear();
-        Ok(())
+        self.send_on().await
+    }
+
+    /// Waits until the socket has what was written; under TLS some of it may be in between.
+    async fn send_on(&mut self) -> io::Result<()> {
+        timeout(self.waits.write, self.stream.flush()).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Writes all output and the parts of a body behind it, each from where it is.
@@ -264,7 +269,7 @@ impl Connection {
             offset += self.noted(write);
         }
         self.output.clear();
-        Ok(())
+        self.send_on().await
     }
 
     /// Time may have passed with a write.
@@ -281,8 +286,13 @@ impl Connection {
     pub(crate) async fn close(mut self) {
         const LINGER: Duration = Duration::from_secs(1);
         const LINGER_BYTES: usize = 256 * 1024;
-        if self.flush().await.is_err() || self.stream.shutdown().await.is_err() {
+        if self.flush().await.is_err() {
             return;
+        }
+        // Under TLS there are last words to be sent.
+        match timeout(self.waits.write, self.stream.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
         }
         self.input.clear();
         let _ = timeout(LINGER, async {

@@ -10,6 +10,7 @@ use std::io::{self, BufRead as _, IoSlice, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -20,6 +21,10 @@ use pingora_core::protocols::{
 };
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+
+/// How long a client may take to hear the end where nobody else sets a deadline.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct TlsStream {
@@ -252,9 +257,8 @@ impl AsyncWrite for TlsStream {
 #[async_trait]
 impl Shutdown for TlsStream {
     async fn shutdown(&mut self) {
-        if let Err(error) = AsyncWriteExt::shutdown(self).await {
-            tracing::debug!(%error, "a connection under TLS could not be ended in good order");
-        }
+        // Best effort, but not for ever: the client may have stopped reading.
+        let _ = timeout(LAST_WORDS, AsyncWriteExt::shutdown(self)).await;
     }
 }
 
@@ -305,3 +309,104 @@ impl GetSocketDigest for TlsStream {
 }
 
 impl Peek for TlsStream {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rustls::ClientConfig;
+    use rustls::pki_types::ServerName;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream as Client;
+
+    use super::super::test::{acceptor, trusting};
+    use super::*;
+
+    /// Both ends of a connection that holds so many bytes each way, the handshake done.
+    async fn connected(room: usize) -> (Stream, Client<DuplexStream>) {
+        let (acceptor, certificate) = acceptor(&["a.test"]);
+        let (ours, theirs) = tokio::io::duplex(room);
+        let accepting = tokio::spawn(async move { acceptor.accept(Box::new(ours)).await });
+        let config: ClientConfig = trusting(&certificate);
+        let connecting = TlsConnector::from(Arc::new(config));
+        let client = connecting.connect(ServerName::try_from("a.test").unwrap(), theirs).await.unwrap();
+        (accepting.await.unwrap().unwrap().stream, client)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_one_record_and_brings_the_tickets_along() {
+        let (mut ours, client) = connected(1 << 20).await;
+        let parts = [IoSlice::new(&[1; 300]), IoSlice::new(&[2; 4000])];
+        assert_eq!(ours.write_vectored(&parts).await.unwrap(), 4300);
+        let (mut raw, _) = client.into_inner();
+        let mut bytes = vec![0; 1 << 16];
+        let count = raw.read(&mut bytes).await.unwrap();
+        let mut records = Vec::new();
+        let mut rest = &bytes[..count];
+        while let [kind, _, _, high, low, behind @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            records.push((*kind, length));
+            rest = &behind[length..];
+        }
+        // Two tickets, then 4300 bytes with the record's inner type and tag (RFC 8446 section 5.2).
+        assert_eq!((records.len(), records.last()), (3, Some(&(23, 4300 + 1 + 16))), "{records:?}");
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_goes_out_while_something_is_waited_for() {
+        let (mut ours, mut client) = connected(700).await;
+        let serving = tokio::spawn(async move {
+            // Taken in whole although the socket has no room, and not flushed.
+            let taken = ours.write(&[7; 50_000]).await.unwrap();
+            let mut question = [0; 5];
+            ours.read_exact(&mut question).await.unwrap();
+            ours.write_all(&question).await.unwrap();
+            ours.shutdown().await.unwrap();
+            taken
+        });
+        let mut body = vec![0; 50_000];
+        client.read_exact(&mut body).await.unwrap();
+        assert!(body.iter().all(|byte| *byte == 7));
+        client.write_all(b"again").await.unwrap();
+        let mut rest = Vec::new();
+        // To the end, which is an error unless it was announced.
+        client.read_to_end(&mut rest).await.unwrap();
+        assert_eq!((rest.as_slice(), serving.await.unwrap()), (&b"again"[..], 50_000));
+    }
+
+    #[tokio::test]
+    async fn much_is_written_and_read_through_little_room() {
+        let (mut ours, mut client) = connected(3000).await;
+        let serving = tokio::spawn(async move {
+            let mut all = Vec::new();
+            ours.read_to_end(&mut all).await.unwrap();
+            for piece in all.chunks(100_000) {
+                ours.write_all(piece).await.unwrap();
+            }
+            ours.shutdown().await.unwrap();
+        });
+        let sent: Vec<u8> = (0..300_000u32).map(|number| (number % 253) as u8).collect();
+        client.write_all(&sent).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).await.unwrap();
+        assert!(back == sent, "{} bytes", back.len());
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_end_without_a_word_is_an_error() {
+        let (mut ours, client) = connected(1 << 16).await;
+        drop(client.into_inner());
+        let error = ours.read(&mut [0; 10]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn what_was_agreed_on_is_known() {
+        let (ours, _client) = connected(1 << 16).await;
+        assert_eq!(ours.get_ssl_digest().unwrap().version, "TLSv1_3");
+        assert!(ours.selected_alpn_proto().is_none());
+    }
+}

@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
-use super::CertificateFiles;
 use super::certificate::Certificate;
+use super::{Acceptor, CertificateFiles, TlsSettings};
 
 pub(super) fn provider() -> CryptoProvider {
     ring::default_provider()
@@ -44,4 +48,24 @@ pub(super) fn loaded_of_kind(names: &[&str], kind: &'static SignatureAlgorithm) 
     let folder = folder_with(&[("cert", certificate.as_bytes()), ("key", key.as_bytes())]);
     let files = CertificateFiles { certificate: folder.path().join("cert"), key: folder.path().join("key") };
     Certificate::load(&files, &provider(), SystemTime::now()).unwrap()
+}
+
+/// An acceptor with a certificate for these names, and that certificate in PEM.
+pub(super) fn acceptor(names: &[&str]) -> (Acceptor, String) {
+    let (certificate, key) = made_for(names);
+    let folder = folder_with(&[("cert", certificate.as_bytes()), ("key", key.as_bytes())]);
+    let files = CertificateFiles { certificate: folder.path().join("cert"), key: folder.path().join("key") };
+    let settings = TlsSettings { certificates: vec![files], http2: true, deadline: Duration::from_secs(10) };
+    (Acceptor::new(&settings, SystemTime::now()).unwrap(), certificate)
+}
+
+/// A client that trusts this certificate.
+pub(super) fn trusting(certificate: &str) -> ClientConfig {
+    let mut trusted = RootCertStore::empty();
+    trusted.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(trusted)
+        .with_no_client_auth()
 }
