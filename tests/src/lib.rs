@@ -4,7 +4,7 @@
 //! client refuses an answer whose framing is doubtful) and *worse* than a web server (a node can stall, lie, cut and vanish).
 //!
 //! Where to start reading: [`proxy`] starts the binary under test, [`node`] is a web node under the test's control, [`real`] are
-//! nginx and PHP, [`client`] talks to any of them, [`purge`] invalidates, [`load`] keeps asking. [`wait`] replaces sleeping,
+//! nginx and PHP, [`client`] talks to any of them, [`purge`] invalidates, [`load`] keeps asking, [`tls`] makes certificates and visits under TLS. [`wait`] replaces sleeping,
 //! [`ports`] hands out ports, [`process`] ends children, [`metrics`] reads what the proxy counts, [`why`] asks it about a request, [`wire`] frames bytes.
 //!
 //! A failed expectation of the harness itself is a panic with a sentence in it: a test has nobody to return an error to.
@@ -18,6 +18,7 @@ pub mod process;
 pub mod proxy;
 pub mod purge;
 pub mod real;
+pub mod tls;
 pub mod wait;
 pub mod why;
 pub mod wire;
@@ -27,6 +28,7 @@ pub use load::{Load, Report};
 pub use metrics::Metrics;
 pub use node::{Gate, Node, Page};
 pub use proxy::{Proxy, Setup};
+pub use tls::{Agreed, Certificate, TlsVisitor};
 
 use std::net::SocketAddr;
 

@@ -19,6 +19,7 @@ use crate::node::HEALTH_PATH;
 use crate::ports::Port;
 use crate::process::{Process, Signal};
 use crate::purge::{self, Counts};
+use crate::tls::Certificate;
 use crate::{Address, Metrics, wait};
 
 /// Names the binary under test; without it the build folder beside the test's own executable is searched.
@@ -37,6 +38,8 @@ pub struct Setup {
     log: String,
     more: String,
     sites: Option<String>,
+    certificates: Vec<Certificate>,
+    tls: String,
     environment: Vec<(String, String)>,
 }
 
@@ -120,6 +123,18 @@ impl Setup {
         Self { more: joined(self.more, tables), ..self }
     }
 
+    /// A second listener, under TLS, with these certificates.
+    #[must_use]
+    pub fn tls(self, certificates: &[&Certificate]) -> Self {
+        Self { certificates: certificates.iter().map(|one| (*one).clone()).collect(), ..self }
+    }
+
+    /// Lines for the `[listen.tls]` of that listener.
+    #[must_use]
+    pub fn tls_lines(self, lines: &str) -> Self {
+        Self { tls: joined(self.tls, lines), ..self }
+    }
+
     /// An environment variable of the process.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
@@ -128,9 +143,20 @@ impl Setup {
     }
 
     /// The file as it will be written.
-    fn text(&self, listen: SocketAddr, admin: SocketAddr) -> String {
+    fn text(&self, listen: SocketAddr, tls: Option<SocketAddr>, admin: SocketAddr, folder: &Path) -> String {
         let mut text = unless_said(&self.top, "shutdown_timeout", "\"10s\"");
-        let _ = write!(text, "[[listen]]\naddress = \"{listen}\"\n[admin]\naddress = \"{admin}\"\n[cache]\n");
+        let _ = writeln!(text, "[[listen]]\naddress = \"{listen}\"");
+        if let Some(tls) = tls {
+            let files = self.certificates.iter().map(|certificate| certificate.write(folder));
+            let pairs: Vec<String> = files
+                .map(|(certificate, key)| {
+                    format!("{{ cert = \"{}\", key = \"{}\" }}", certificate.display(), key.display())
+                })
+                .collect();
+            let _ = writeln!(text, "[[listen]]\naddress = \"{tls}\"\n[listen.tls]");
+            let _ = write!(text, "certificates = [{}]\n{}", pairs.join(", "), self.tls);
+        }
+        let _ = write!(text, "[admin]\naddress = \"{admin}\"\n[cache]\n");
         text += &unless_said(&self.cache, "memory", "\"64MiB\"");
         let _ = write!(text, "[pools.web]\nnodes = [{}]\n", self.nodes.join(", "));
         let probe = format!(
@@ -160,13 +186,16 @@ impl Setup {
     pub async fn start(self) -> Proxy {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let (listen, admin) = (Port::claim(), Port::claim());
+        let tls = (!self.certificates.is_empty()).then(Port::claim);
         let file = folder.path().join("clearcoat.toml");
-        fs::write(&file, self.text(listen.address(), admin.address())).expect("writing the configuration");
+        let tls_address = tls.as_ref().map(Port::address);
+        let text = self.text(listen.address(), tls_address, admin.address(), folder.path());
+        fs::write(&file, text).expect("writing the configuration");
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&file).current_dir(folder.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start("clearcoat", &command, folder.path());
-        let mut proxy = Proxy { process, listen, admin, file, folder, let_in_when_ready: false };
+        let mut proxy = Proxy { process, listen, tls, admin, file, folder, let_in_when_ready: false };
         proxy.wait_until_ready().await;
         proxy
     }
@@ -193,6 +222,7 @@ fn unless_said(lines: &str, key: &str, usual: &str) -> String {
 pub struct Proxy {
     process: Process,
     listen: Port,
+    tls: Option<Port>,
     admin: Port,
     file: PathBuf,
     folder: TempDir,
@@ -234,6 +264,15 @@ impl Proxy {
     /// Where visitors connect.
     pub fn address(&self) -> SocketAddr {
         self.listen.address()
+    }
+
+    /// Where visitors connect under TLS.
+    ///
+    /// # Panics
+    ///
+    /// If the setup has no certificates.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls.as_ref().expect("a listener under TLS").address()
     }
 
     /// Where the admin listener is.
@@ -403,7 +442,7 @@ mod tests {
             .pool("balance = \"hash\"")
             .top("x = 1");
         let port = SocketAddr::from(([127, 0, 0, 1], 80));
-        let text = setup.text(port, port);
+        let text = setup.text(port, None, port, Path::new("/"));
         assert_eq!(text.matches("memory").count(), 1, "{text}");
         assert!(text.contains("[cache]\nmemory = \"1MiB\"\ngrace = \"1s\"\n"), "{text}");
         assert!(text.contains("balance = \"hash\"\n"), "{text}");

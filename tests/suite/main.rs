@@ -32,4 +32,5 @@ mod routing;
 mod rules;
 mod shutdown;
 mod streaming;
+mod tls;
 mod why;

@@ -6,13 +6,13 @@
 mod answer;
 mod request;
 
+use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -23,11 +23,19 @@ pub use request::Request;
 use crate::wait::PATIENCE;
 use crate::wire::{self, Framing, Left, Reader};
 
+/// Where bytes come from.
+pub trait Incoming: AsyncRead + Debug + Send + Unpin {}
+impl<T: AsyncRead + Debug + Send + Unpin> Incoming for T {}
+
+/// Where bytes go.
+pub trait Outgoing: AsyncWrite + Debug + Send + Unpin {}
+impl<T: AsyncWrite + Debug + Send + Unpin> Outgoing for T {}
+
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Connection {
-    reader: Reader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    reader: Reader<Box<dyn Incoming>>,
+    writer: Box<dyn Outgoing>,
     local: SocketAddr,
     patience: Duration,
 }
@@ -83,7 +91,13 @@ impl Connection {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
         let (reader, writer) = stream.into_split();
-        Ok(Self { reader: Reader::new(reader), writer, local, patience: PATIENCE })
+        Ok(Self::over(reader, writer, local))
+    }
+
+    /// A connection whose bytes travel under something else, such as TLS; `local` is our side's address.
+    pub fn over(reader: impl Incoming + 'static, writer: impl Outgoing + 'static, local: SocketAddr) -> Self {
+        let reader: Box<dyn Incoming> = Box::new(reader);
+        Self { reader: Reader::new(reader), writer: Box::new(writer), local, patience: PATIENCE }
     }
 
     /// How long any one answer may take from now on; [`PATIENCE`] at first.
