@@ -22,12 +22,12 @@ use std::path::Path;
 pub use crate::check::{explain, parse};
 pub use crate::config::{
     AccessFormat, AccessLog, AccessTarget, Admin, Balance, BodyPattern, Cache, CachePolicy, Certificate,
-    Class, Coding, Compress, Config, CookieName, CookiePattern, CookiePolicy, Dns, EsiLimits, HashOn,
-    HeaderName, HeaderPattern, HeaderText, Health, HostPattern, KeepCookies, LanguageTag, Limits, Listen,
-    ListenAddress, ListenTls, Log, LogFormat, LogLevel, MediaType, Node, NodeAddress, NodeName, NodeTls,
+    Class, Coding, Compress, Config, CookieName, CookiePolicy, Dns, EsiLimits, HashOn, HeaderName,
+    HeaderPattern, HeaderText, Health, HostPattern, KeepCookies, LanguageTag, Limits, Listen, ListenAddress,
+    ListenTls, Log, LogFormat, LogLevel, MediaType, NamePattern, Node, NodeAddress, NodeName, NodeTls,
     NormaliseHow, Normaliser, Passive, PathPattern, Pool, Preset, Probe, ProbeMethod, Purge, QueryNames,
-    QueryPattern, QueryRules, Queue, RequestNoCache, Retry, Route, Rules, Secret, SetCookiePolicy, Site,
-    StatusKey, StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext, parse_net,
+    QueryRules, Queue, RequestNoCache, Retry, Route, Rules, Secret, SetCookiePolicy, Site, StatusKey,
+    StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext, parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

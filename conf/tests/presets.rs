@@ -118,7 +118,7 @@ fn the_nearest_word_counts_and_is_named() {
     "#;
     // Each line is that of the site, then those of the routes that store.
     for (origin, expected) in [
-        ("[cache]", vec![r#"stale_if_error = "4h""#, "compress = true"].repeat(3)),
+        ("[cache]", [r#"stale_if_error = "4h""#, "compress = true"].repeat(3)),
         (
             "site",
             vec![

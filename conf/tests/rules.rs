@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use clearcoat_conf::{
-    AccessFormat, AccessTarget, Coding, Config, CookiePolicy, KeepCookies, NormaliseHow, QueryNames,
-    RequestNoCache, Rules, SetCookiePolicy, UserContext, parse,
+    AccessFormat, AccessTarget, Coding, Config, CookiePolicy, KeepCookies, NamePattern, NormaliseHow,
+    QueryNames, RequestNoCache, Rules, SetCookiePolicy, UserContext, parse,
 };
 
 /// What a file needs besides the part that a test is about. The site's own keys may follow at once.
@@ -104,8 +104,11 @@ fn every_rule_is_read() {
     assert_eq!(site.ttl, Some(seconds(3600)));
     assert_eq!(site.request_no_cache, RequestNoCache::Revalidate);
     assert_eq!((site.cookies, site.set_cookie), (CookiePolicy::Pass, SetCookiePolicy::Strip));
-    assert!(site.keep_cookies.keeps("eZSESSID1") && !site.keep_cookies.keeps("b"));
-    assert!(site.query.sort && !site.query.is_identity() && !site.query.names.keeps("utm_x"));
+    let cookies = ["eZSESSID*", "a"].map(|text| NamePattern::cookie(text).unwrap());
+    assert_eq!(site.keep_cookies, KeepCookies::Only(cookies.into()));
+    let parameters = vec![NamePattern::parameter("utm_*").unwrap()];
+    assert_eq!(site.query.names, QueryNames::Drop(parameters));
+    assert!(site.query.sort && !site.query.is_identity());
     assert_eq!(
         site.key_headers.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
         ["x-currency", "accept"]

@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::shape::join;
 use super::{Check, count, number, optional_count};
 use crate::config::{
-    Balance, CookiePattern, Dns, HashOn, HeaderName, Health, Node, NodeAddress, NodeTls, Passive, Pool,
-    Probe, ProbeMethod, Queue, Retry, StatusList, Timeouts, default, parse_range,
+    Balance, Dns, HashOn, HeaderName, Health, NamePattern, Node, NodeAddress, NodeTls, Passive, Pool, Probe,
+    ProbeMethod, Queue, Retry, StatusList, Timeouts, default, parse_range,
 };
 use crate::error::Invalid;
 use crate::file::{At, BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
@@ -247,7 +247,7 @@ fn check_balance(
 fn parse_hash_on(text: &str) -> Result<HashOn, Invalid> {
     match text.split_once(':') {
         Some(("header", name)) => Ok(HashOn::Header(name.parse::<HeaderName>()?)),
-        Some(("cookie", pattern)) => Ok(HashOn::Cookie(pattern.parse::<CookiePattern>()?)),
+        Some(("cookie", pattern)) => Ok(HashOn::Cookie(NamePattern::cookie(pattern)?)),
         None if text == "path" => Ok(HashOn::Path),
         None if text == "client" => Ok(HashOn::Client),
         Some(_) | None => Err(Invalid::new(

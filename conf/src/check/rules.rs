@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{Check, cache, distinct, user_context};
 use crate::config::{
-    CookieName, CookiePattern, CookiePolicy, HeaderName, KeepCookies, QueryNames, QueryPattern, QueryRules,
-    RequestNoCache, Rules, SetCookiePolicy,
+    CookieName, CookiePolicy, HeaderName, KeepCookies, NamePattern, QueryNames, QueryRules, RequestNoCache,
+    Rules, SetCookiePolicy,
 };
 use crate::error::Invalid;
 use crate::file::{At, CookiesWord, QueryTable, RequestNoCacheWord, RulesTable, SetCookieWord};
@@ -113,7 +113,11 @@ fn contradictions(check: &mut Check<'_>, rules: &Rules, spans: &Spans, place: &R
     {
         check.report(span, "means nothing beside ttl, which goes before it", "keep one of the two");
     }
-    let dropped = rules.key_cookies.iter().find(|name| !rules.keep_cookies.keeps(name.as_str()));
+    let is_dropped = |name: &CookieName| match &rules.keep_cookies {
+        KeepCookies::All => false,
+        KeepCookies::Only(kept) => !kept.iter().any(|pattern| pattern.matches(name.as_str().bytes())),
+    };
+    let dropped = rules.key_cookies.iter().find(|name| is_dropped(name));
     if let (Some(name), Some(span)) = (dropped, spans.key_cookies.as_ref().or(spans.keep_cookies.as_ref()))
         && good(check, &["keep_cookies", "key_cookies"])
     {
@@ -127,7 +131,7 @@ fn contradictions(check: &mut Check<'_>, rules: &Rules, spans: &Spans, place: &R
 
 fn keep_cookies(check: &mut Check<'_>, list: At<Vec<At<String>>>) -> KeepCookies {
     let Some(star) = list.value.iter().find(|at| at.value == "*") else {
-        return KeepCookies::Only(distinct(check, list, "cookie", |text| text.parse::<CookiePattern>()));
+        return KeepCookies::Only(distinct(check, list, "cookie", NamePattern::cookie));
     };
     if list.value.len() > 1 {
         let span = star.span.clone();
@@ -141,8 +145,7 @@ fn keep_cookies(check: &mut Check<'_>, list: At<Vec<At<String>>>) -> KeepCookies
 }
 
 fn query(check: &mut Check<'_>, table: QueryTable) -> QueryRules {
-    let patterns =
-        |check: &mut Check<'_>, list| distinct(check, list, "parameter", |text| text.parse::<QueryPattern>());
+    let patterns = |check: &mut Check<'_>, list| distinct(check, list, "parameter", NamePattern::parameter);
     let names = match (table.keep, table.drop) {
         (None, None) => QueryNames::All,
         (Some(keep), None) => QueryNames::Keep(patterns(check, keep)),

@@ -34,9 +34,9 @@ pub use self::compress::{Coding, Compress, TypePattern};
 pub use self::limits::{EsiLimits, Limits};
 pub use self::listen::{Certificate, Listen, ListenTls};
 pub use self::log::{AccessFormat, AccessLog, AccessTarget, Log, LogFormat, LogLevel};
-pub use self::name::{CookieName, QueryPattern};
+pub use self::name::{CookieName, NamePattern};
 pub use self::normalise::{Class, HeaderPattern, HeaderText, LanguageTag, NormaliseHow, Normaliser};
-pub use self::pattern::{BodyPattern, CookiePattern, HeaderName, HostPattern, PathPattern};
+pub use self::pattern::{BodyPattern, HeaderName, HostPattern, PathPattern};
 pub use self::pool::{
     Balance, Dns, HashOn, Health, Node, NodeTls, Passive, Pool, Probe, ProbeMethod, Queue, Retry, Timeouts,
 };

@@ -1,4 +1,4 @@
-//! Names and patterns: headers, cookies, hosts, paths, and the regex of a probe's body.
+//! Names and patterns: headers, hosts, paths, and the regex of a probe's body.
 //!
 //! Patterns have at most one `*`, at one end, so that matching is one comparison and its cost does not depend on what a
 //! client sends.
@@ -69,48 +69,6 @@ impl FromStr for HeaderName {
 impl fmt::Display for HeaderName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
-    }
-}
-
-/// A cookie name (`PHPSESSID`), or the beginning of one with a `*` after it (`eZSESSID*`). Case counts (RFC 6265 §4.1.1).
-///
-/// Although `*` may stand in a cookie name, here it only means "anything may follow".
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CookiePattern {
-    name: String,
-    prefix: bool,
-}
-
-impl CookiePattern {
-    /// Whether a cookie of this name is meant.
-    #[must_use]
-    pub fn matches(&self, name: impl AsRef<[u8]>) -> bool {
-        let name = name.as_ref();
-        if self.prefix { name.starts_with(self.name.as_bytes()) } else { name == self.name.as_bytes() }
-    }
-}
-
-impl FromStr for CookiePattern {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let (name, prefix) = match text.strip_suffix('*') {
-            Some(name) => (name, true),
-            None => (text, false),
-        };
-        if name.is_empty() || name.contains('*') || !name.bytes().all(is_token_byte) {
-            return Err(Invalid::new(
-                format!("{text:?} is not a cookie name"),
-                "write a name, or its beginning with one * at the end, such as PHPSESSID or eZSESSID*",
-            ));
-        }
-        Ok(Self { name: name.to_owned(), prefix })
-    }
-}
-
-impl fmt::Display for CookiePattern {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}{}", self.name, if self.prefix { "*" } else { "" })
     }
 }
 
@@ -315,23 +273,6 @@ impl FromStr for BodyPattern {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn cookie_patterns() {
-        cookie("PHPSESSID", &["PHPSESSID"], &["phpsessid", "PHPSESSID1", ""]);
-        cookie("eZSESSID*", &["eZSESSID", "eZSESSID98defd"], &["eZSESSI", "xeZSESSID"]);
-        for bad in ["", "*", "a*b", "a**", "*a", "a b", "a=b", "a;b", "ü"] {
-            assert!(bad.parse::<CookiePattern>().is_err(), "input: {bad:?}");
-        }
-    }
-
-    #[track_caller]
-    fn cookie(text: &str, yes: &[&str], no: &[&str]) {
-        let pattern: CookiePattern = text.parse().unwrap();
-        assert_eq!(pattern.to_string(), text);
-        assert!(yes.iter().all(|name| pattern.matches(name)), "{text}");
-        assert!(!no.iter().any(|name| pattern.matches(name)), "{text}");
-    }
 
     #[test]
     fn host_patterns() {

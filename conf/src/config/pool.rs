@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::address::NodeAddress;
 use super::default;
-use super::pattern::{BodyPattern, CookiePattern, HeaderName};
+use super::name::NamePattern;
+use super::pattern::{BodyPattern, HeaderName};
 use super::status::StatusList;
 
 /// A pool of web nodes that can stand in for each other.
@@ -102,7 +103,7 @@ pub enum HashOn {
     /// The value of a request header.
     Header(HeaderName),
     /// The value of the first cookie with such a name.
-    Cookie(CookiePattern),
+    Cookie(NamePattern),
     /// The visitor's address.
     Client,
 }

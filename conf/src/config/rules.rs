@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::name::{CookieName, QueryPattern};
-use super::pattern::{CookiePattern, HeaderName};
+use super::name::{CookieName, NamePattern};
+use super::pattern::HeaderName;
 use super::status_ttl::StatusTtls;
 use super::user_context::UserContext;
 
@@ -165,18 +165,7 @@ pub enum KeepCookies {
     #[default]
     All,
     /// Only cookies that one of these matches; of an empty list, none.
-    Only(Vec<CookiePattern>),
-}
-
-impl KeepCookies {
-    /// Whether a cookie of this name goes on.
-    #[must_use]
-    pub fn keeps(&self, name: impl AsRef<[u8]>) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(patterns) => patterns.iter().any(|pattern| pattern.matches(name.as_ref())),
-        }
-    }
+    Only(Vec<NamePattern>),
 }
 
 /// What of the query counts: for the key, and in the URL that the node sees.
@@ -204,47 +193,7 @@ pub enum QueryNames {
     #[default]
     All,
     /// Only those that one of these matches; of an empty list, none.
-    Keep(Vec<QueryPattern>),
+    Keep(Vec<NamePattern>),
     /// All but those that one of these matches. Never empty.
-    Drop(Vec<QueryPattern>),
-}
-
-impl QueryNames {
-    /// Whether a parameter of this name stays. `name` is what stands before the `=`, as it was sent.
-    #[must_use]
-    pub fn keeps(&self, name: impl AsRef<[u8]>) -> bool {
-        let named = |patterns: &[QueryPattern]| patterns.iter().any(|pattern| pattern.matches(name.as_ref()));
-        match self {
-            Self::All => true,
-            Self::Keep(patterns) => named(patterns),
-            Self::Drop(patterns) => !named(patterns),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn cookies_and_parameters_are_kept_by_name() {
-        let cookies =
-            |list: &[&str]| KeepCookies::Only(list.iter().map(|text| text.parse().unwrap()).collect());
-        assert!(KeepCookies::All.keeps("a") && KeepCookies::All.keeps(""));
-        assert!(cookies(&["eZ*", "b"]).keeps("eZSESSID") && cookies(&["eZ*", "b"]).keeps("b"));
-        assert!(!cookies(&["eZ*", "b"]).keeps("bb") && !cookies(&[]).keeps("a"));
-
-        let names =
-            |list: &[&str]| -> Vec<QueryPattern> { list.iter().map(|text| text.parse().unwrap()).collect() };
-        for (rule, kept, dropped) in [
-            (QueryNames::All, "a", None),
-            (QueryNames::Keep(names(&["page", "f*"])), "filter[x]", Some("utm_source")),
-            (QueryNames::Drop(names(&["utm_*"])), "page", Some("utm_source")),
-        ] {
-            assert!(rule.keeps(kept), "{rule:?}");
-            assert!(dropped.is_none_or(|name| !rule.keeps(name)), "{rule:?}");
-        }
-        assert!(!QueryNames::Keep(Vec::new()).keeps("a"));
-    }
+    Drop(Vec<NamePattern>),
 }

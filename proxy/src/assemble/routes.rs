@@ -10,7 +10,6 @@ use http::header::{HeaderName, HeaderValue};
 
 use super::context;
 use crate::front::cookies::CookieRules;
-use crate::front::names::NamePattern;
 use crate::front::normalise::{self, By, Normaliser};
 use crate::front::parts::KeyParts;
 use crate::front::query::{Parameters, QueryRules};
@@ -69,14 +68,14 @@ fn request_rules(rules: &conf::Rules, normalise: &Arc<[Normaliser]>) -> anyhow::
             sort: rules.query.sort,
             parameters: match &rules.query.names {
                 conf::QueryNames::All => Parameters::All,
-                conf::QueryNames::Keep(names) => Parameters::Keep(name_patterns(names)),
-                conf::QueryNames::Drop(names) => Parameters::Drop(name_patterns(names)),
+                conf::QueryNames::Keep(names) => Parameters::Keep(names.as_slice().into()),
+                conf::QueryNames::Drop(names) => Parameters::Drop(names.as_slice().into()),
             },
         },
         cookies: CookieRules {
             keep: match &rules.keep_cookies {
                 conf::KeepCookies::All => None,
-                conf::KeepCookies::Only(names) => Some(name_patterns(names)),
+                conf::KeepCookies::Only(names) => Some(names.as_slice().into()),
             },
             pass: rules.cookies == conf::CookiePolicy::Pass,
             authorized_as_sent: rules.user_context.as_ref().is_some_and(|context| !context.authorized),
@@ -88,10 +87,6 @@ fn request_rules(rules: &conf::Rules, normalise: &Arc<[Normaliser]>) -> anyhow::
         normalise: normalise.clone(),
         revalidate_on_request: rules.request_no_cache == conf::RequestNoCache::Revalidate,
     })
-}
-
-fn name_patterns(names: &[impl std::fmt::Display]) -> Box<[NamePattern]> {
-    names.iter().map(|name| NamePattern::new(&name.to_string())).collect()
 }
 
 fn normaliser(settings: &conf::Normaliser) -> anyhow::Result<Normaliser> {

@@ -1,10 +1,11 @@
 //! Which cookies of a request count, and what their presence means.
 
 use clearcoat_cache::SelectingHeaders;
+use clearcoat_conf::NamePattern;
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
 
-use super::names::{NamePattern, before_equals, variable};
+use super::names::{before_equals, variable};
 
 /// What is done with the cookies of a request. Default: all stay, and they mean nothing to the cache unless the response
 /// varies on them.
@@ -134,7 +135,7 @@ mod tests {
 
     fn rules(keep: &[&str], pass: bool) -> CookieRules {
         CookieRules {
-            keep: Some(keep.iter().map(|name| NamePattern::new(name)).collect()),
+            keep: Some(keep.iter().map(|name| NamePattern::cookie(name).unwrap()).collect()),
             pass,
             authorized_as_sent: false,
         }
@@ -169,7 +170,7 @@ mod tests {
         check(&some, &[";;"], &[]);
         check(&some, &[], &[]);
         check(&rules(&[], false), &["a=1"], &[]);
-        check(&rules(&["*"], false), &["a=1;  b=2"], &["a=1; b=2"]);
+        check(&rules(&["a*", "b"], false), &["a=1;  b=2"], &["a=1; b=2"]);
     }
 
     #[test]

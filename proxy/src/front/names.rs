@@ -1,31 +1,4 @@
-//! Names of parameters and cookies: as the operator lists them, and as PHP reads them.
-
-/// A name in a list of the configuration.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum NamePattern {
-    /// This name, in this case.
-    Exact(Box<[u8]>),
-    /// Every name that begins so; with nothing, every name.
-    Prefix(Box<[u8]>),
-}
-
-impl NamePattern {
-    /// Reads `NAME` or `NAME*`.
-    pub(crate) fn new(text: &str) -> Self {
-        match text.strip_suffix('*') {
-            Some(start) => Self::Prefix(start.as_bytes().into()),
-            None => Self::Exact(text.as_bytes().into()),
-        }
-    }
-
-    /// Whether a name, given byte by byte, is meant.
-    pub(crate) fn matches(&self, mut name: impl Iterator<Item = u8>) -> bool {
-        match self {
-            Self::Exact(text) => name.eq(text.iter().copied()),
-            Self::Prefix(text) => text.iter().all(|byte| name.next() == Some(*byte)),
-        }
-    }
-}
+//! Names of parameters and cookies: as they are sent, and as PHP reads them.
 
 /// What stands before the first `=`.
 pub(crate) fn before_equals(pair: &[u8]) -> &[u8] {
@@ -68,25 +41,6 @@ pub(crate) fn variable(name: &[u8]) -> impl Iterator<Item = u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_match_names() {
-        for (pattern, name, expected) in [
-            ("a", "a", true),
-            ("a", "A", false),
-            ("a", "ab", false),
-            ("ab", "a", false),
-            ("utm_*", "utm_source", true),
-            ("utm_*", "utm_", true),
-            ("utm_*", "utm", false),
-            ("utm_*", "UTM_source", false),
-            ("*", "", true),
-            ("*", "x", true),
-        ] {
-            let found = NamePattern::new(pattern).matches(name.bytes());
-            assert_eq!(found, expected, "{pattern} and {name}");
-        }
-    }
 
     #[test]
     fn names_are_decoded_once() {

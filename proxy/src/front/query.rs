@@ -9,9 +9,10 @@
 
 use std::borrow::Cow;
 
+use clearcoat_conf::NamePattern;
 use smallvec::SmallVec;
 
-use super::names::{NamePattern, before_equals, decoded, variable};
+use super::names::{before_equals, decoded, variable};
 
 /// Which parameters count.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -77,12 +78,14 @@ impl QueryRules {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
     use super::*;
 
     fn patterns(names: &[&str]) -> Box<[NamePattern]> {
-        names.iter().map(|name| NamePattern::new(name)).collect()
+        names.iter().map(|name| NamePattern::parameter(name).unwrap()).collect()
     }
 
     fn sorted() -> QueryRules {

@@ -57,7 +57,7 @@ pub(crate) enum HashOn {
     /// The value of a request header, by its lower-case name.
     Header(Box<str>),
     /// The value of the first cookie whose name matches.
-    Cookie(clearcoat_conf::CookiePattern),
+    Cookie(clearcoat_conf::NamePattern),
     /// The client's address.
     Client,
 }
@@ -272,13 +272,13 @@ impl HashOn {
 }
 
 /// The value of the first cookie whose name matches (RFC 6265 section 4.2.1).
-fn cookie(pattern: &clearcoat_conf::CookiePattern, headers: &dyn SelectingHeaders) -> Option<Vec<u8>> {
+fn cookie(pattern: &clearcoat_conf::NamePattern, headers: &dyn SelectingHeaders) -> Option<Vec<u8>> {
     let mut found = None;
     headers.visit("cookie", &mut |line| {
         for pair in line.split(|byte| *byte == b';') {
             let pair = pair.trim_ascii_start();
             let Some(equals) = memchr::memchr(b'=', pair) else { continue };
-            if found.is_none() && pattern.matches(&pair[..equals]) {
+            if found.is_none() && pattern.matches(pair[..equals].iter().copied()) {
                 found = Some(pair[equals + 1..].to_vec());
             }
         }

@@ -206,8 +206,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use clearcoat_cache::{KeySecret, VarySpec};
+    use clearcoat_conf::NamePattern;
 
-    use super::super::names::NamePattern;
     use super::super::normalise::{By, pattern};
     use super::*;
     use crate::listen::head::{HeadLimits, Parsed, lines, parse};
@@ -225,7 +225,7 @@ mod tests {
         let languages = By::Languages(["en", "de"].map(value).into());
         RequestRules {
             cookies: CookieRules {
-                keep: Some(["currency", "s*"].map(NamePattern::new).into()),
+                keep: Some(["currency", "s*"].map(|name| NamePattern::cookie(name).unwrap()).into()),
                 ..CookieRules::default()
             },
             parts: KeyParts::new([HeaderName::from_static("x-host")], ["currency"]),
