@@ -35,6 +35,31 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+/// Where to connect, from what was given on the command line: `HOST:PORT` and `unix:/path` as they are, and
+/// `http://HOST:PORT`, as one copies it from elsewhere, without what is around.
+///
+/// # Errors
+///
+/// What to write instead, for TLS and for URLs with a path.
+pub(super) fn address(text: &str) -> Result<String, String> {
+    if text.starts_with("https://") {
+        return Err("there is no TLS here; write HOST:PORT of a plain listener".to_owned());
+    }
+    let Some(rest) = text.strip_prefix("http://") else { return Ok(text.to_owned()) };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
+        return Err("write HOST:PORT, without a path".to_owned());
+    }
+    // The port of http, unless another one is there; the colons inside brackets belong to an IPv6 address.
+    let port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+    Ok(if port { authority.to_owned() } else { format!("{authority}:80") })
+}
+
+/// What `Host` says where nobody says anything else.
+pub(super) fn host_of(to: &str) -> &str {
+    if to.starts_with("unix:") { "localhost" } else { to }
+}
+
 /// A connection of either kind.
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
@@ -159,6 +184,26 @@ mod tests {
             head.starts_with("GET /x?y HTTP/1.1\r\nHost: h\r\n") && head.contains("\r\nA: b\r\n"),
             "{head}"
         );
+    }
+
+    #[test]
+    fn addresses_are_read_from_urls_too() {
+        for (text, expected) in [
+            ("127.0.0.1:6082", Some("127.0.0.1:6082")),
+            ("http://127.0.0.1:6082", Some("127.0.0.1:6082")),
+            ("http://edge:6082/", Some("edge:6082")),
+            ("http://edge", Some("edge:80")),
+            ("http://[::1]", Some("[::1]:80")),
+            ("http://[::1]:6082/", Some("[::1]:6082")),
+            ("unix:/run/admin.sock", Some("unix:/run/admin.sock")),
+            ("https://edge:6082", None),
+            ("http://edge:6082/api/status", None),
+            ("http://", None),
+            ("http://user@edge", None),
+        ] {
+            assert_eq!(address(text).ok().as_deref(), expected, "{text}");
+        }
+        assert_eq!((host_of("unix:/a"), host_of("edge:80")), ("localhost", "edge:80"));
     }
 
     #[test]

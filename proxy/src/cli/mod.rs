@@ -4,6 +4,7 @@
 //! Results go to standard output, everything else to standard error. The running edge is started by the [`Run`] that
 //! `main` hands in; this room only gets it a configuration.
 
+mod admin;
 mod check;
 mod client;
 mod demo;
@@ -147,6 +148,8 @@ mod tests {
             ("purge --soft --url /c", false),
             ("purge --soft --tag c", true),
             ("status", true),
+            ("status --admin http://127.0.0.1:6082/", true),
+            ("status --admin https://127.0.0.1:6082", false),
             ("why", false),
             ("why http://a/b", true),
             (

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::client::{Answer, Request};
+use super::client::{self, Answer, Request};
 use super::{Trouble, print};
 
 /// So many characters of tags go into one request, as FOSHttpCache does it; more are split.
@@ -22,8 +22,8 @@ pub(super) struct Arguments {
     /// Do not remove pages, make them stale: they are served while a newer copy is fetched.
     #[arg(long, conflicts_with = "url")]
     soft: bool,
-    /// The edge, where visitors come in.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:80")]
+    /// The edge, where visitors come in: HOST:PORT, http://HOST:PORT or unix:/path.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:80", value_parser = client::address)]
     to: String,
     /// The host of URLs given as a path [default: the address of --to]
     #[arg(long, value_name = "HOST")]
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 
 /// Sends the purges one after the other and prints what each did; stops at the first that fails.
 pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
-    let own_host = arguments.host.as_deref().unwrap_or(&arguments.to);
+    let own_host = arguments.host.as_deref().unwrap_or_else(|| client::host_of(&arguments.to));
     let name = if arguments.soft { "xkey-softpurge" } else { "xkey-purge" };
     for tags in batches(&arguments.tag)? {
         let answer = send(arguments, "PURGEKEYS", "/", own_host, Some((name, &tags)))?;

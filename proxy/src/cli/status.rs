@@ -3,22 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::client::Request;
+use super::admin::AdminArguments;
 use super::table::Table;
 use super::{Trouble, print};
 
 /// Show what a running edge says about itself.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Its admin listener.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6082")]
-    admin: String,
-    /// What the edge's admin.token asks for, if it has one.
-    #[arg(long, value_name = "TOKEN", env = "CLEARCOAT_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    admin: AdminArguments,
     /// The document itself.
     #[arg(long)]
     json: bool,
@@ -26,22 +22,11 @@ pub(super) struct Arguments {
 
 /// Asks for the document and prints it.
 pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
-    let authorization = arguments.token.as_ref().map(|token| format!("Bearer {token}"));
-    let fields: Vec<(&str, &str)> =
-        authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
-    let host = if arguments.admin.starts_with("unix:") { "localhost" } else { &arguments.admin };
-    let request =
-        Request { to: &arguments.admin, method: "GET", target: "/api/status", host, fields: &fields };
-    let answer = request.send()?;
-    match answer.status {
-        200 => {}
-        401 => return Err(anyhow!("{} wants a token; give it with --token", arguments.admin).into()),
-        status => return Err(anyhow!("{} answered {status} {}", arguments.admin, answer.reason).into()),
-    }
+    let document = arguments.admin.get("/api/status")?;
     if arguments.json {
-        return Ok(print(&String::from_utf8_lossy(&answer.body))?);
+        return Ok(print(&String::from_utf8_lossy(&document))?);
     }
-    let status: Status = serde_json::from_slice(&answer.body).context("reading the status document")?;
+    let status: Status = serde_json::from_slice(&document).context("reading the status document")?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Ok(print(&page(&status, now))?)
 }

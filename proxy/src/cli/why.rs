@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::client::Request;
+use super::admin::AdminArguments;
 use super::{Trouble, print};
 
 /// Tell what the next request of a URL would meet, and why; nothing is requested.
@@ -23,12 +23,8 @@ pub(super) struct Arguments {
     /// The host of the request, instead of the URL's.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// The edge's admin listener.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6082")]
-    admin: String,
-    /// What the edge's admin.token asks for, if it has one.
-    #[arg(long, value_name = "TOKEN", env = "CLEARCOAT_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    admin: AdminArguments,
     /// All of it as JSON.
     #[arg(long)]
     json: bool,
@@ -36,20 +32,8 @@ pub(super) struct Arguments {
 
 /// Asks and prints the answer.
 pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
-    let target = target(arguments);
-    let authorization = arguments.token.as_ref().map(|token| format!("Bearer {token}"));
-    let fields: Vec<(&str, &str)> =
-        authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
-    let host = if arguments.admin.starts_with("unix:") { "localhost" } else { &arguments.admin };
-    let request = Request { to: &arguments.admin, method: "GET", target: &target, host, fields: &fields };
-    let answer = request.send()?;
-    let text = String::from_utf8_lossy(&answer.body);
-    match answer.status {
-        200 => {}
-        400 => return Err(Trouble::Usage(text.trim().to_owned())),
-        401 => return Err(anyhow!("{} wants a token; give it with --token", arguments.admin).into()),
-        status => return Err(anyhow!("{} answered {status} {}", arguments.admin, answer.reason).into()),
-    }
+    let body = arguments.admin.get(&target(arguments))?;
+    let text = String::from_utf8_lossy(&body);
     if arguments.json {
         return Ok(print(&text)?);
     }
@@ -286,15 +270,13 @@ mod tests {
 
     #[test]
     fn the_question_is_encoded() {
-        let arguments = Arguments {
-            url: "http://a/b?c=d&e".into(),
-            method: "GET".into(),
-            headers: vec!["Accept-Language: de".into(), "X: ä".into()],
-            host: Some("h:1".into()),
-            admin: String::new(),
-            token: None,
-            json: false,
-        };
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let line = ["why", "http://a/b?c=d&e", "-H", "Accept-Language: de", "-H", "X: ä", "--host", "h:1"];
+        let Line { arguments } = clap::Parser::try_parse_from(line).unwrap();
         assert_eq!(
             target(&arguments),
             "/api/why?url=http%3A%2F%2Fa%2Fb%3Fc%3Dd%26e&method=GET&host=h%3A1&header=Accept-Language%3A%20de&header=X%3A%20%C3%A4"

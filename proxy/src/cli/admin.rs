@@ -1,0 +1,98 @@
+//! How commands ask the admin listener of a running edge.
+
+use anyhow::anyhow;
+
+use super::Trouble;
+use super::client::{self, Request};
+
+/// Where the admin listener is, and what opens it.
+#[derive(Debug, clap::Args)]
+pub(super) struct AdminArguments {
+    /// The edge's admin listener: HOST:PORT, http://HOST:PORT or unix:/path.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6082", value_parser = client::address)]
+    admin: String,
+    /// What the edge's admin.token asks for, if it has one.
+    #[arg(long, value_name = "TOKEN", env = "CLEARCOAT_ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl AdminArguments {
+    /// The body of the answer to a GET of `target`.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::Usage`] with what the listener says if it does not understand the question, [`Trouble::Failed`] if it
+    /// cannot be reached, wants a token, or answers anything else but 200.
+    pub(super) fn get(&self, target: &str) -> Result<Vec<u8>, Trouble> {
+        let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let fields: Vec<(&str, &str)> =
+            authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
+        let request = Request {
+            to: &self.admin,
+            method: "GET",
+            target,
+            host: client::host_of(&self.admin),
+            fields: &fields,
+        };
+        let answer = request.send()?;
+        match answer.status {
+            200 => Ok(answer.body),
+            400 => Err(Trouble::Usage(String::from_utf8_lossy(&answer.body).trim().to_owned())),
+            401 => Err(anyhow!("{} wants a token; give it with --token", self.admin).into()),
+            status => Err(anyhow!("{} answered {status} {}", self.admin, answer.reason).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Asks a listener that gives this answer; what came of it, and the head of the request.
+    fn ask(answer: &'static str, token: Option<&str>) -> (Result<Vec<u8>, Trouble>, String) {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = client::address(&format!("http://{}/", server.local_addr().unwrap())).unwrap();
+        let serving = thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        let found = AdminArguments { admin, token: token.map(Into::into) }.get("/api/x");
+        (found, serving.join().unwrap())
+    }
+
+    #[test]
+    fn the_answer_or_what_is_wrong() {
+        let (found, head) = ask("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Some("secret"));
+        assert_eq!(found.unwrap(), b"{}");
+        assert!(head.starts_with("GET /api/x HTTP/1.1\r\nHost: 127.0.0.1:"), "{head}");
+        assert!(head.contains("\r\nAuthorization: Bearer secret\r\n"), "{head}");
+        for (answer, usage, words) in [
+            ("HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nurl?\n", true, "url?"),
+            (
+                "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
+                false,
+                "wants a token; give it with --token",
+            ),
+            ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", false, "answered 503 Busy"),
+        ] {
+            let (found, head) = ask(answer, None);
+            let trouble = found.unwrap_err();
+            assert_eq!(matches!(trouble, Trouble::Usage(_)), usage, "{trouble}");
+            assert!(trouble.to_string().ends_with(words), "{trouble}");
+            assert!(!head.contains("Authorization"), "{head}");
+        }
+    }
+}
