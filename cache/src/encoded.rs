@@ -6,6 +6,8 @@
 //! An entry gets its forms once, late, while it is being served ([`Store::grow`](crate::Store::grow)), or never. From
 //! then on they are part of its weight. A booking of its own keeps the store's sum exact while that happens.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -25,7 +27,12 @@ pub enum Recoding {
     /// It has a content coding that its node did not choose by `Accept-Encoding`. Who does not take that coding gets
     /// the plain text.
     Decode,
+    /// It is a page with holes, to be put together for each request by the entry's [`Recipe`].
+    Assemble,
 }
+
+/// How a page is put together, as the one who stored it understands it. Here only its bytes count.
+pub type Recipe = Arc<dyn Any + Send + Sync>;
 
 /// An entry's body in another coding, with the head that belongs to it.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::coding::Coding;
-use crate::encoded::{Booked, Booking, Encoded, EncodedForm, Recoding};
+use crate::encoded::{Booked, Booking, Encoded, EncodedForm, Recipe, Recoding};
 use crate::freshness::{Lifetime, SaidBy};
 use crate::key::{CacheKey, VariantKey};
 use crate::tag::Tag;
@@ -179,10 +179,26 @@ impl Entry {
     #[must_use]
     pub fn with_recoding(mut self, recoding: Recoding, vary_added: bool) -> Self {
         match recoding {
-            Recoding::Never => {}
+            Recoding::Never | Recoding::Assemble => {}
             Recoding::Encode | Recoding::Decode => _ = self.extras_for_forms(),
         }
         Self { recoding, vary_added, ..self }
+    }
+
+    /// Makes it a page that is put together for each request ([`Recoding::Assemble`]). `recipe` takes so many bytes.
+    #[must_use]
+    pub fn with_recipe(mut self, recipe: Recipe, recipe_bytes: usize) -> Self {
+        self.extras_for_forms();
+        if let Some(extras) = &mut self.extras {
+            extras.recipe = Some(recipe);
+        }
+        self.booking.add_base(u32::try_from(recipe_bytes).unwrap_or(u32::MAX));
+        Self { recoding: Recoding::Assemble, ..self }
+    }
+
+    /// How it is put together, if it is.
+    pub fn recipe(&self) -> Option<&Recipe> {
+        self.extras.as_ref()?.recipe.as_ref()
     }
 
     /// Gives it its encoded forms before it is stored.

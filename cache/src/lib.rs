@@ -26,7 +26,7 @@ mod room;
 mod variants;
 
 pub use coding::{Accepted, Coding};
-pub use encoded::{Encoded, EncodedForm, Recoding};
+pub use encoded::{Encoded, EncodedForm, Recipe, Recoding};
 pub use entry::{Audience, Entry, EntryParts, Freshness};
 pub use freshness::{
     DefaultTtls, FreshnessSettings, Lifetime, Reason, RequestFacts, SaidBy, Statuses, TargetedFields,

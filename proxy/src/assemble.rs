@@ -35,6 +35,7 @@ use crate::admin;
 use crate::admin::Counters;
 use crate::clock::Clock;
 use crate::encode::{EncodeSettings, Encoder};
+use crate::esi::EsiSettings;
 use crate::fetch::{FetchSettings, Fetcher};
 use crate::front::explain::Explainer;
 use crate::front::pass::PassRoad;
@@ -115,7 +116,15 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         counters: counters.clone(),
         accounts: accounts.clone(),
         clock: clock.clone(),
-        settings: FrontSettings { collapse_timeout: config.limits.collapse_timeout },
+        settings: FrontSettings {
+            collapse_timeout: config.limits.collapse_timeout,
+            esi: EsiSettings {
+                depth: config.limits.esi.depth.get(),
+                fragments: config.limits.esi.fragments.get(),
+                bytes: config.limits.esi.bytes,
+                timeout: config.limits.esi.timeout,
+            },
+        },
     });
 
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config, threads));

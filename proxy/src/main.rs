@@ -6,6 +6,7 @@ mod assemble;
 mod cli;
 mod clock;
 mod encode;
+mod esi;
 mod fetch;
 mod front;
 mod listen;

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 
 use super::weight::{VARIANT_BYTES, heap};
-use crate::encoded::Encoded;
+use crate::encoded::{Encoded, Recipe};
 use crate::key::VariantKey;
 use crate::tag::Tag;
 
@@ -20,6 +20,8 @@ pub(super) struct Extras {
     pub(super) encoding_due: AtomicU32,
     /// Set once, by whoever made the forms.
     pub(super) encoded: OnceLock<Box<Encoded>>,
+    /// Of an entry that is put together for each request.
+    pub(super) recipe: Option<Recipe>,
 }
 
 impl Extras {
@@ -31,6 +33,7 @@ impl Extras {
             levy: AtomicU32::new(0),
             encoding_due: AtomicU32::new(0),
             encoded: OnceLock::new(),
+            recipe: None,
         }
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::kinds::{FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass};
+use super::kinds::{EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass};
 
 /// How often each counter exists. More than the threads of any machine we expect to serve, so that sharing a stripe
 /// is the exception; a stripe takes about two KiB.
@@ -56,6 +56,7 @@ struct Stripe {
     limits: [AtomicU64; Limit::ALL.len()],
     forwards: [AtomicU64; Forward::ALL.len()],
     fetches: [AtomicU64; FetchResult::ALL.len()],
+    esi: [AtomicU64; EsiTrouble::ALL.len()],
     purges: [AtomicU64; PurgeKind::ALL.len()],
     handshakes: [AtomicU64; Handshake::ALL.len()],
     purged_entries: AtomicU64,
@@ -79,6 +80,7 @@ impl Stripe {
             limits: zeros(),
             forwards: zeros(),
             fetches: zeros(),
+            esi: zeros(),
             purges: zeros(),
             handshakes: zeros(),
             purged_entries: AtomicU64::new(0),
@@ -257,6 +259,11 @@ impl Counters {
         self.mine().add(|stripe| &stripe.handshakes[handshake as usize], 1);
     }
 
+    /// Something went wrong with pages that are put together, so many times.
+    pub(crate) fn esi(&self, trouble: EsiTrouble, times: u64) {
+        self.stripe().esi[trouble as usize].fetch_add(times, Relaxed);
+    }
+
     /// A purge was applied: `purged` entries are gone, `softened` are stale from now on.
     pub(crate) fn purge(&self, kind: PurgeKind, purged: u64, softened: u64) {
         let mine = self.mine();
@@ -289,6 +296,7 @@ impl Counters {
             add(&mut totals.limits, &stripe.limits);
             add(&mut totals.forwards, &stripe.forwards);
             add(&mut totals.fetches, &stripe.fetches);
+            add(&mut totals.esi, &stripe.esi);
             add(&mut totals.purges, &stripe.purges);
             add(&mut totals.handshakes, &stripe.handshakes);
         }
@@ -348,6 +356,7 @@ pub(crate) struct Totals {
     limits: [u64; Limit::ALL.len()],
     forwards: [u64; Forward::ALL.len()],
     fetches: [u64; FetchResult::ALL.len()],
+    esi: [u64; EsiTrouble::ALL.len()],
     purges: [u64; PurgeKind::ALL.len()],
     handshakes: [u64; Handshake::ALL.len()],
     /// Bytes sent to clients.
@@ -408,6 +417,11 @@ impl Totals {
     /// TLS handshakes that ended so.
     pub(crate) fn handshakes(&self, handshake: Handshake) -> u64 {
         self.handshakes[handshake as usize]
+    }
+
+    /// What went wrong with pages that are put together.
+    pub(crate) fn esi_trouble(&self, trouble: EsiTrouble) -> u64 {
+        self.esi[trouble as usize]
     }
 
     /// Purges of this kind.

@@ -133,6 +133,14 @@ counted! {
         Deception => "deception",
         /// A node that took too long to begin its answer or to go on with it.
         NodeTimeout => "node_timeout",
+        /// A fragment left out because it stands in too many pages within each other.
+        EsiDepth => "esi_depth",
+        /// A fragment left out because its page has too many.
+        EsiFragments => "esi_fragments",
+        /// A fragment left out or cut because its page has become too large, or a page too large to be read for tags.
+        EsiBytes => "esi_bytes",
+        /// A fragment left out or cut because it took too long.
+        EsiTimeout => "esi_timeout",
     }
 }
 
@@ -170,6 +178,18 @@ counted! {
         Broken => "broken",
         /// The exchange was tried again on another node; counted beside the failure that caused it.
         Retried => "retried",
+    }
+}
+
+counted! {
+    /// What went wrong where pages were put together, limits apart.
+    EsiTrouble {
+        /// A fragment that could not be had, nor its alternative.
+        Failed => "failed",
+        /// A fragment that broke off after its beginning had gone out.
+        Broken => "broken",
+        /// A tag left out because nobody knows it, or it means nothing where it stands; counted when its page is read.
+        StrayTag => "stray_tag",
     }
 }
 
@@ -226,6 +246,7 @@ mod tests {
         assert!(distinct(StatusClass::ALL.iter().map(|c| c.label())));
         assert!(distinct(Limit::ALL.iter().map(|l| l.label())));
         assert!(distinct(Forward::ALL.iter().map(|f| f.label())));
+        assert!(distinct(EsiTrouble::ALL.iter().map(|e| e.label())));
         assert!(distinct(FetchResult::ALL.iter().map(|f| f.label())));
         assert!(distinct(PurgeKind::ALL.iter().map(|k| k.label())));
         assert!(distinct(Handshake::ALL.iter().map(|h| h.label())));

@@ -16,7 +16,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{Registry, TextEncoder};
 
 use super::counters::{BUCKET_MICROS, Counters, Totals};
-use super::kinds::{FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass};
+use super::kinds::{EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass};
 use super::view::{CacheView, EncodingView, NodeState, NodeView, Observed, PoolView, Readiness};
 use super::window::{Window, ratio};
 use crate::memory;
@@ -110,6 +110,8 @@ families! {
         "Requests that went to a node, or waited for one that did, by why; the words of fwd in Cache-Status.";
     FETCHES: COUNTER "clearcoat_fetches_total" ["result"]
         "Exchanges with nodes by how they ended.";
+    ESI_TROUBLE: COUNTER "clearcoat_esi_trouble_total" ["kind"]
+        "Fragments that failed or broke off, and tags that were left out, where pages are put together.";
     PURGES: COUNTER "clearcoat_purges_total" ["kind"]
         "Purges that were applied.";
     PURGED: COUNTER "clearcoat_purged_entries_total" []
@@ -252,6 +254,9 @@ fn traffic(page: &mut Page, totals: &Totals) {
     }
     for result in FetchResult::ALL {
         page.counter(&FETCHES, &[result.label()], totals.fetches(*result));
+    }
+    for trouble in EsiTrouble::ALL {
+        page.counter(&ESI_TROUBLE, &[trouble.label()], totals.esi_trouble(*trouble));
     }
     for kind in PurgeKind::ALL {
         page.counter(&PURGES, &[kind.label()], totals.purges(*kind));

@@ -21,7 +21,7 @@ pub(crate) mod why;
 mod window;
 
 pub(crate) use counters::Counters;
-pub(crate) use kinds::{FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult};
+pub(crate) use kinds::{EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult};
 pub(crate) use nodes::Wish;
 pub(crate) use server::{AdminService, Extra, Settings};
 pub(crate) use view::{

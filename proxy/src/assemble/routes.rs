@@ -41,6 +41,7 @@ pub(super) fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Resul
             forgeries: None,
             delivery: context::delivery(rules)?,
             grace_for_sessions: rules.grace_for_sessions,
+            esi: rules.esi,
         })
     };
     let mut sites = Vec::new();

@@ -44,6 +44,10 @@ const QUEUE_JOBS: usize = 1024;
 /// and the client's time to unpack it.
 const WORTH_PERCENT: usize = 90;
 
+/// The plain text may be so many times as large as the largest body that is compressed or decoded: pages shrink to a
+/// tenth, seldom to less; what grows further is more likely a bomb.
+const DECODED_PER_CODED: usize = 10;
+
 /// What is compressed, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct EncodeSettings {
@@ -154,6 +158,11 @@ impl Encoder {
     /// The largest body that is compressed or decoded, in bytes.
     pub(crate) fn max_bytes(&self) -> u64 {
         self.settings.max_bytes
+    }
+
+    /// The most bytes that a body is decoded to.
+    pub(crate) fn most_decoded_bytes(&self) -> usize {
+        usize::try_from(self.max_bytes()).unwrap_or(usize::MAX).saturating_mul(DECODED_PER_CODED)
     }
 
     /// Prepares an entry that is about to be stored. `stale` is the entry that it replaces: when the body is the same,

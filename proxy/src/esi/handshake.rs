@@ -8,7 +8,8 @@ pub(crate) static SURROGATE_CAPABILITY: HeaderName = HeaderName::from_static("su
 /// Our name and what we can.
 pub(crate) static CAPABILITY: HeaderValue = HeaderValue::from_static("clearcoat=\"ESI/1.0\"");
 
-const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+/// Where a node says what it sends; not for clients then.
+pub(crate) const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
 /// Whether an answer says that it has ESI tags: `content` in `Surrogate-Control` lists `ESI/1.0`. What is meant for a surrogate named
 /// behind a semicolon is not for us, unless that is our name.

@@ -25,24 +25,22 @@
 mod assembly;
 mod expression;
 mod fragment;
+mod gather;
 mod handshake;
+mod original;
 mod page;
 mod parse;
 mod serving;
 mod template;
-mod visitor;
 
 use std::time::Duration;
 
 pub(crate) use assembly::Assembly;
-pub(crate) use handshake::{CAPABILITY, SURROGATE_CAPABILITY, is_marked};
-pub(crate) use page::Page;
-pub(crate) use parse::parse;
-pub(crate) use serving::{Serving, head_for_clients};
+pub(crate) use handshake::{CAPABILITY, SURROGATE_CAPABILITY, SURROGATE_CONTROL, is_marked};
+use original::Original;
+pub(crate) use gather::{Readable, read_page};
+pub(crate) use serving::{Arrived, Incoming, Rest, Serving};
 pub(crate) use template::Template;
-pub(crate) use visitor::Visitor;
-
-use crate::listen::head::Head;
 
 /// How far assembling goes. What is beyond is left out of the page, and the rest is served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,7 +62,7 @@ impl Default for EsiSettings {
 }
 
 /// A request as far as variables tell of it.
-trait Visit {
+pub(crate) trait Visit {
     /// The host, as the visitor named it.
     fn host(&self) -> &[u8];
 
@@ -73,18 +71,4 @@ trait Visit {
 
     /// Calls `line` with the value of each header line of this name, given in lower case.
     fn lines(&self, name: &str, line: &mut dyn FnMut(&[u8]));
-}
-
-impl Visit for Head<'_, '_> {
-    fn host(&self) -> &[u8] {
-        self.host
-    }
-
-    fn query(&self) -> &[u8] {
-        memchr::memchr(b'?', self.target).map_or(&[], |mark| &self.target[mark + 1..])
-    }
-
-    fn lines(&self, name: &str, line: &mut dyn FnMut(&[u8])) {
-        self.values(name).for_each(line);
-    }
 }

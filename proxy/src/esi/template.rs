@@ -143,7 +143,7 @@ impl Source {
         // What follows a number sign is for browsers (RFC 3986 section 3.5).
         let value = &value[..memchr::memchr(b'#', value).unwrap_or(value.len())];
         let scheme = [&b"http://"[..], b"https://", b"//"]
-            .iter()
+            .into_iter()
             .find(|scheme| value.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
         if let Some(scheme) = scheme {
             let rest = &value[scheme.len()..];

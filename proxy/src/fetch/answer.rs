@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{Caching, FetchError};
 use crate::admin::Forward;
+use crate::esi::Readable;
 use crate::pool::node::Node;
 
 /// What a fill makes known to its readers first.
@@ -64,8 +65,10 @@ pub(crate) struct Answer {
     pub(crate) variant: VariantKey,
     pub(crate) vary: Option<Arc<VarySpec>>,
     pub(crate) tags: Box<[Tag]>,
-    /// What may be done to the body for clients that take another coding.
+    /// What may be done to the body for clients that take another coding, or has to be done for all.
     pub(crate) recoding: Recoding,
+    /// How the body is read where it is a page with holes ([`Recoding::Assemble`]); its coding is not in `block`.
+    pub(crate) page: Option<Readable>,
     /// When the request for it went out, in purges. Shared, so that purges since then are remembered for as long as a
     /// reader may want to know.
     pub(crate) stamp: Arc<FillStamp>,

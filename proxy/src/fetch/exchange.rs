@@ -24,6 +24,7 @@ use super::error::FetchError;
 use super::plan::Plan;
 use super::revalidate;
 use crate::admin::{Counters, FetchResult, Limit};
+use crate::esi::{CAPABILITY, SURROGATE_CAPABILITY};
 use crate::front::forward;
 use crate::pool::node::Node;
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
@@ -363,6 +364,9 @@ fn request_header(plan: &Plan, stale: Option<&Entry>) -> PingoraResult<RequestHe
         header.append_header(name.clone(), value.clone())?;
     }
     forward::complete(&mut header, &plan.host, plan.visitor, plan.caching)?;
+    if plan.puts_together() {
+        header.insert_header(SURROGATE_CAPABILITY.clone(), CAPABILITY.clone())?;
+    }
     if let Some(entry) = stale {
         revalidate::add_conditions(&mut header, entry)?;
     }

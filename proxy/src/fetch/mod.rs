@@ -21,7 +21,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
 use clearcoat_cache::{
-    Audience, CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Reason, RequestFacts, Store,
+    Audience, CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Reason, Recoding,
+    RequestFacts, Store,
     VariantKey, VarySpec, Verdict, assess, collect_tags,
 };
 use http::header::{self, HeaderName};
@@ -36,9 +37,10 @@ pub(crate) use last::{FillResult, LastFetch};
 pub(crate) use plan::{Caching, Plan};
 pub(crate) use revalidate::conditions;
 
-use crate::admin::{Counters, Limit};
+use crate::admin::{Counters, EsiTrouble, Limit};
 use crate::clock::Clock;
-use crate::encode::{Encoder, Offer};
+use crate::encode::{Encoder, Offer, codings};
+use crate::esi::{Readable, SURROGATE_CONTROL, is_marked, read_page};
 use crate::front::context::delivery::with_first;
 use crate::front::context::{self, told};
 use crate::pool::node::Node;
@@ -56,6 +58,9 @@ const WINDOW_BYTES: usize = 256 * 1024;
 
 /// What an answer is that is not stored because of its size, in a word.
 const TOO_LARGE: &str = "too-large";
+
+/// What a page with holes is that is not stored because its coding cannot be undone, in a word.
+const UNDECODABLE: &str = "undecodable";
 
 /// What a fetcher needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -178,6 +183,7 @@ impl Fetcher {
             lifetime,
             length: answer.length,
             offer,
+            page: answer.page,
         });
         answer.stored = storing.is_some();
         answer.fresh_until = storing.as_ref().filter(|_| answer.shared).map(|storing| {
@@ -321,8 +327,11 @@ impl Fetcher {
             Some(vary) => vary.variant(self.store.secret(), &plan.headers),
             None => VariantKey::NONE,
         };
+        let page = page(plan, head, revalidated);
+        let is_decoded = page.is_some_and(|page| page.coding.is_some());
         let offer = match lifetime {
-            Some(_) if plan.asks_context.is_none() => {
+            // It is stored in plain text, and nobody gets the node's coding.
+            Some(_) if plan.asks_context.is_none() && !is_decoded => {
                 self.encoder.offer(plan.compress, head.status, &head.headers, vary.as_deref())
             }
             Some(_) | None => Offer::default(),
@@ -333,6 +342,8 @@ impl Fetcher {
         }
         let unwanted = |name: &HeaderName| {
             plan.freshness.is_for_us(name)
+                || page.is_some() && *name == SURROGATE_CONTROL
+                || is_decoded && *name == header::CONTENT_ENCODING
                 // What is kept sets nobody's cookies, also what is only kept to be asked after: its lines come back with
                 // a 304. The first visitor sees the same as all others.
                 || lifetime.is_some() && *name == header::SET_COOKIE
@@ -381,7 +392,8 @@ impl Fetcher {
                 }
             },
             revalidated: revalidated.is_some(),
-            recoding: offer.recoding,
+            recoding: if page.is_some() { Recoding::Assemble } else { offer.recoding },
+            page,
             stamp: stamp.clone(),
         };
         (answer, lifetime, offer)
@@ -403,6 +415,16 @@ impl Fetcher {
         body: Bytes,
     ) -> Result<(), &'static str> {
         let now = self.clock.now();
+        let (body, template) = match storing.page {
+            None => (body, None),
+            Some(page) => {
+                let plain = page.plain(body, self.encoder.most_decoded_bytes()).ok_or(UNDECODABLE)?;
+                let template = read_page(&storing.block, &plain);
+                // Without a tag it is a page like all others.
+                let has_work = template.has_work(plain.len());
+                (plain, has_work.then_some(template))
+            }
+        };
         let mut head = Vec::with_capacity(storing.block.len() + 32);
         head.extend_from_slice(&storing.block);
         head.extend_from_slice(b"Content-Length: ");
@@ -421,6 +443,14 @@ impl Fetcher {
         })
         .with_audience(storing.audience);
         let entry = self.encoder.prepare(entry, storing.offer, plan.stale.as_deref(), now);
+        let entry = match template {
+            Some(template) => {
+                self.counters.esi(EsiTrouble::StrayTag, u64::from(template.strays));
+                let weight = template.weight();
+                entry.with_recipe(Arc::new(template), weight)
+            }
+            None => entry,
+        };
         let vary = storing.vary.map(|vary| VarySpec::clone(&vary));
         match self.store.commit(stamp, entry, vary, now) {
             Commit::Stored(entry) | Commit::StoredSoft(entry) => {
@@ -435,6 +465,23 @@ impl Fetcher {
             }
         }
     }
+}
+
+/// How an answer's body is read, if it is a page with holes that is put together here: the node says so, or said so of the entry
+/// that a 304 brings up to date.
+fn page(plan: &Plan, head: &pingora_http::ResponseHeader, revalidated: Option<&Entry>) -> Option<Readable> {
+    if !plan.puts_together() || head.status == http::StatusCode::PARTIAL_CONTENT {
+        return None;
+    }
+    let known = revalidated.is_some_and(|entry| entry.recoding() == Recoding::Assemble);
+    if !known && !is_marked(&head.headers) {
+        return None;
+    }
+    let readable = Readable::new(codings(&head.headers));
+    if readable.is_none() {
+        warn!(url = plan.url(), "a page with ESI tags is in a coding that cannot be undone: it is served as it is");
+    }
+    readable
 }
 
 /// Whether the path of an answer promises something else than it is.
@@ -460,4 +507,6 @@ struct Storing {
     /// What the body's framing says of its length.
     length: Option<u64>,
     offer: Offer,
+    /// Set where it is a page with holes.
+    page: Option<Readable>,
 }

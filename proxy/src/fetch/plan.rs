@@ -9,6 +9,7 @@ use http::{HeaderMap, header};
 use tokio::sync::mpsc;
 
 use crate::admin::Forward;
+use crate::esi::Rest;
 use crate::front::context::delivery::Delivery;
 use crate::front::context::{ContextRules, First, told};
 use crate::front::visitor::Visitor;
@@ -72,6 +73,8 @@ pub(crate) struct Plan {
     pub(crate) asks_context: Option<Arc<ContextRules>>,
     /// What has to be asked for before it: the visitor's hash.
     pub(crate) first: Option<Box<First>>,
+    /// What it takes to put together what the node marks (ESI), where that is done.
+    pub(crate) esi: Option<Arc<Rest>>,
 }
 
 impl Plan {
@@ -79,6 +82,11 @@ impl Plan {
     /// cache (as Varnish does).
     pub(crate) fn method(&self) -> &'static str {
         if self.head_only && self.caching == Caching::Bypass { "HEAD" } else { "GET" }
+    }
+
+    /// Whether what the node marks as a page with holes is put together here. A part of a page cannot be.
+    pub(crate) fn puts_together(&self) -> bool {
+        self.esi.is_some() && self.caching != Caching::Part
     }
 
     /// What an answer with these headers varies on.

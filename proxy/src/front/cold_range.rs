@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use clearcoat_cache::Recoding;
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 
@@ -80,7 +81,8 @@ impl Front {
             return Ok((obtained, Cut::Whole));
         };
         let status = answer.status.as_u16();
-        if conditional::is_not_modified(status, &answer.block, conditions) {
+        let is_page = answer.recoding == Recoding::Assemble;
+        if is_page || conditional::is_not_modified(status, &answer.block, conditions) {
             return Ok((obtained, Cut::Whole));
         }
         let length = reader.whole_length().map(|length| length as u64).or(answer.length);

@@ -70,7 +70,7 @@ pub(super) fn line<'a>(head: &'a [u8], name: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// The values of all lines of this name in a serialised head.
-pub(super) fn lines<'a>(head: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn lines<'a>(head: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
         let (start, rest) = line.split_at_checked(name.len())?;
         let value = rest.strip_prefix(b":")?;

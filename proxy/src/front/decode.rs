@@ -6,7 +6,7 @@
 //! for it, is fetched from a node for this client alone; what a node sends to such a request of its own goes through.
 //!
 //! Decoding is work: it is done on the runtime's blocking threads, two at a time at most. That bounds memory too,
-//! because the text of each has a bound ([`DECODED_PER_CODED`] and the encoder's largest body).
+//! because the text of each has a bound ([`Encoder::most_decoded_bytes`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,10 +26,6 @@ use crate::fetch::{Answer, Reader};
 
 /// Bodies that are decoded at the same time.
 const AT_ONCE: usize = 2;
-
-/// The plain text may be so many times as large as the largest body that is compressed or decoded: pages shrink to a
-/// tenth, seldom to less; what grows further is more likely a bomb.
-const DECODED_PER_CODED: usize = 10;
 
 /// Who may decode now.
 #[derive(Debug)]
@@ -67,6 +63,31 @@ impl Front {
         usize::try_from(self.encoder.max_bytes()).unwrap_or(usize::MAX)
     }
 
+    /// The plain text of a body that is in no entry. `None` if it cannot be decoded, or is too large for it.
+    pub(crate) async fn plain_text(&self, coding: Coding, body: Bytes) -> Option<Bytes> {
+        let _turn = self.decode_turns.0.acquire().await.ok()?;
+        self.decompressed(coding, body).await
+    }
+
+    /// Decodes beside the runtime. For whoever has a turn.
+    async fn decompressed(&self, coding: Coding, body: Bytes) -> Option<Bytes> {
+        let started = Instant::now();
+        let most_bytes = self.encoder.most_decoded_bytes();
+        let decoding = tokio::task::spawn_blocking(move || decompress(coding, &body, most_bytes));
+        match decoding.await {
+            Ok(Ok(plain)) => {
+                self.encoder.count_time(started.elapsed());
+                Some(plain.into())
+            }
+            Ok(Err(error)) => {
+                debug!(%error, "a body could not be decoded");
+                None
+            }
+            // The runtime is going down.
+            Err(_) => None,
+        }
+    }
+
     /// Gives an entry its plain text as a form. `false` if that cannot be; then a node has to be asked.
     pub(crate) async fn decode(&self, entry: &Arc<Entry>) -> bool {
         let max_bytes = self.max_coded_bytes();
@@ -79,20 +100,10 @@ impl Front {
             // Somebody else was quicker.
             return true;
         }
-        let started = Instant::now();
-        let body = entry.body().clone();
-        let most_bytes = max_bytes.saturating_mul(DECODED_PER_CODED);
-        let decoding = tokio::task::spawn_blocking(move || decompress(coding, &body, most_bytes));
-        let plain = match decoding.await {
-            Ok(Ok(plain)) => Bytes::from(plain),
-            Ok(Err(error)) => {
-                debug!(url = entry.url(), %error, "a stored body could not be decoded");
-                return false;
-            }
-            // The runtime is going down.
-            Err(_) => return false,
+        let Some(plain) = self.decompressed(coding, entry.body().clone()).await else {
+            debug!(url = entry.url(), "a stored body could not be decoded");
+            return false;
         };
-        self.encoder.count_time(started.elapsed());
         let head = form_head(entry.head(), Coding::Identity, plain.len());
         let form = EncodedForm::new(Coding::Identity, head, plain);
         match self.store.grow(entry, Encoded::new(vec![form], self.clock.now())) {

@@ -45,6 +45,7 @@ use crate::access::Accounts;
 use crate::admin::{Counters, Forward, RequestResult};
 use crate::clock::Clock;
 use crate::encode::Encoder;
+use crate::esi::{Rest, Serving};
 use crate::fetch::{Caching, Fetcher, Plan};
 use crate::listen::head::{Head, Method};
 use crate::respond::Local;
@@ -114,6 +115,8 @@ pub(crate) enum Step {
     Decode(Found, Box<Plan>),
     /// Answered by ourselves.
     Local(Local, RequestResult),
+    /// Put together of what is stored and, maybe, of what has to be fetched.
+    Page(Box<Serving>),
     /// Through the cache.
     Fetch(Box<Plan>),
     /// To a node, as it is.
@@ -123,6 +126,19 @@ pub(crate) enum Step {
 impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
     pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor) -> Step {
+        match self.decide_alone(head, visitor) {
+            Step::Hit(found) if found.entry.recoding() == Recoding::Assemble => {
+                match self.page(head, visitor, &found) {
+                    Some(page) => Step::Page(Box::new(page)),
+                    None => Step::Hit(found),
+                }
+            }
+            step => step,
+        }
+    }
+
+    /// As [`Front::decide`], but a page with holes is a hit like any other: so fragments are asked for.
+    pub(crate) fn decide_alone(&self, head: &Head<'_, '_>, visitor: Visitor) -> Step {
         let routes = self.routes.load();
         let asked = |key, target, treatment, hash, forward, stale| Asked {
             head,
@@ -241,6 +257,7 @@ impl Front {
             delivery: treatment.delivery.clone(),
             asks_context: None,
             first: None,
+            esi: treatment.esi.then(|| Arc::new(Rest::of(head, visitor, &self.settings.esi))),
         }
     }
 
@@ -258,7 +275,7 @@ impl Front {
         let session = delivery::minds_sessions(entry.audience())
             && Seen::new(asked.head, &asked.treatment.request, asked.visitor.address).has_session();
         let cache_control = delivery::instead(entry.audience(), session);
-        if entry.recoding() == Recoding::Never {
+        if matches!(entry.recoding(), Recoding::Never | Recoding::Assemble) {
             return Step::Hit(Found { entry, now, form, result, status, cache_control });
         }
         let not_modified = form == Form::NotModified;

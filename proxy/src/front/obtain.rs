@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::Front;
 use super::recoded::{can_be_given, is_readable_for};
 use crate::admin::Limit;
+use crate::esi::EsiSettings;
 use crate::fetch::{Answer, Caching, Failing, FetchError, Plan, Published, Reader};
 
 /// Rounds of joining something that turns out to be for others. Each round has a reason that cannot repeat itself for
@@ -180,4 +181,6 @@ enum Fitness {
 pub(crate) struct FrontSettings {
     /// The longest wait for somebody else's fetch.
     pub(crate) collapse_timeout: Duration,
+    /// How far pages are put together.
+    pub(crate) esi: EsiSettings,
 }

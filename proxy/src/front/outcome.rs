@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clearcoat_cache::{Entry, Moment};
+use clearcoat_cache::{Entry, Moment, Recoding};
 use http::HeaderMap;
 use tokio::sync::mpsc::Sender;
 
@@ -17,6 +17,7 @@ use super::context::{Identified, delivery};
 use super::range::{self, Part};
 use super::{Form, Front, Obtained, conditional};
 use crate::admin::{Forward, RequestResult};
+use crate::esi::{Arrived, Incoming, Rest, Serving};
 use crate::fetch::{Answer, Caching, Failing, FetchError, Plan, Reader};
 use crate::respond::Local;
 
@@ -68,8 +69,18 @@ pub(crate) enum Outcome {
         /// As in [`Found`].
         cache_control: Option<&'static str>,
     },
+    /// A page with holes, put together as far as memory goes.
+    Page(Box<Serving>),
     /// An answer of ours.
     Local(Local, RequestResult),
+}
+
+/// What is known of who asks, besides the plan.
+struct Asker {
+    session: bool,
+    head_only: bool,
+    /// What it takes to put pages together, where that is done.
+    esi: Option<Arc<Rest>>,
 }
 
 impl Front {
@@ -91,14 +102,14 @@ impl Front {
     ///
     /// Dropping it is leaving: what nobody else waits for is ended as far as the rules for abandoned fetches say so.
     pub(crate) async fn outcome(&self, mut plan: Plan, interim: Option<Sender<Bytes>>) -> Outcome {
-        let session = plan.has_session();
+        let asker = Asker { session: plan.has_session(), head_only: plan.head_only, esi: plan.esi.clone() };
         if let Some(first) = plan.first.take() {
             let (forward, conditions) = (plan.forward, conditional::conditions(&plan.headers));
             let wanted = cold_range::wanted(&plan);
             plan = match self.identify(plan, *first).await {
                 Ok(Identified::Page(plan)) => plan,
                 Ok(Identified::Stored(entry, now)) => {
-                    return self.from_memory(entry, now, &conditions, wanted.as_ref(), session).await;
+                    return self.from_memory(entry, now, &conditions, wanted.as_ref(), &asker).await;
                 }
                 Ok(Identified::Refused(Obtained::Stream { answer, reader, collapsed })) => {
                     let now = self.clock.now();
@@ -116,7 +127,7 @@ impl Front {
                     });
                 }
                 Ok(Identified::Refused(Obtained::Entry(entry) | Obtained::Instead { entry, .. })) => {
-                    return self.from_memory(entry, self.clock.now(), &HeaderMap::new(), None, session).await;
+                    return self.from_memory(entry, self.clock.now(), &HeaderMap::new(), None, &asker).await;
                 }
                 Err(error) => return failed(error, Forwarded::new(forward)),
             };
@@ -137,13 +148,13 @@ impl Front {
         };
         match obtained {
             (Obtained::Entry(entry), _) => {
-                self.from_memory(entry, self.clock.now(), &conditions, wanted.as_ref(), session).await
+                self.from_memory(entry, self.clock.now(), &conditions, wanted.as_ref(), &asker).await
             }
             (Obtained::Instead { entry, failing, collapsed }, _) => {
                 let now = self.clock.now();
                 let status = instead(forwarded, &entry, now, failing, collapsed);
                 let said = (RequestResult::Grace, status);
-                self.waited_for(entry, now, said, &conditions, wanted.as_ref(), session).await
+                self.waited_for(entry, now, said, &conditions, wanted.as_ref(), &asker).await
             }
             (Obtained::Stream { answer, reader, collapsed }, cut) => {
                 let now = self.clock.now();
@@ -153,11 +164,25 @@ impl Front {
                     Caching::Shared | Caching::Apart | Caching::Bypass => forwarded,
                 };
                 let (result, mut status) = streamed(caching, forwarded, &answer, now, collapsed);
+                if answer.recoding == Recoding::Assemble
+                    && let Some(rest) = &asker.esi
+                {
+                    let said = (result, CacheStatus::Forwarded(status));
+                    let cache_control = delivery::instead(answer.audience, asker.session);
+                    let page = Incoming { key, answer: &answer, head_only: asker.head_only, cache_control };
+                    return match self.incoming(rest, page, reader, said.clone()).await {
+                        Ok(Arrived::Page(serving)) => Outcome::Page(serving),
+                        Ok(Arrived::Stored(entry)) => {
+                            self.waited_for(entry, now, said, &conditions, None, &asker).await
+                        }
+                        Err(error) => failed(error, forwarded),
+                    };
+                }
                 if let Some(entry) = self.decoded_instead(key, &answer, &conditions, &reader).await {
                     let said = (result, CacheStatus::Forwarded(status));
-                    return self.waited_for(entry, now, said, &conditions, None, session).await;
+                    return self.waited_for(entry, now, said, &conditions, None, &asker).await;
                 }
-                let cache_control = delivery::instead(answer.audience, session);
+                let cache_control = delivery::instead(answer.audience, asker.session);
                 if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
                     // The node's own status is not the one that the client sees.
                     status.status = status.status.or(Some(answer.status.as_u16()));
@@ -177,12 +202,12 @@ impl Front {
         now: Moment,
         conditions: &HeaderMap,
         wanted: Option<&HeaderMap>,
-        session: bool,
+        asker: &Asker,
     ) -> Outcome {
         let fresh = entry.ttl_left(now) >= 0;
         let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
         let status = CacheStatus::hit(&entry, now, None);
-        self.waited_for(entry, now, (result, status), conditions, wanted, session).await
+        self.waited_for(entry, now, (result, status), conditions, wanted, asker).await
     }
 
     /// What is sent of an entry that was waited for; `wanted` are the parts of it that the client asks for.
@@ -193,9 +218,19 @@ impl Front {
         (result, status): (RequestResult, CacheStatus),
         conditions: &HeaderMap,
         wanted: Option<&HeaderMap>,
-        session: bool,
+        asker: &Asker,
     ) -> Outcome {
-        let cache_control = delivery::instead(entry.audience(), session);
+        let cache_control = delivery::instead(entry.audience(), asker.session);
+        if entry.recoding() == Recoding::Assemble
+            && let Some(rest) = &asker.esi
+        {
+            let form = Form::Part(Part::Whole);
+            let found = Found { entry, now, form, result, status, cache_control };
+            return match self.page_for(rest, asker.head_only, &found) {
+                Some(page) => Outcome::Page(Box::new(page)),
+                None => Outcome::Found(found),
+            };
+        }
         let form = if conditional::is_not_modified(entry.status(), entry.head(), conditions) {
             Form::NotModified
         } else {

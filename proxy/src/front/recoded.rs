@@ -28,7 +28,7 @@ impl Front {
     /// The form in which a request from memory is answered; `form` is what it gets of the entry as stored.
     pub(super) fn recoded(&self, head: &Head<'_, '_>, entry: &Arc<Entry>, form: Form, now: Moment) -> Given {
         match entry.recoding() {
-            Recoding::Never => Given::As(form),
+            Recoding::Never | Recoding::Assemble => Given::As(form),
             Recoding::Encode => {
                 // A part of the body is a part of the plain text, whose entity tag may be strong (RFC 9110 section
                 // 14.2); a 304 speaks of what would have been sent.
@@ -55,7 +55,7 @@ impl Front {
     ) -> Option<Form> {
         let not_modified = form == Form::NotModified;
         let given = match entry.recoding() {
-            Recoding::Never => Given::As(form),
+            Recoding::Never | Recoding::Assemble => Given::As(form),
             Recoding::Encode => {
                 let partial = matches!(&form, Form::Part(part) if *part != Part::Whole);
                 Given::As(self.encoded(kept, entry, form, partial, now))

@@ -86,6 +86,8 @@ pub(crate) struct Treatment {
     pub(crate) delivery: Arc<Delivery>,
     /// Whether visitors with a session get stale pages within grace too, while a node is up.
     pub(crate) grace_for_sessions: bool,
+    /// Pages that nodes mark are put together here.
+    pub(crate) esi: bool,
 }
 
 impl Treatment {
@@ -204,6 +206,14 @@ impl RouteTable {
             host: pattern,
             route: route.map(|(index, route)| (index + 1, route.path.to_string())),
             treatment: route.map_or(&site.default, |(_, route)| &route.treatment),
+        })
+    }
+
+    /// Whether a site is for this host (any case, maybe with a port) by its name, not only because it takes all.
+    pub(crate) fn names(&self, host: &[u8]) -> bool {
+        let mut room = [0; 256];
+        plain_name(host, &mut room).is_some_and(|name| {
+            self.exact.contains_key(name) || self.below.iter().any(|(suffix, _)| is_below(name, suffix))
         })
     }
 

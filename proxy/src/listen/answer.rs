@@ -177,7 +177,7 @@ fn end_hit(output: &mut Vec<u8>, entry: &Entry, now: Moment, status: &CacheStatu
     end_head(output, status, close);
 }
 
-fn push_number(output: &mut Vec<u8>, number: u64) {
+pub(super) fn push_number(output: &mut Vec<u8>, number: u64) {
     output.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 

@@ -20,12 +20,13 @@ use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
 use super::connection::{Connection, Received, Waits};
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
-use super::part;
 use super::recorded;
+use super::{page, part};
 use super::rewound::{Rewound, Window};
 use super::tls::Acceptor;
 use crate::access::Sent;
 use crate::admin::{Limit, RequestResult};
+use crate::esi::Serving;
 use crate::front::outcome::{Found, INTERIM_ANSWERS, Outcome};
 use crate::front::pass::PassRoad;
 use crate::front::{Front, Step};
@@ -204,6 +205,7 @@ impl Lane {
     async fn answer(&self, connection: &mut Connection, step: Step, terms: Terms) -> Next {
         match step {
             Step::Hit(found) => self.send(connection, &found, terms).await,
+            Step::Page(page) => self.send_page(connection, *page, terms).await,
             Step::Local(local, result) => self.send_local(connection, &local, result, terms),
             Step::Decode(found, plan) => {
                 let outcome = |interim| self.front.decoded_outcome(found, *plan, interim);
@@ -235,6 +237,7 @@ impl Lane {
         match connection.unless_gone(terms.read_ahead, &mut interim, outcome).await {
             None => self.client_gone(connection, terms, None),
             Some(Outcome::Found(found)) => self.send(connection, &found, terms).await,
+            Some(Outcome::Page(page)) => self.send_page(connection, *page, terms).await,
             Some(Outcome::Local(local, result)) => self.send_local(connection, &local, result, terms),
             Some(Outcome::NotModified { answer, result, status, cache_control }) => {
                 let output = &mut connection.output;
@@ -266,6 +269,19 @@ impl Lane {
         let Found { entry, now, form, result, status, cache_control } = found;
         match answer::write_hit(connection, entry, *now, form, status, *cache_control, terms).await {
             Ok((code, bytes)) => self.over(connection, terms, Sent::own(*result, code, bytes)),
+            Err(error) => self.client_gone(connection, terms, Some(&error)),
+        }
+    }
+
+    /// Sends a page that is put together.
+    async fn send_page(&self, connection: &mut Connection, page: Serving, terms: Terms) -> Next {
+        let (result, status) = (page.result, page.code);
+        let _in_flight = (!page.page.is_whole()).then(|| self.front.counters.in_flight());
+        match page::write(connection, &self.front, page, terms).await {
+            Ok(delivered) => {
+                let next = self.over(connection, terms, Sent::own(result, status, delivered.body_bytes));
+                if delivered.close { Next::Close } else { next }
+            }
             Err(error) => self.client_gone(connection, terms, Some(&error)),
         }
     }

@@ -10,6 +10,7 @@ mod deadline;
 mod greet;
 pub(crate) mod head;
 pub(crate) mod lane;
+mod page;
 mod part;
 mod recorded;
 mod rewound;

@@ -1,15 +1,16 @@
 //! A visitor's request, as fragments are asked for in its name.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::front::visitor::Visitor;
 use crate::listen::head::{self, Framing, Head, HeadLimits, MAX_HEADERS, Method, Parsed};
 
 /// A visitor's request, kept for the time when its head is gone from the buffer.
-#[derive(Debug)]
-pub(crate) struct Visitor {
+#[derive(Clone, Debug)]
+pub(crate) struct Original {
     /// A request head as HTTP/1 writes it, without the lines that fragments are not asked for with.
-    head: Box<[u8]>,
-    pub(crate) client: Option<IpAddr>,
+    head: Arc<[u8]>,
+    pub(super) visitor: Visitor,
 }
 
 /// The visitor's lines that a fragment is asked for with: as they came, less those that are about the page's own body and what the
@@ -35,9 +36,9 @@ pub(super) fn lines<'h, 'b>(
     })
 }
 
-impl Visitor {
+impl Original {
     /// Keeps what is needed of a request.
-    pub(crate) fn new(head: &Head<'_, '_>, client: Option<IpAddr>) -> Self {
+    pub(crate) fn new(head: &Head<'_, '_>, visitor: Visitor) -> Self {
         let lines_bytes: usize = head.headers.iter().map(|line| line.name.len() + line.value.len() + 4).sum();
         let mut text = Vec::with_capacity(lines_bytes + head.target.len() + head.host.len() + 32);
         // The host of the request may not be that of its Host line; the others would not be listened to.
@@ -50,7 +51,7 @@ impl Visitor {
             }
         }
         text.extend_from_slice(b"\r\n");
-        Self { head: text.into(), client }
+        Self { head: text.into(), visitor }
     }
 
     /// Looks at it as at a head in the buffer. `None` only for what no parser let through.
@@ -89,6 +90,8 @@ pub(super) fn fragment_head<'b, 'h>(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use clearcoat_cache::Scheme;
+
     use super::*;
 
     #[test]
@@ -98,8 +101,8 @@ mod tests {
         let limits = HeadLimits { bytes: 1000, count: 20, url_bytes: 100 };
         let mut room = head::lines();
         let Parsed::Complete(head) = head::parse(text.as_bytes(), &mut room, &limits) else { panic!() };
-        let visitor = Visitor::new(&head, None);
-        let kept = visitor.with_head(|head| {
+        let original = Original::new(&head, Visitor::unknown(Scheme::Http));
+        let kept = original.with_head(|head| {
             let lines = head.headers.iter().map(|line| {
                 format!("{}: {}\n", line.name, String::from_utf8_lossy(line.value))
             });
