@@ -17,6 +17,7 @@ mod config;
 mod context;
 mod deception;
 mod endurance;
+mod esi;
 mod failover;
 mod framing;
 mod isolation;

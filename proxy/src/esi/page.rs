@@ -70,6 +70,8 @@ pub(super) enum Wait {
     Fetch(Box<Plan>),
     /// It is in memory in a coding; by the plan, if it cannot be decoded.
     Decode(Box<Found>, Box<Plan>),
+    /// It is in memory in a coding, which its node sends whatever it is asked for.
+    Coded(Arc<Entry>),
 }
 
 #[derive(Debug)]
@@ -339,9 +341,13 @@ impl<'w> Walk<'w> {
         }
         let body = match form {
             Form::Coded { coding, .. } => entry.form(*coding).map(|form| form.body()),
-            Form::Part(RangePart::Whole) if !is_coded(entry.head()) => Some(entry.body()),
+            Form::Part(RangePart::Whole) if is_coded(entry.head()) => {
+                return Got::Later(Wait::Coded(entry.clone()));
+            }
+            Form::Part(RangePart::Whole) => Some(entry.body()),
             // It was asked for as a whole and in plain text.
-            Form::Part(_) | Form::NotModified => None,
+            Form::Part(RangePart::One(_) | RangePart::Several(_) | RangePart::Unsatisfiable)
+            | Form::NotModified => None,
         };
         match body {
             Some(body) => self.take(entry, body, page),
