@@ -9,7 +9,9 @@ use clearcoat_tests::{Gate, Node, Page, Proxy, Request, Served, Setup, wait};
 
 /// A page with tags, marked as such.
 fn page(body: impl Into<String>) -> Page {
-    Page::text(body.into()).header("Surrogate-Control", "content=\"ESI/1.0\"").header("Content-Type", "text/html")
+    Page::text(body.into())
+        .header("Surrogate-Control", "content=\"ESI/1.0\"")
+        .header("Content-Type", "text/html")
 }
 
 /// Tags that include these paths, each in brackets.
@@ -68,8 +70,10 @@ async fn nodes_are_told_by_us_and_only_where_it_is_wanted() {
     node.serve("/plain/", page("<esi:comment text='x'/>kept").fresh_for(60));
     node.serve("/", page("<esi:comment text='x'/>left").fresh_for(60));
     node.serve("/unmarked", Page::text("<esi:comment text='x'/>kept").fresh_for(60));
-    let proxy =
-        Setup::before(&node).site("esi = true\n[[site.route]]\npath = \"/plain/*\"\nesi = false").start().await;
+    let proxy = Setup::before(&node)
+        .site("esi = true\n[[site.route]]\npath = \"/plain/*\"\nesi = false")
+        .start()
+        .await;
     let forged = |path| Request::get(path).header("Surrogate-Capability", "other=\"ESI/1.0\"");
     for _ in 0..2 {
         assert_eq!(proxy.ask(&forged("/")).await.text(), "left");
@@ -209,8 +213,10 @@ async fn pages_that_are_not_kept_are_put_together_too() {
     node.serve("/page", page(format!("x{}", includes(&["/news"]))).no_store());
     node.serve("/passed/page", page(format!("y{}", includes(&["/news"]))).fresh_for(60).chunked());
     node.serve("/news", Page::numbered("news").fresh_for(600));
-    let proxy =
-        Setup::before(&node).site("esi = true\n[[site.route]]\npath = \"/passed/*\"\ncache = \"pass\"").start().await;
+    let proxy = Setup::before(&node)
+        .site("esi = true\n[[site.route]]\npath = \"/passed/*\"\ncache = \"pass\"")
+        .start()
+        .await;
     for _ in 0..2 {
         for (path, expected) in [("/page", "x[news 1]"), ("/passed/page", "y[news 1]")] {
             let answer = proxy.get(path).await.expect_status(200);
@@ -248,7 +254,10 @@ async fn what_fails_is_replaced_left_out_or_shown_as_its_tag_says() {
     let proxy = Setup::before(&node).site("esi = true").more("").start().await;
     let include = |src: &str, more: &str| format!("[<esi:include src='{src}' {more}/>]");
     let attempt = |inside: String| {
-        format!("<esi:try><esi:attempt>a{inside}</esi:attempt><esi:except>else {}</esi:except></esi:try>", include("/ok", ""))
+        format!(
+            "<esi:try><esi:attempt>a{inside}</esi:attempt><esi:except>else {}</esi:except></esi:try>",
+            include("/ok", "")
+        )
     };
     for (number, (body, expected)) in [
         (include("/500", ""), "[]"),
@@ -314,7 +323,10 @@ async fn only_our_own_sites_are_asked() {
         "http://b.test@evil.test/f",
     ];
     node.serve("/", page(includes(&sources)).fresh_for(600));
-    node.serve("/f", Page::written(|asked| asked.header("host").unwrap_or_default().to_owned()).fresh_for(600));
+    node.serve(
+        "/f",
+        Page::written(|asked| asked.header("host").unwrap_or_default().to_owned()).fresh_for(600),
+    );
     let sites = "[[site]]\nhosts = [\"b.test\"]\npool = \"web\"\nesi = true\n[[site]]\nhosts = [\"*\"]\npool = \"web\"\nesi = true";
     let proxy = Setup::before(&node).sites(sites).start().await;
     for _ in 0..2 {
@@ -322,7 +334,8 @@ async fn only_our_own_sites_are_asked() {
         assert_eq!(answer.text(), "[b.test][a.test][][][][][][][]");
     }
     assert_eq!(stranger.total(), 0);
-    let hosts: Vec<_> = node.requests().iter().map(|asked| asked.header("host").unwrap().to_owned()).collect();
+    let hosts: Vec<_> =
+        node.requests().iter().map(|asked| asked.header("host").unwrap().to_owned()).collect();
     assert!(!hosts.iter().any(|host| host.contains("evil") || host.contains("169.254")), "{hosts:?}");
 }
 

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::kinds::{EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass};
+use super::kinds::{
+    EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass,
+};
 
 /// How often each counter exists. More than the threads of any machine we expect to serve, so that sharing a stripe
 /// is the exception; a stripe takes about two KiB.

@@ -16,7 +16,9 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{Registry, TextEncoder};
 
 use super::counters::{BUCKET_MICROS, Counters, Totals};
-use super::kinds::{EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass};
+use super::kinds::{
+    EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass,
+};
 use super::view::{CacheView, EncodingView, NodeState, NodeView, Observed, PoolView, Readiness};
 use super::window::{Window, ratio};
 use crate::memory;

@@ -378,7 +378,8 @@ mod tests {
         check_value("$(HTTP_ACCEPT_LANGUAGE{de})", Some("false"));
         check_value("$(HTTP_USER_AGENT)", Some("Mozilla/5.0"));
         check_value("$(HTTP_USER_AGENT{os})", Some(""));
-        for text in ["$(OTHER)", "$(HTTP_HOST", "$(HTTP_COOKIE{a)", "$(HTTP_HOST|'a)", "$()", "$(HTTP_HOST }"] {
+        for text in ["$(OTHER)", "$(HTTP_HOST", "$(HTTP_COOKIE{a)", "$(HTTP_HOST|'a)", "$()", "$(HTTP_HOST }"]
+        {
             check_value(text, None);
         }
     }

@@ -36,9 +36,9 @@ mod template;
 use std::time::Duration;
 
 pub(crate) use assembly::Assembly;
+pub(crate) use gather::{Readable, read_page};
 pub(crate) use handshake::{CAPABILITY, SURROGATE_CAPABILITY, SURROGATE_CONTROL, is_marked};
 use original::Original;
-pub(crate) use gather::{Readable, read_page};
 pub(crate) use serving::{Arrived, Incoming, Rest, Serving};
 pub(crate) use template::Template;
 

@@ -31,9 +31,9 @@ pub(super) fn lines<'h, 'b>(
         "transfer-encoding",
         "upgrade",
     ];
-    headers.iter().filter(|header| {
-        !NOT_FOR_FRAGMENTS.iter().any(|name| header.name.eq_ignore_ascii_case(name))
-    })
+    headers
+        .iter()
+        .filter(|header| !NOT_FOR_FRAGMENTS.iter().any(|name| header.name.eq_ignore_ascii_case(name)))
 }
 
 impl Original {
@@ -103,9 +103,10 @@ mod tests {
         let Parsed::Complete(head) = head::parse(text.as_bytes(), &mut room, &limits) else { panic!() };
         let original = Original::new(&head, Visitor::unknown(Scheme::Http));
         let kept = original.with_head(|head| {
-            let lines = head.headers.iter().map(|line| {
-                format!("{}: {}\n", line.name, String::from_utf8_lossy(line.value))
-            });
+            let lines = head
+                .headers
+                .iter()
+                .map(|line| format!("{}: {}\n", line.name, String::from_utf8_lossy(line.value)));
             let (host, target) = (head.host.to_vec(), head.target.to_vec());
             (head.method, host, target, lines.collect::<String>())
         });

@@ -33,7 +33,7 @@ pub(crate) struct Page {
     /// It is made for one visitor, or might be.
     pub(super) is_personal: bool,
     /// For whom the page that was asked for is by its own head.
-    audience: Audience,
+    pub(super) audience: Audience,
     /// What it was read from on the account of bodies on their way, where that is not an entry.
     pub(super) charge: Option<Charge>,
 }
@@ -234,7 +234,8 @@ impl<'w> Walk<'w> {
                 }
                 Part::Try(block) => self.trial(sheet, block, page),
                 Part::Choose(block) => {
-                    let when = block.whens.iter().find(|(test, _)| test.holds(&Asked { head: self.head, sheet }));
+                    let when =
+                        block.whens.iter().find(|(test, _)| test.holds(&Asked { head: self.head, sheet }));
                     well &= self.parts(sheet, when.map_or(&block.otherwise, |(_, parts)| parts), page);
                 }
             }
@@ -320,7 +321,9 @@ impl<'w> Walk<'w> {
         };
         let head = fragment_head(self.head, &self.headers, host, target);
         match self.front.decide_alone(&head, self.visitor) {
-            Step::Hit(found) => self.found(&found, Sheet { body: found.entry.body(), host, target, depth }, page),
+            Step::Hit(found) => {
+                self.found(&found, Sheet { body: found.entry.body(), host, target, depth }, page)
+            }
             Step::Decode(found, plan) => Got::Later(Wait::Decode(Box::new(found), plan)),
             Step::Fetch(plan) => Got::Later(Wait::Fetch(plan)),
             // A page only comes of a page's own request. The others are answers of ours that are no fragments.

@@ -76,12 +76,7 @@ impl Frame {
     /// Whether text right in it belongs to the page.
     fn shows(&self) -> bool {
         match self.kind {
-            Kind::Page
-            | Kind::Vars
-            | Kind::Attempt
-            | Kind::Except
-            | Kind::When(_)
-            | Kind::Otherwise => true,
+            Kind::Page | Kind::Vars | Kind::Attempt | Kind::Except | Kind::When(_) | Kind::Otherwise => true,
             Kind::Try | Kind::Choose => false,
         }
     }
@@ -309,12 +304,8 @@ impl Parser<'_> {
                     match kind {
                         Kind::When(test) => whens.push((test, parts.into())),
                         Kind::Otherwise => otherwise = parts.into(),
-                        Kind::Page
-                        | Kind::Vars
-                        | Kind::Try
-                        | Kind::Choose
-                        | Kind::Attempt
-                        | Kind::Except => {}
+                        Kind::Page | Kind::Vars | Kind::Try | Kind::Choose | Kind::Attempt | Kind::Except => {
+                        }
                     }
                 }
                 self.push(Part::Choose(Arc::new(Choose { whens: whens.into(), otherwise })));

@@ -46,7 +46,11 @@ pub(crate) struct Rest {
 impl Rest {
     /// Of a page that is asked for.
     pub(crate) fn of(head: &Head<'_, '_>, visitor: Visitor, settings: &EsiSettings) -> Self {
-        Self { original: Original::new(head, visitor), allowance: Arc::new(Allowance::new(settings)), depth: 0 }
+        Self {
+            original: Original::new(head, visitor),
+            allowance: Arc::new(Allowance::new(settings)),
+            depth: 0,
+        }
     }
 
     /// The same for what may be a page within another, whose limits count then.

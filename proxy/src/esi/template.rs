@@ -212,7 +212,9 @@ mod tests {
         check("//a.test?x", &host("a.test", "/?x"));
         check("b/c", &Source::Relative(b"b/c".as_slice().into()));
         check("?x=1:2", &Source::Relative(b"?x=1:2".as_slice().into()));
-        for unusable in ["", "#a", "http://", "http:///a", "http://u@a/b", "file:///etc/passwd", "javascript:x"] {
+        for unusable in
+            ["", "#a", "http://", "http:///a", "http://u@a/b", "file:///etc/passwd", "javascript:x"]
+        {
             check(unusable, &Source::Unusable);
         }
     }

@@ -22,8 +22,7 @@ use bytes::Bytes;
 use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
 use clearcoat_cache::{
     Audience, CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Reason, Recoding,
-    RequestFacts, Store,
-    VariantKey, VarySpec, Verdict, assess, collect_tags,
+    RequestFacts, Store, VariantKey, VarySpec, Verdict, assess, collect_tags,
 };
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method};
@@ -479,7 +478,10 @@ fn page(plan: &Plan, head: &pingora_http::ResponseHeader, revalidated: Option<&E
     }
     let readable = Readable::new(codings(&head.headers));
     if readable.is_none() {
-        warn!(url = plan.url(), "a page with ESI tags is in a coding that cannot be undone: it is served as it is");
+        warn!(
+            url = plan.url(),
+            "a page with ESI tags is in a coding that cannot be undone: it is served as it is"
+        );
     }
     readable
 }

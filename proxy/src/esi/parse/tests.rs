@@ -54,8 +54,14 @@ fn check(body: &str, expected: &str) {
 fn includes_are_found() {
     check("a<esi:include src=\"/b\"/>c", "a[/b]c");
     check("<esi:include src='/b' />", "[/b]");
-    check("<esi:include\n\tonerror = \"continue\"  alt='/c?x=1&amp;y=2' src=\"/b\" />", "[/b or /c?x=1&y=2 or nothing]");
-    check("<esi:include src=\"/_fragment?_hash=a%3D&amp;_path=b&#38;c&#x26;d&quot;&unknown;\" />", "[/_fragment?_hash=a%3D&_path=b&c&d%22&unknown;]");
+    check(
+        "<esi:include\n\tonerror = \"continue\"  alt='/c?x=1&amp;y=2' src=\"/b\" />",
+        "[/b or /c?x=1&y=2 or nothing]",
+    );
+    check(
+        "<esi:include src=\"/_fragment?_hash=a%3D&amp;_path=b&#38;c&#x26;d&quot;&unknown;\" />",
+        "[/_fragment?_hash=a%3D&_path=b&c&d%22&unknown;]",
+    );
     check("<esi:include src=\"/b\"></esi:include>c", "[/b]c");
     check("<esi:include src=\"/b\">c", "[/b]c");
     check("<esi:include src=/b />", "[/b]");
@@ -100,8 +106,14 @@ fn blocks_are_read() {
          <esi:otherwise>c</esi:otherwise></esi:choose>",
         "[choose when a never b else c]",
     );
-    check("$(HTTP_HOST)<esi:vars>a$(HTTP_HOST)b$(X)$(</esi:vars>$(HTTP_HOST)", "$(HTTP_HOST)a[$]b$(X)$($(HTTP_HOST)");
-    check("<esi:vars><esi:try><esi:attempt>$(HTTP_HOST)</esi:attempt></esi:try></esi:vars>", "[try [$] else ]");
+    check(
+        "$(HTTP_HOST)<esi:vars>a$(HTTP_HOST)b$(X)$(</esi:vars>$(HTTP_HOST)",
+        "$(HTTP_HOST)a[$]b$(X)$($(HTTP_HOST)",
+    );
+    check(
+        "<esi:vars><esi:try><esi:attempt>$(HTTP_HOST)</esi:attempt></esi:try></esi:vars>",
+        "[try [$] else ]",
+    );
 }
 
 #[test]
