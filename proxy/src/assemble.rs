@@ -42,6 +42,7 @@ use crate::front::pass::PassRoad;
 use crate::front::{DecodeTurns, Front, FrontSettings};
 use crate::listen::connection::Waits;
 use crate::listen::head::{HeadLimits, MAX_HEADERS};
+use crate::listen::http2::Http2Settings;
 use crate::listen::lane::{Lane, LaneSettings};
 use crate::listen::service::{BoundSocket, Edge};
 use crate::memory;
@@ -151,12 +152,13 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         pass: Arc::new(pass),
         settings: lane_settings(config),
         tls: None,
+        http2: false,
         connections: Arc::new(Semaphore::new(config.limits.max_connections.get() as usize)),
     };
     let mut services = Vec::new();
     for (listen, tls) in config.listen.iter().zip(acceptors) {
         let name = format!("edge at {}", listen.address);
-        let mut service = Service::new(name, Lane { tls, ..lane.clone() });
+        let mut service = Service::new(name, Lane { tls, http2: listen.http2, ..lane.clone() });
         service.add_listener(listener(&listen.address));
         services.push(service);
         info!(address = %listen.address, "serving");
@@ -266,6 +268,7 @@ fn lane_settings(config: &conf::Config) -> LaneSettings {
             write: limits.write_timeout,
         },
         requests_per_connection: limits.requests_per_connection,
+        http2: Http2Settings { streams: limits.http2_streams.get() },
     }
 }
 

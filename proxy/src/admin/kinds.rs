@@ -99,6 +99,8 @@ counted! {
         WriteTimeout => "write_timeout",
         /// A URL longer than allowed.
         UrlBytes => "url_bytes",
+        /// An HTTP/2 connection ended because its client took back, or got wrong, far more requests than it let be answered.
+        Http2Flood => "http2_flood",
         /// A connection refused because enough are open.
         Connections => "connections",
         /// A connection to the admin listener refused because enough are open.

@@ -11,12 +11,13 @@ use super::connection::{COPY_UP_TO, Connection};
 use crate::fetch::{Answer, Reader};
 use crate::front::cache_status::CacheStatus;
 use crate::front::context::delivery;
+use crate::front::outcome::Found;
 use crate::front::range::Part;
 use crate::front::{Form, conditional};
 
 /// Bytes of a body that are taken and written in one step. A body that only passes through may be further ahead by its
 /// window less this, so it must be well below that.
-const STEP_BYTES: usize = 64 * 1024;
+pub(super) const STEP_BYTES: usize = 64 * 1024;
 
 /// How the body of a streamed answer is told from what follows (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,34 +28,45 @@ enum Delimited {
     Close,
 }
 
+/// What of a hit follows its head.
+pub(super) enum HitBody<'e> {
+    Nothing,
+    /// The one form that is frequent takes no list of parts.
+    One(&'e Bytes),
+    Parts(Vec<Bytes>),
+}
+
 /// Appends a hit; the body goes out at once when it is large. Returns the status and how many bytes of body were sent.
 pub(super) async fn write_hit(
     connection: &mut Connection,
-    entry: &Entry,
-    now: Moment,
-    form: &Form,
-    status: &CacheStatus,
-    cache_control: Option<&str>,
+    found: &Found,
     terms: Terms,
 ) -> io::Result<(u16, u64)> {
-    let output = &mut connection.output;
-    let own_head = || delivery::head(entry.head(), cache_control);
-    let (code, parts) = match form {
+    let (code, body) = hit_head(&mut connection.output, found, terms.close);
+    let sent = match &body {
+        HitBody::Nothing => 0,
+        HitBody::One(_) | HitBody::Parts(_) if terms.head_only => 0,
+        HitBody::One(body) => send(connection, std::slice::from_ref(*body)).await?,
+        HitBody::Parts(parts) => send(connection, parts).await?,
+    };
+    Ok((code, sent))
+}
+
+/// Appends the head of a hit. Returns the status and what follows where the method is not HEAD.
+#[inline]
+pub(super) fn hit_head<'f>(output: &mut Vec<u8>, found: &'f Found, close: bool) -> (u16, HitBody<'f>) {
+    let Found { entry, now, form, result: _, status, cache_control } = found;
+    let own_head = || delivery::head(entry.head(), *cache_control);
+    let whole = |body: &'f Bytes| if body.is_empty() { HitBody::Nothing } else { HitBody::One(body) };
+    let (code, body) = match form {
         Form::Part(Part::Whole) => {
-            delivery::push_head(output, entry.head(), cache_control);
-            end_hit(output, entry, now, status, terms.close);
-            // The one form that is frequent takes no list of parts.
-            let body = entry.body();
-            return if terms.head_only || body.is_empty() {
-                Ok((entry.status(), 0))
-            } else {
-                send(connection, std::slice::from_ref(body)).await.map(|sent| (entry.status(), sent))
-            };
+            delivery::push_head(output, entry.head(), *cache_control);
+            (entry.status(), whole(entry.body()))
         }
         Form::NotModified => {
             output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
             push_lines(output, &own_head(), conditional::belongs_on_not_modified);
-            (304, Vec::new())
+            (304, HitBody::Nothing)
         }
         Form::Coded { coding, not_modified } => {
             // Forms are never taken away from an entry, so the one that was chosen is there.
@@ -62,39 +74,29 @@ pub(super) async fn write_hit(
                 entry.form(*coding).map_or((entry.head(), entry.body()), |form| (form.head(), form.body()));
             if *not_modified {
                 output.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
-                push_lines(
-                    output,
-                    &delivery::head(head, cache_control),
-                    conditional::belongs_on_not_modified,
-                );
-                (304, Vec::new())
+                let head = delivery::head(head, *cache_control);
+                push_lines(output, &head, conditional::belongs_on_not_modified);
+                (304, HitBody::Nothing)
             } else {
-                delivery::push_head(output, head, cache_control);
-                end_hit(output, entry, now, status, terms.close);
-                return if terms.head_only {
-                    Ok((entry.status(), 0))
-                } else {
-                    send(connection, std::slice::from_ref(body)).await.map(|sent| (entry.status(), sent))
-                };
+                delivery::push_head(output, head, *cache_control);
+                (entry.status(), whole(body))
             }
         }
         Form::Part(Part::One(range)) => {
-            one_range(
-                output,
-                &own_head(),
-                &(range.start as u64..range.end as u64),
-                entry.body().len() as u64,
-            );
-            (206, vec![entry.body().slice(range.clone())])
+            let (asked, length) = (range.start as u64..range.end as u64, entry.body().len() as u64);
+            one_range(output, &own_head(), &asked, length);
+            (206, HitBody::Parts(vec![entry.body().slice(range.clone())]))
         }
-        Form::Part(Part::Several(ranges)) => (206, several_ranges(output, &own_head(), entry.body(), ranges)),
+        Form::Part(Part::Several(ranges)) => {
+            (206, HitBody::Parts(several_ranges(output, &own_head(), entry.body(), ranges)))
+        }
         Form::Part(Part::Unsatisfiable) => {
             unsatisfiable(output, entry.head(), entry.body().len() as u64);
-            (416, Vec::new())
+            (416, HitBody::Nothing)
         }
     };
-    end_hit(output, entry, now, status, terms.close);
-    send(connection, &parts).await.map(|sent| (code, sent))
+    end_hit(output, entry, *now, status, close);
+    (code, body)
 }
 
 /// Sends the parts of a body behind the output: copied behind it when small.

@@ -306,7 +306,7 @@ fn examine<'b>(
 }
 
 /// One decimal number; no sign, no list, no white space inside (RFC 9110 section 8.6).
-fn content_length(value: &[u8]) -> Result<u64, Refusal> {
+pub(super) fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     let digits = !value.is_empty() && value.len() <= 19 && value.iter().all(u8::is_ascii_digit);
     digits
         .then(|| value.iter().fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0')))
@@ -315,7 +315,10 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
 }
 
 /// Host (of an absolute-form target) and origin-form target (RFC 9112 section 3.2).
-fn split_target<'b>(method: &str, target: &'b str) -> Result<(Option<&'b [u8]>, &'b [u8]), Refusal> {
+pub(super) fn split_target<'b>(
+    method: &str,
+    target: &'b str,
+) -> Result<(Option<&'b [u8]>, &'b [u8]), Refusal> {
     let bytes = target.as_bytes();
     // A gateway has no use for the one, and the other hands a visitor's cookies to whoever can make a browser send it.
     if method == "CONNECT" || method == "TRACE" {
@@ -345,7 +348,7 @@ fn split_target<'b>(method: &str, target: &'b str) -> Result<(Option<&'b [u8]>, 
 }
 
 /// Letters, digits, `.`, `-`, `_`, an IPv6 address in brackets, a port.
-fn is_host(host: &[u8]) -> bool {
+pub(super) fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.first() {
         Some(b'[') => match memchr::memchr(b']', host) {
             Some(end) => (&host[1..end], &host[end + 1..]),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::apps::{HttpServerApp, ServerApp};
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::sync::Semaphore;
@@ -20,6 +20,8 @@ use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
 use super::connection::{Connection, Received, Waits};
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
+use super::http2::preface::{self, Spoken};
+use super::http2::{self, Http2Settings};
 use super::recorded;
 use super::rewound::{Rewound, Window};
 use super::tls::Acceptor;
@@ -39,6 +41,7 @@ pub(crate) struct LaneSettings {
     pub(crate) waits: Waits,
     /// Requests that one connection may carry; zero: no limit.
     pub(crate) requests_per_connection: u32,
+    pub(crate) http2: Http2Settings,
 }
 
 /// The application behind a listener.
@@ -49,6 +52,8 @@ pub(crate) struct Lane {
     pub(crate) settings: LaneSettings,
     /// `None`: the listener speaks plain HTTP.
     pub(crate) tls: Option<Arc<Acceptor>>,
+    /// Whether HTTP/2 is spoken without TLS to those who begin with it (RFC 9113 section 3.3).
+    pub(crate) http2: bool,
     /// One permit a connection, over all listeners.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -87,6 +92,10 @@ impl ServerApp for Lane {
         };
         let _open = front.counters.connection();
         let stream = self.greet(stream, shutdown).await?;
+        if stream.selected_alpn_proto() == Some(ALPN::H2) {
+            http2::serve(self, stream, BytesMut::new(), shutdown).await;
+            return None;
+        }
         let connection = Connection::new(stream, self.settings.waits, shutdown);
         self.run(connection, shutdown).await;
         None
@@ -98,10 +107,20 @@ impl ServerApp for Lane {
 }
 
 impl Lane {
-    async fn run(&self, mut connection: Connection, shutdown: &ShutdownWatch) {
+    async fn run(self: &Arc<Self>, mut connection: Connection, shutdown: &ShutdownWatch) {
         let mut served = 0;
         loop {
-            match self.turn(&mut connection, served) {
+            let spoken =
+                if self.http2 && served == 0 { preface::spoken(&connection.input) } else { Spoken::Http1 };
+            let turn = match spoken {
+                Spoken::Http1 => self.turn(&mut connection, served),
+                Spoken::Unknown => Turn::Wait,
+                Spoken::Http2 => {
+                    let Connection { stream, input, .. } = connection;
+                    return http2::serve(self, stream, input, shutdown).await;
+                }
+            };
+            match turn {
                 Turn::Wait => {
                     if connection.flush().await.is_err() {
                         return;
@@ -266,9 +285,8 @@ impl Lane {
 
     /// Sends what is stored.
     async fn send(&self, connection: &mut Connection, found: &Found, terms: Terms) -> Next {
-        let Found { entry, now, form, result, status, cache_control } = found;
-        match answer::write_hit(connection, entry, *now, form, status, *cache_control, terms).await {
-            Ok((code, bytes)) => self.over(connection, terms, Sent::own(*result, code, bytes)),
+        match answer::write_hit(connection, found, terms).await {
+            Ok((code, bytes)) => self.over(connection, terms, Sent::own(found.result, code, bytes)),
             Err(error) => self.client_gone(connection, terms, Some(&error)),
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod connection;
 mod deadline;
 mod greet;
 pub(crate) mod head;
+pub(crate) mod http2;
 pub(crate) mod lane;
 mod page;
 mod part;

@@ -1,0 +1,440 @@
+//! HTTP/2 towards visitors (RFC 9113), through the same course of a request as HTTP/1.
+//!
+//! Frames, windows and header compression are the `h2` crate's; what a request is, what it ends with and how its heads look
+//! are said elsewhere, once for both versions. Here is the loop of a connection ([`serve`]): it takes in requests, answers
+//! hits at once and gives everything that waits a task of its own. Both end with the connection.
+//!
+//! Bounds: the streams at a time that a client is told of, with as many tasks; its header list; what it may reset (see
+//! [`Credit`]); the time for which it may take nothing of what is written, or ask for nothing. Of the crate's own bounds
+//! those on floods of resets, errors and empty frames hold too and end the connection with `ENHANCE_YOUR_CALM`.
+
+mod fields;
+mod passing;
+pub(super) mod preface;
+mod request;
+mod respond;
+mod wire;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use pingora_core::apps::HttpServerApp as _;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{Digest, Stream};
+use pingora_core::server::ShutdownWatch;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::deadline::Deadline;
+use super::head::{HeadLimits, Method, Refusal};
+use super::lane::Lane;
+use crate::admin::{Limit, RequestResult};
+use crate::front::Step;
+use crate::front::outcome::INTERIM_ANSWERS;
+use crate::respond::Local;
+use passing::Passing;
+use respond::{Answering, Gone, Rest};
+use wire::{Gate, Wire};
+
+/// What a client may send of one body before it has been read on, in bytes.
+const STREAM_WINDOW: u32 = 128 * 1024;
+
+/// The same of all bodies of a connection.
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+
+/// Bytes of one answer that are handed to the connection ahead of the client.
+const SEND_BUFFER: usize = 128 * 1024;
+
+/// Resets by us, because of malformed frames and requests, that a connection survives.
+const ERROR_RESETS: usize = 256;
+
+/// Requests that a client may take back, or send malformed, beyond those that it let be answered.
+const FREE_RESETS: u32 = 200;
+
+/// How HTTP/2 is spoken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Http2Settings {
+    /// Streams that a client may have open on one connection. 1..65536, default 128 as nginx's `http2_max_concurrent_streams`;
+    /// RFC 9113 section 6.5.2 wants no less than 100.
+    pub(crate) streams: u32,
+}
+
+impl Default for Http2Settings {
+    fn default() -> Self {
+        Self { streams: 128 }
+    }
+}
+
+/// How many more requests a client may take back.
+///
+/// A request that is reset costs us the beginning of an answer and the client next to nothing (CVE-2023-44487). Browsers
+/// reset whole pages too when their user goes on, so only who resets much more than he lets be answered is a flood.
+#[derive(Debug)]
+struct Credit(AtomicU32);
+
+impl Credit {
+    fn new() -> Self {
+        Self(AtomicU32::new(FREE_RESETS))
+    }
+
+    /// A request was answered.
+    fn earn(&self) {
+        // Lost when two do so at the same time; that harms nobody.
+        let credit = self.0.load(Relaxed);
+        if credit < FREE_RESETS {
+            self.0.store(credit + 1, Relaxed);
+        }
+    }
+
+    /// A request was taken back, or malformed.
+    fn spend(&self) {
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |credit| credit.checked_sub(1));
+    }
+
+    fn is_spent(&self) -> bool {
+        self.0.load(Relaxed) == 0
+    }
+}
+
+/// What the tasks of a connection share.
+struct Shared {
+    lane: Arc<Lane>,
+    digest: Digest,
+    client: Option<std::net::IpAddr>,
+    shutdown: ShutdownWatch,
+    /// Tasks that are at work.
+    tasks: AtomicUsize,
+    credit: Credit,
+}
+
+/// A task at work.
+struct AtWork(Arc<Shared>);
+
+impl AtWork {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.tasks.fetch_add(1, Relaxed);
+        Self(shared.clone())
+    }
+
+    /// Notes how the client took its answer.
+    fn ended(&self, ended: Result<(), Gone>, answering: Answering<'_>) {
+        match ended {
+            Ok(()) => self.0.credit.earn(),
+            Err(gone) => {
+                self.0.credit.spend();
+                answering.gone(gone);
+            }
+        }
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What happens to a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request is what nearly always happens, and is not to be boxed"
+)]
+enum Event {
+    Request(Request<RecvStream>, SendResponse<Bytes>),
+    /// It is over, in good order or by the crate's decision.
+    End(Option<h2::Error>),
+    /// Nothing was asked for too long.
+    Idle,
+    /// Nothing that was written was taken for too long.
+    Stuck,
+    /// The server is shutting down.
+    Draining,
+}
+
+/// Speaks HTTP/2 on a connection until its end; `before` is what was read of it already, the preface included.
+pub(super) async fn serve(lane: &Arc<Lane>, stream: Stream, before: BytesMut, shutdown: &ShutdownWatch) {
+    let settings = &lane.settings;
+    let digest = Digest {
+        ssl_digest: stream.get_ssl_digest(),
+        socket_digest: stream.get_socket_digest(),
+        ..Digest::default()
+    };
+    let client = digest
+        .socket_digest
+        .as_ref()
+        .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip())));
+    let gate = Arc::new(Gate::default());
+    gate.gather(true);
+    let wire = Wire::new(stream, before, gate.clone());
+    let handshake = builder(&settings.head, settings.http2).handshake(wire);
+    let connection = match timeout(settings.waits.header, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(?client, %error, "HTTP/2 was not agreed on"),
+        Err(_) => return lane.front.counters.limit(Limit::HeaderTimeout),
+    };
+    let shared = Arc::new(Shared {
+        lane: lane.clone(),
+        digest,
+        client,
+        shutdown: shutdown.clone(),
+        tasks: AtomicUsize::new(0),
+        credit: Credit::new(),
+    });
+    let mut watch = shutdown.clone();
+    let mut serving = Serving {
+        connection,
+        gate,
+        shared,
+        // An error means that the server is gone, which is a shutdown too.
+        draining: Box::pin(async move { drop(watch.wait_for(|draining| *draining).await) }),
+        drains: false,
+        deadline: Deadline::after(settings.waits.idle),
+        busy_until: Instant::now(),
+        progress: Instant::now(),
+        requests: 0,
+        cookies: Vec::new(),
+    };
+    serving.run().await;
+}
+
+fn builder(limits: &HeadLimits, settings: Http2Settings) -> server::Builder {
+    // The crate counts 32 bytes more for each line (RFC 9113 section 6.5.2) and answers 431 itself, uncounted; so what is a little
+    // too large passes it, and our own limit decides.
+    let header_list = (limits.bytes * 2).saturating_add(limits.count * 32);
+    let mut builder = server::Builder::new();
+    builder
+        .max_concurrent_streams(settings.streams)
+        .max_header_list_size(u32::try_from(header_list).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_local_error_reset_streams(Some(ERROR_RESETS));
+    builder
+}
+
+/// The loop of one connection.
+struct Serving {
+    connection: server::Connection<Wire, Bytes>,
+    gate: Arc<Gate>,
+    shared: Arc<Shared>,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    drains: bool,
+    deadline: Deadline,
+    /// When there was a request last, or an answer under way.
+    busy_until: Instant,
+    /// When the client took something last, or had nothing to take.
+    progress: Instant,
+    requests: u32,
+    /// Room for a cookie that came in pieces.
+    cookies: Vec<u8>,
+}
+
+impl Serving {
+    async fn run(&mut self) {
+        let counters = &self.shared.lane.front.counters.clone();
+        loop {
+            match poll_fn(|context| self.poll(context)).await {
+                Event::Request(request, respond) => {
+                    self.requests = self.requests.saturating_add(1);
+                    let most = self.shared.lane.settings.requests_per_connection;
+                    self.request(request, respond);
+                    if self.shared.credit.is_spent() {
+                        counters.limit(Limit::Http2Flood);
+                        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    } else if self.requests == most {
+                        self.connection.graceful_shutdown();
+                    }
+                }
+                Event::Draining => {
+                    self.drains = true;
+                    self.connection.graceful_shutdown();
+                }
+                Event::Idle => {
+                    counters.limit(Limit::Idle);
+                    // Says goodbye, and what is not taken soon is not waited for.
+                    self.connection.abrupt_shutdown(Reason::NO_ERROR);
+                    let farewell = poll_fn(|context| {
+                        self.gate.gather(false);
+                        self.connection.poll_closed(context)
+                    });
+                    let _ = timeout(std::time::Duration::from_secs(1), farewell).await;
+                    return;
+                }
+                Event::Stuck => return counters.limit(Limit::WriteTimeout),
+                Event::End(error) => {
+                    if let Some(error) = error {
+                        let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+                        if calm && error.is_library() {
+                            counters.limit(Limit::Http2Flood);
+                        }
+                        tracing::debug!(client = ?self.shared.client, %error, "an HTTP/2 connection broke");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes in what is there, one request at a time; when there is nothing more, writes what was answered.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        for gathers in [true, false] {
+            self.gate.gather(gathers);
+            match self.connection.poll_accept(context) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    return Poll::Ready(Event::Request(request, respond));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Event::End(Some(error))),
+                Poll::Ready(None) => return Poll::Ready(Event::End(None)),
+                Poll::Pending => {}
+            }
+        }
+        if !self.drains && self.draining.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Event::Draining);
+        }
+        let (now, waits) = (Instant::now(), &self.shared.lane.settings.waits);
+        let (holds, at_work) = (self.gate.holds_output(), self.shared.tasks.load(Relaxed) > 0);
+        if self.gate.take_progress() || !holds {
+            self.progress = now;
+        }
+        if holds || at_work || self.connection.has_streams() {
+            self.busy_until = now;
+        }
+        let idle = self.busy_until + waits.idle;
+        let due = if holds { idle.min(self.progress + waits.write) } else { idle };
+        self.deadline.set(due);
+        loop {
+            if self.deadline.poll_passed(context).is_pending() {
+                return Poll::Pending;
+            }
+            if holds && self.progress + waits.write <= Instant::now() {
+                return Poll::Ready(Event::Stuck);
+            }
+            if self.busy_until != now {
+                return Poll::Ready(Event::Idle);
+            }
+            // An answer is under way, which has deadlines of its own.
+            self.deadline.set(Instant::now() + waits.idle);
+        }
+    }
+
+    /// Answers a request, or starts to.
+    fn request(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let arrived = std::time::Instant::now();
+        let (parts, body) = request.into_parts();
+        let shared = &self.shared;
+        let (front, settings) = (&*shared.lane.front, &shared.lane.settings);
+        request::join_cookies(&parts.headers, &mut self.cookies);
+        let decided = request::lines(&parts, &self.cookies, &settings.head).and_then(|lines| {
+            let head = request::head(&parts, &lines, body.is_end_stream(), &settings.head)?;
+            Ok((front.decide(&head, shared.client), head.method == Method::Head))
+        });
+        let answering =
+            |head_only| Answering { front, respond, head_only, arrived, write: settings.waits.write };
+        let (step, head_only) = match decided {
+            Ok(decided) => decided,
+            Err(refusal) => return self.refuse(refusal, answering(false)),
+        };
+        match step {
+            Step::Hit(found) => {
+                let mut answering = answering(head_only);
+                match answering.hit(&found) {
+                    Ok(None) => shared.credit.earn(),
+                    Ok(Some(rest)) => {
+                        let Answering { respond, .. } = answering;
+                        let waiting = Waiting { at_work: AtWork::new(shared), respond, head_only, arrived };
+                        tokio::spawn(waiting.rest(rest));
+                    }
+                    Err(gone) => answering.gone(gone),
+                }
+            }
+            Step::Local(local, result) => {
+                let mut answering = answering(head_only);
+                if let Err(gone) = answering.local(&local, result) {
+                    answering.gone(gone);
+                }
+            }
+            Step::Decode(..) | Step::Fetch(_) => {
+                let Answering { respond, .. } = answering(head_only);
+                let waiting = Waiting { at_work: AtWork::new(shared), respond, head_only, arrived };
+                tokio::spawn(waiting.outcome(step));
+            }
+            Step::Pass => {
+                let Answering { respond, .. } = answering(head_only);
+                let at_work = AtWork::new(shared);
+                let session = Passing::new(parts, &self.cookies, body, respond, shared.digest.clone());
+                tokio::spawn(pass(at_work, session));
+            }
+        }
+    }
+
+    /// Answers what is not listened to.
+    fn refuse(&self, refusal: Refusal, mut answering: Answering<'_>) {
+        let counters = &self.shared.lane.front.counters;
+        match refusal {
+            Refusal::HeadTooLarge => counters.limit(Limit::HeaderBytes),
+            Refusal::TooManyLines => counters.limit(Limit::HeaderCount),
+            Refusal::UrlTooLong => counters.limit(Limit::UrlBytes),
+            Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version => {}
+        }
+        tracing::debug!(client = ?self.shared.client, %refusal, "a request was refused");
+        self.shared.credit.spend();
+        if let Err(gone) = answering.local(&Local::refusal(refusal), RequestResult::Refused) {
+            answering.gone(gone);
+        }
+    }
+}
+
+/// A request whose answer has to be waited for, by a task of its own.
+struct Waiting {
+    at_work: AtWork,
+    respond: SendResponse<Bytes>,
+    head_only: bool,
+    arrived: std::time::Instant,
+}
+
+impl Waiting {
+    async fn outcome(self, step: Step) {
+        let Self { at_work, respond, head_only, arrived } = self;
+        let lane = at_work.0.lane.clone();
+        let (front, write) = (&*lane.front, lane.settings.waits.write);
+        let _in_flight = front.counters.in_flight();
+        let mut answering = Answering { front, respond, head_only, arrived, write };
+        let (sender, interim) = mpsc::channel(INTERIM_ANSWERS);
+        let ended = match step {
+            Step::Fetch(plan) => answering.wait(interim, front.outcome(*plan, Some(sender))).await,
+            Step::Decode(found, plan) => {
+                let outcome = front.decoded_outcome(found, *plan, Some(sender));
+                answering.wait(interim, outcome).await
+            }
+            // Answered by whoever would have made a task of it.
+            Step::Hit(_) | Step::Local(..) | Step::Pass => Ok(()),
+        };
+        at_work.ended(ended, answering);
+    }
+
+    async fn rest(self, rest: Rest) {
+        let Self { at_work, respond, head_only, arrived } = self;
+        let lane = at_work.0.lane.clone();
+        let (front, write) = (&*lane.front, lane.settings.waits.write);
+        let answering = Answering { front, respond, head_only, arrived, write };
+        let ended = answering.rest(rest).await;
+        at_work.ended(ended, answering);
+    }
+}
+
+/// Sends a request over the pass road.
+async fn pass(at_work: AtWork, session: Passing) {
+    let shared = &at_work.0;
+    let lane = &shared.lane;
+    let _in_flight = lane.front.counters.in_flight();
+    let taken_back = session.taken_back();
+    lane.pass.process_new_http(ServerSession::new_custom(Box::new(session)), &shared.shutdown).await;
+    if taken_back.load(Relaxed) { shared.credit.spend() } else { shared.credit.earn() }
+}
