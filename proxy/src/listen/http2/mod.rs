@@ -35,9 +35,12 @@ use tokio::time::{Instant, timeout};
 use super::deadline::Deadline;
 use super::head::{HeadLimits, Method, Refusal};
 use super::lane::Lane;
+use super::recorded;
+use crate::access::{Asked, Kept, Version};
 use crate::admin::{Limit, RequestResult};
 use crate::front::Step;
 use crate::front::outcome::INTERIM_ANSWERS;
+use crate::front::visitor::Visitor;
 use crate::respond::Local;
 use passing::Passing;
 use respond::{Answering, Gone, Rest};
@@ -107,7 +110,7 @@ impl Credit {
 struct Shared {
     lane: Arc<Lane>,
     digest: Digest,
-    client: Option<std::net::IpAddr>,
+    visitor: Visitor,
     shutdown: ShutdownWatch,
     /// Tasks that are at work.
     tasks: AtomicUsize,
@@ -129,7 +132,7 @@ impl AtWork {
             Ok(()) => self.0.credit.earn(),
             Err(gone) => {
                 self.0.credit.spend();
-                answering.gone(gone);
+                drop(answering.gone(gone));
             }
         }
     }
@@ -166,23 +169,22 @@ pub(super) async fn serve(lane: &Arc<Lane>, stream: Stream, before: BytesMut, sh
         socket_digest: stream.get_socket_digest(),
         ..Digest::default()
     };
-    let client = digest
-        .socket_digest
-        .as_ref()
-        .and_then(|digest| digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip())));
+    let visitor = Visitor::of(&stream);
     let gate = Arc::new(Gate::default());
     gate.gather(true);
     let wire = Wire::new(stream, before, gate.clone());
     let handshake = builder(&settings.head, settings.http2).handshake(wire);
     let connection = match timeout(settings.waits.header, handshake).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(?client, %error, "HTTP/2 was not agreed on"),
+        Ok(Err(error)) => {
+            return tracing::debug!(client = ?visitor.address, %error, "HTTP/2 was not agreed on");
+        }
         Err(_) => return lane.front.counters.limit(Limit::HeaderTimeout),
     };
     let shared = Arc::new(Shared {
         lane: lane.clone(),
         digest,
-        client,
+        visitor,
         shutdown: shutdown.clone(),
         tasks: AtomicUsize::new(0),
         credit: Credit::new(),
@@ -200,6 +202,7 @@ pub(super) async fn serve(lane: &Arc<Lane>, stream: Stream, before: BytesMut, sh
         progress: Instant::now(),
         requests: 0,
         cookies: Vec::new(),
+        kept: Kept::default(),
     };
     serving.run().await;
 }
@@ -234,6 +237,8 @@ struct Serving {
     requests: u32,
     /// Room for a cookie that came in pieces.
     cookies: Vec<u8>,
+    /// Room for what is recorded of a request.
+    kept: Kept,
 }
 
 impl Serving {
@@ -274,7 +279,7 @@ impl Serving {
                         if calm && error.is_library() {
                             counters.limit(Limit::Http2Flood);
                         }
-                        tracing::debug!(client = ?self.shared.client, %error, "an HTTP/2 connection broke");
+                        tracing::debug!(client = ?self.shared.visitor.address, %error, "an HTTP/2 connection broke");
                     }
                     return;
                 }
@@ -330,52 +335,54 @@ impl Serving {
         let (parts, body) = request.into_parts();
         let shared = &self.shared;
         let (front, settings) = (&*shared.lane.front, &shared.lane.settings);
+        let mut kept = std::mem::take(&mut self.kept);
         request::join_cookies(&parts.headers, &mut self.cookies);
         let decided = request::lines(&parts, &self.cookies, &settings.head).and_then(|lines| {
             let head = request::head(&parts, &lines, body.is_end_stream(), &settings.head)?;
-            Ok((front.decide(&head, shared.client), head.method == Method::Head))
+            let step = front.decide(&head, shared.visitor);
+            if front.accounts.is_recording() {
+                kept.keep(&Asked { version: Version::Http2, ..recorded::head(&head, shared.visitor) });
+            }
+            Ok((step, head.method == Method::Head))
         });
-        let answering =
-            |head_only| Answering { front, respond, head_only, arrived, write: settings.waits.write };
-        let (step, head_only) = match decided {
-            Ok(decided) => decided,
-            Err(refusal) => return self.refuse(refusal, answering(false)),
-        };
-        match step {
-            Step::Hit(found) => {
-                let mut answering = answering(head_only);
-                match answering.hit(&found) {
-                    Ok(None) => shared.credit.earn(),
-                    Ok(Some(rest)) => {
-                        let Answering { respond, .. } = answering;
-                        let waiting = Waiting { at_work: AtWork::new(shared), respond, head_only, arrived };
-                        tokio::spawn(waiting.rest(rest));
-                    }
-                    Err(gone) => answering.gone(gone),
-                }
-            }
-            Step::Local(local, result) => {
-                let mut answering = answering(head_only);
-                if let Err(gone) = answering.local(&local, result) {
-                    answering.gone(gone);
-                }
-            }
-            Step::Decode(..) | Step::Fetch(_) => {
-                let Answering { respond, .. } = answering(head_only);
-                let waiting = Waiting { at_work: AtWork::new(shared), respond, head_only, arrived };
-                tokio::spawn(waiting.outcome(step));
-            }
-            Step::Pass => {
-                let Answering { respond, .. } = answering(head_only);
-                let at_work = AtWork::new(shared);
-                let session = Passing::new(parts, &self.cookies, body, respond, shared.digest.clone());
-                tokio::spawn(pass(at_work, session));
-            }
+        if decided.is_err() && front.accounts.is_recording() {
+            kept.keep(&request::recorded(&parts, shared.visitor));
         }
+        let head_only = decided.as_ref().is_ok_and(|(_, head_only)| *head_only);
+        let write = settings.waits.write;
+        let mut answering = Answering { front, respond, head_only, arrived, write, kept };
+        let answered = match decided {
+            Err(refusal) => {
+                self.note_refusal(refusal);
+                answering.local(&Local::refusal(refusal), RequestResult::Refused)
+            }
+            Ok((Step::Hit(found), _)) => match answering.hit(&found) {
+                Ok(None) => {
+                    shared.credit.earn();
+                    Ok(())
+                }
+                Ok(Some(rest)) => return drop(tokio::spawn(Waiting::new(shared, answering).rest(rest))),
+                Err(gone) => Err(gone),
+            },
+            Ok((Step::Local(local, result), _)) => answering.local(&local, result),
+            Ok((step @ (Step::Decode(..) | Step::Fetch(_)), _)) => {
+                return drop(tokio::spawn(Waiting::new(shared, answering).outcome(step)));
+            }
+            Ok((Step::Pass, _)) => {
+                let at_work = AtWork::new(shared);
+                let digest = shared.digest.clone();
+                let session = Passing::new(parts, &self.cookies, body, answering.respond, digest);
+                return drop(tokio::spawn(pass(at_work, session)));
+            }
+        };
+        self.kept = match answered {
+            Ok(()) => answering.kept,
+            Err(gone) => answering.gone(gone),
+        };
     }
 
-    /// Answers what is not listened to.
-    fn refuse(&self, refusal: Refusal, mut answering: Answering<'_>) {
+    /// Counts what is not listened to.
+    fn note_refusal(&self, refusal: Refusal) {
         let counters = &self.shared.lane.front.counters;
         match refusal {
             Refusal::HeadTooLarge => counters.limit(Limit::HeaderBytes),
@@ -383,11 +390,8 @@ impl Serving {
             Refusal::UrlTooLong => counters.limit(Limit::UrlBytes),
             Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version => {}
         }
-        tracing::debug!(client = ?self.shared.client, %refusal, "a request was refused");
+        tracing::debug!(client = ?self.shared.visitor.address, %refusal, "a request was refused");
         self.shared.credit.spend();
-        if let Err(gone) = answering.local(&Local::refusal(refusal), RequestResult::Refused) {
-            answering.gone(gone);
-        }
     }
 }
 
@@ -397,15 +401,21 @@ struct Waiting {
     respond: SendResponse<Bytes>,
     head_only: bool,
     arrived: std::time::Instant,
+    kept: Kept,
 }
 
 impl Waiting {
+    fn new(shared: &Arc<Shared>, answering: Answering<'_>) -> Self {
+        let Answering { respond, head_only, arrived, kept, front: _, write: _ } = answering;
+        Self { at_work: AtWork::new(shared), respond, head_only, arrived, kept }
+    }
+
     async fn outcome(self, step: Step) {
-        let Self { at_work, respond, head_only, arrived } = self;
+        let Self { at_work, respond, head_only, arrived, kept } = self;
         let lane = at_work.0.lane.clone();
         let (front, write) = (&*lane.front, lane.settings.waits.write);
         let _in_flight = front.counters.in_flight();
-        let mut answering = Answering { front, respond, head_only, arrived, write };
+        let mut answering = Answering { front, respond, head_only, arrived, write, kept };
         let (sender, interim) = mpsc::channel(INTERIM_ANSWERS);
         let ended = match step {
             Step::Fetch(plan) => answering.wait(interim, front.outcome(*plan, Some(sender))).await,
@@ -420,10 +430,10 @@ impl Waiting {
     }
 
     async fn rest(self, rest: Rest) {
-        let Self { at_work, respond, head_only, arrived } = self;
+        let Self { at_work, respond, head_only, arrived, kept } = self;
         let lane = at_work.0.lane.clone();
         let (front, write) = (&*lane.front, lane.settings.waits.write);
-        let answering = Answering { front, respond, head_only, arrived, write };
+        let answering = Answering { front, respond, head_only, arrived, write, kept };
         let ended = answering.rest(rest).await;
         at_work.ended(ended, answering);
     }

@@ -8,6 +8,8 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 use smallvec::SmallVec;
 
+use crate::access::{Asked, Version};
+use crate::front::visitor::Visitor;
 use crate::listen::head::{self, Framing, Head, HeadLimits, MAX_HEADERS, Method, Refusal};
 
 /// Header lines that need no allocation; a browser sends about twenty.
@@ -132,6 +134,20 @@ pub(super) fn head<'b, 'h>(
         headers: lines,
         length: 0,
     })
+}
+
+/// What the access log is told of a request that is refused.
+pub(super) fn recorded(parts: &Parts, visitor: Visitor) -> Asked<'_> {
+    let mut asked = Asked {
+        client: visitor.address,
+        method: parts.method.as_str().as_bytes(),
+        target: parts.uri.path_and_query().map_or(b"", |target| target.as_str().as_bytes()),
+        version: Version::Http2,
+        host: parts.uri.authority().map_or(b"", |authority| authority.as_str().as_bytes()),
+        ..Asked::default()
+    };
+    parts.headers.iter().for_each(|(name, value)| asked.header(name.as_str(), value.as_bytes()));
+    asked
 }
 
 #[cfg(test)]

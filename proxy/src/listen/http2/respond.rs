@@ -1,5 +1,6 @@
 //! What a request ends with, as HTTP/2: the same heads as in HTTP/1, and bodies as far as the client's windows let them.
 
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -113,7 +114,7 @@ impl Answering<'_> {
         for (index, part) in parts.into_iter().enumerate() {
             self.data(&mut send, part, index == last).await?;
         }
-        let node = node.as_ref().map(|answer| &*answer.node);
+        let node = node.as_ref().map(|answer| &answer.node as &dyn Display);
         self.over(Sent { result, status: code, bytes: length as u64, node });
         Ok(())
     }
@@ -232,13 +233,14 @@ impl Answering<'_> {
         self.front.accounts.over(|| self.kept.asked(), self.arrived, sent);
     }
 
-    /// Notes that the client did not take its answer.
-    pub(super) fn gone(mut self, gone: Gone) {
+    /// Notes that the client did not take its answer. Gives back the room of the record.
+    pub(super) fn gone(mut self, gone: Gone) -> Kept {
         if gone == Gone::Slow {
             self.front.counters.limit(Limit::WriteTimeout);
         }
         self.respond.send_reset(Reason::CANCEL);
         self.over(Sent::own(RequestResult::ClientGone, 0, 0));
+        self.kept
     }
 }
 
