@@ -18,6 +18,7 @@ use crate::admin::{Limit, RequestResult};
 use crate::fetch::{Answer, Reader};
 use crate::front::Front;
 use crate::front::cold_range::Cut;
+use crate::front::context::delivery;
 use crate::front::outcome::{Found, Outcome, Streaming};
 use crate::listen::answer::{self, HitBody, STEP_BYTES};
 use crate::respond::Local;
@@ -136,9 +137,9 @@ impl Answering<'_> {
                 None => Ok(()),
             },
             Outcome::Local(local, result) => self.local(&local, result),
-            Outcome::NotModified { answer, result, status } => {
+            Outcome::NotModified { answer, result, status, cache_control } => {
                 let mut block = Vec::with_capacity(answer.block.len() + 128);
-                answer::not_modified(&mut block, &answer, &status, false);
+                answer::not_modified(&mut block, &answer, &status, cache_control, false);
                 self.respond.send_response(fields::response(&block.into()), true)?;
                 self.over(Sent { result, status: 304, bytes: 0, node: Some(&answer.node) });
                 Ok(())
@@ -167,9 +168,9 @@ impl Answering<'_> {
 
     /// Sends an answer whose body is still coming, as it comes.
     async fn stream(&mut self, streaming: Streaming) -> Result<(), Gone> {
-        let Streaming { answer, mut reader, cut, result, status } = streaming;
+        let Streaming { answer, mut reader, cut, result, status, cache_control } = streaming;
         let mut block = Vec::with_capacity(answer.block.len() + 160);
-        let (code, body) = stream_head(&mut block, &answer, &reader, &cut, self.head_only);
+        let (code, body) = stream_head(&mut block, &answer, cache_control, &reader, &cut, self.head_only);
         if code != 416 {
             answer::push_age(&mut block, answer.age);
         }
@@ -283,13 +284,14 @@ enum StreamBody {
 fn stream_head(
     output: &mut Vec<u8>,
     answer: &Answer,
+    cache_control: Option<&str>,
     reader: &Reader,
     cut: &Cut,
     head_only: bool,
 ) -> (u16, StreamBody) {
     match cut {
         Cut::Whole => {
-            output.extend_from_slice(&answer.block);
+            delivery::push_head(output, &answer.block, cache_control);
             let code = answer.status.as_u16();
             if !answer.may_have_body() {
                 return (code, StreamBody::Nothing);
@@ -306,11 +308,12 @@ fn stream_head(
             (code, if head_only { StreamBody::Nothing } else { StreamBody::Reader(length) })
         }
         Cut::One { range, length } => {
-            answer::one_range(output, &answer.block, range, *length);
+            answer::one_range(output, &delivery::head(&answer.block, cache_control), range, *length);
             (206, StreamBody::Reader(Some(range.end - range.start)))
         }
         Cut::Several { ranges, body } => {
-            (206, StreamBody::Parts(answer::several_ranges(output, &answer.block, body, ranges)))
+            let head = delivery::head(&answer.block, cache_control);
+            (206, StreamBody::Parts(answer::several_ranges(output, &head, body, ranges)))
         }
         Cut::Unsatisfiable { length } => {
             answer::unsatisfiable(output, &answer.block, *length);
