@@ -4,12 +4,14 @@
 //! client refuses an answer whose framing is doubtful) and *worse* than a web server (a node can stall, lie, cut and vanish).
 //!
 //! Where to start reading: [`proxy`] starts the binary under test, [`node`] is a web node under the test's control, [`real`] are
-//! nginx and PHP, [`client`] talks to any of them, [`purge`] invalidates, [`load`] keeps asking, [`tls`] makes certificates and visits under TLS. [`wait`] replaces sleeping,
+//! nginx and PHP, [`client`] talks to any of them, [`http2`] to the proxy in HTTP/2, [`purge`] invalidates, [`load`] keeps asking,
+//! [`tls`] makes certificates and visits under TLS. [`wait`] replaces sleeping,
 //! [`ports`] hands out ports, [`process`] ends children, [`metrics`] reads what the proxy counts, [`why`] asks it about a request, [`wire`] frames bytes.
 //!
 //! A failed expectation of the harness itself is a panic with a sentence in it: a test has nobody to return an error to.
 
 pub mod client;
+pub mod http2;
 pub mod load;
 pub mod metrics;
 pub mod node;

@@ -30,6 +30,7 @@ const BINARY_VARIABLE: &str = "PROXY_BIN";
 pub struct Setup {
     nodes: Vec<String>,
     top: String,
+    listen: String,
     cache: String,
     pool: String,
     site: String,
@@ -73,6 +74,12 @@ impl Setup {
     #[must_use]
     pub fn top(self, lines: &str) -> Self {
         Self { top: joined(self.top, lines), ..self }
+    }
+
+    /// Lines for the `[[listen]]` of visitors.
+    #[must_use]
+    pub fn listen(self, lines: &str) -> Self {
+        Self { listen: joined(self.listen, lines), ..self }
     }
 
     /// Lines for `[cache]`.
@@ -145,7 +152,7 @@ impl Setup {
     /// The file as it will be written.
     fn text(&self, listen: SocketAddr, tls: Option<SocketAddr>, admin: SocketAddr, folder: &Path) -> String {
         let mut text = unless_said(&self.top, "shutdown_timeout", "\"10s\"");
-        let _ = writeln!(text, "[[listen]]\naddress = \"{listen}\"");
+        let _ = writeln!(text, "[[listen]]\naddress = \"{listen}\"\n{}", self.listen);
         if let Some(tls) = tls {
             let files = self.certificates.iter().map(|certificate| certificate.write(folder));
             let pairs: Vec<String> = files

@@ -20,6 +20,7 @@ mod endurance;
 mod esi;
 mod failover;
 mod framing;
+mod http2;
 mod isolation;
 mod keys;
 mod lifetimes;

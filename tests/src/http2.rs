@@ -1,0 +1,245 @@
+//! A visitor who speaks HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3).
+//!
+//! [`Session`] speaks it by the `h2` crate, with as many requests at a time as a test wants. What that crate would never
+//! send goes out by [`Raw`], frame by frame.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::client::{self, ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::wait::PATIENCE;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session {
+    address: SocketAddr,
+    send: SendRequest<Bytes>,
+    ended: JoinHandle<Result<(), h2::Error>>,
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub struct Asked {
+    /// The body, as far as it is not sent.
+    pub body: SendStream<Bytes>,
+    response: ResponseFuture,
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Whole {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub fields: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Whole {
+    /// The one value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Whether it came from memory, as `Cache-Status` says.
+    pub fn is_hit(&self) -> bool {
+        self.field("cache-status").is_some_and(|status| status.contains("; hit"))
+    }
+
+    /// Whether it came by another's fetch, as `Cache-Status` says.
+    pub fn is_collapsed(&self) -> bool {
+        self.field("cache-status").is_some_and(|status| status.ends_with("; collapsed"))
+    }
+}
+
+impl Session {
+    /// Connects.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub async fn open(address: SocketAddr) -> Self {
+        Self::open_with(address, &client::Builder::new()).await
+    }
+
+    /// Connects with a client of one's own settings.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub async fn open_with(address: SocketAddr, builder: &client::Builder) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        stream.set_nodelay(true).expect("a connected socket");
+        let (send, connection) = builder.handshake(stream).await.expect("HTTP/2 to be spoken");
+        Self { address, send, ended: tokio::spawn(connection) }
+    }
+
+    /// A request of this connection's host.
+    pub fn request(&self, method: &str, target: &str) -> http::request::Builder {
+        Request::builder().method(method).uri(format!("http://{}{target}", self.address))
+    }
+
+    /// Sends the head of a request; `ends`: there is no body.
+    ///
+    /// # Errors
+    ///
+    /// If the connection takes no more requests.
+    pub async fn try_send(&mut self, request: Request<()>, ends: bool) -> Result<Asked, h2::Error> {
+        let mut send = self.send.clone().ready().await?;
+        let (response, body) = send.send_request(request, ends)?;
+        Ok(Asked { body, response })
+    }
+
+    /// The same of a request without body that must go out.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn send(&mut self, request: http::request::Builder) -> Asked {
+        self.try_send(request.body(()).expect("a request"), true).await.expect("the request to go out")
+    }
+
+    /// GETs something.
+    pub async fn get(&mut self, target: &str) -> Whole {
+        let request = self.request("GET", target);
+        self.send(request).await.answer().await
+    }
+
+    /// Waits until the server has ended the connection: with an error, or in good order.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn ended(self) -> Result<(), h2::Error> {
+        drop(self.send);
+        timeout(PATIENCE, self.ended).await.expect("the connection to be ended").expect("no panic")
+    }
+}
+
+impl Asked {
+    /// Waits for the head of the answer.
+    ///
+    /// # Errors
+    ///
+    /// If the stream is reset or the connection ends instead.
+    pub async fn try_head(self) -> Result<(http::response::Parts, RecvStream), h2::Error> {
+        let response = timeout(PATIENCE, self.response).await.expect("an answer in time")?;
+        Ok(response.into_parts())
+    }
+
+    /// Waits for the whole answer.
+    ///
+    /// # Errors
+    ///
+    /// If the stream is reset or the connection ends instead.
+    pub async fn try_answer(self) -> Result<Whole, h2::Error> {
+        let (head, body) = self.try_head().await?;
+        let body = rest(body).await?;
+        Ok(Whole { status: head.status, fields: head.headers, body })
+    }
+
+    /// Waits for the whole answer.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    pub async fn answer(self) -> Whole {
+        self.try_answer().await.expect("an answer")
+    }
+
+    /// Takes the request back.
+    pub fn take_back(mut self) {
+        self.body.send_reset(Reason::CANCEL);
+    }
+}
+
+/// Reads what is left of a body.
+///
+/// # Errors
+///
+/// If the stream is reset or the connection ends before.
+pub async fn rest(mut body: RecvStream) -> Result<Bytes, h2::Error> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = timeout(PATIENCE, body.data()).await.expect("the body in time") {
+        let piece = piece?;
+        whole.extend_from_slice(&piece);
+        body.flow_control().release_capacity(piece.len())?;
+    }
+    Ok(whole.freeze())
+}
+
+/// A connection on which frames are sent as they are written.
+#[derive(Debug)]
+pub struct Raw(TcpStream);
+
+impl Raw {
+    /// Connects, and says the preface with empty settings.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub async fn open(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("a server that listens");
+        let mut raw = Self(stream);
+        raw.frame(4, 0, 0, &[]).await;
+        raw
+    }
+
+    /// Sends a frame; what the server has closed takes none and that is no error.
+    pub async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let mut bytes = Vec::with_capacity(9 + payload.len());
+        bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
+        bytes.extend_from_slice(&[kind, flags]);
+        bytes.extend_from_slice(&stream.to_be_bytes());
+        bytes.extend_from_slice(payload);
+        let _ = self.0.write_all(&bytes).await;
+    }
+
+    /// Sends the head of a request without body, its fields without compression.
+    pub async fn head(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            // A literal without indexing (RFC 7541 section 6.2.2); none is longer than 126 bytes.
+            block.push(0);
+            for text in [name, value] {
+                block.push(text.len() as u8);
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.frame(1, 0x5, stream, &block).await;
+    }
+
+    /// The next frame of one of these kinds: kind, flags, stream, payload. `None` at the end of the connection.
+    ///
+    /// # Panics
+    ///
+    /// If none comes in time.
+    pub async fn next(&mut self, kinds: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
+        loop {
+            let (mut head, wait) = ([0; 9], Duration::from_secs(20));
+            timeout(wait, self.0.read_exact(&mut head)).await.expect("a frame in time").ok()?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut payload = vec![0; length];
+            self.0.read_exact(&mut payload).await.ok()?;
+            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            if kinds.contains(&head[3]) {
+                return Some((head[3], head[4], stream, payload));
+            }
+        }
+    }
+}
