@@ -263,7 +263,7 @@ impl Counters {
 
     /// Something went wrong with pages that are put together, so many times.
     pub(crate) fn esi(&self, trouble: EsiTrouble, times: u64) {
-        self.stripe().esi[trouble as usize].fetch_add(times, Relaxed);
+        self.mine().add(|stripe| &stripe.esi[trouble as usize], times);
     }
 
     /// A purge was applied: `purged` entries are gone, `softened` are stale from now on.

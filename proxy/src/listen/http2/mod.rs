@@ -364,8 +364,16 @@ impl Serving {
                 Ok(Some(rest)) => return drop(tokio::spawn(Waiting::new(shared, answering).rest(rest))),
                 Err(gone) => Err(gone),
             },
+            Ok((Step::Page(page), _)) if page.page.is_whole() => match answering.whole_page(&page) {
+                Ok(None) => {
+                    shared.credit.earn();
+                    Ok(())
+                }
+                Ok(Some(rest)) => return drop(tokio::spawn(Waiting::new(shared, answering).rest(rest))),
+                Err(gone) => Err(gone),
+            },
             Ok((Step::Local(local, result), _)) => answering.local(&local, result),
-            Ok((step @ (Step::Decode(..) | Step::Fetch(_)), _)) => {
+            Ok((step @ (Step::Decode(..) | Step::Fetch(_) | Step::Page(_)), _)) => {
                 return drop(tokio::spawn(Waiting::new(shared, answering).outcome(step)));
             }
             Ok((Step::Pass, _)) => {
@@ -413,16 +421,17 @@ impl Waiting {
     async fn outcome(self, step: Step) {
         let Self { at_work, respond, head_only, arrived, kept } = self;
         let lane = at_work.0.lane.clone();
-        let (front, write) = (&*lane.front, lane.settings.waits.write);
+        let (front, write) = (&lane.front, lane.settings.waits.write);
         let _in_flight = front.counters.in_flight();
         let mut answering = Answering { front, respond, head_only, arrived, write, kept };
         let (sender, interim) = mpsc::channel(INTERIM_ANSWERS);
         let ended = match step {
-            Step::Fetch(plan) => answering.wait(interim, front.outcome(*plan, Some(sender))).await,
+            Step::Fetch(plan) => answering.wait(front, interim, front.outcome(*plan, Some(sender))).await,
             Step::Decode(found, plan) => {
                 let outcome = front.decoded_outcome(found, *plan, Some(sender));
-                answering.wait(interim, outcome).await
+                answering.wait(front, interim, outcome).await
             }
+            Step::Page(page) => answering.page(front, *page).await,
             // Answered by whoever would have made a task of it.
             Step::Hit(_) | Step::Local(..) | Step::Pass => Ok(()),
         };

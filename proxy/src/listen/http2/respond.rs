@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::fields;
 use crate::access::{Kept, Sent};
 use crate::admin::{Limit, RequestResult};
+use crate::esi::Serving;
 use crate::fetch::{Answer, Reader};
 use crate::front::Front;
 use crate::front::cold_range::Cut;
@@ -74,22 +75,90 @@ impl Answering<'_> {
             HitBody::One(body) => std::slice::from_ref(*body),
             HitBody::Parts(parts) => parts,
         };
+        self.at_once(&block.into(), code, parts, found.result)
+    }
+
+    /// Sends a page that is put together and all there, without waiting. Returns the body if that would have to wait.
+    pub(super) fn whole_page(&mut self, page: &Serving) -> Result<Option<Rest>, Gone> {
+        let mut block = self.page_head(page);
+        if !self.head_only {
+            block.extend_from_slice(b"Content-Length: ");
+            answer::push_number(&mut block, page.page.bytes());
+            block.extend_from_slice(b"\r\n");
+        }
+        answer::end_head(&mut block, &page.status, false);
+        self.at_once(&block.into(), page.code, page.page.pieces(), page.result)
+    }
+
+    /// Sends a head, and the body behind it as far as nothing has to be waited for: else that is returned.
+    fn at_once(
+        &mut self,
+        block: &Bytes,
+        code: u16,
+        parts: &[Bytes],
+        result: RequestResult,
+    ) -> Result<Option<Rest>, Gone> {
         let parts = if self.head_only { &[] } else { parts };
         let length: usize = parts.iter().map(Bytes::len).sum();
-        let mut send = self.respond.send_response(fields::response(&block.into()), length == 0)?;
+        let mut send = self.respond.send_response(fields::response(block), length == 0)?;
         if length > 0 {
             send.reserve_capacity(length);
             if length > AT_ONCE_BYTES || send.capacity() < length {
-                let parts = parts.to_vec();
-                return Ok(Some(Rest { send, parts, result: found.result, code, node: None }));
+                return Ok(Some(Rest { send, parts: parts.to_vec(), result, code, node: None }));
             }
             let last = parts.len() - 1;
             for (index, part) in parts.iter().enumerate() {
                 send.send_data(part.clone(), index == last)?;
             }
         }
-        self.over(Sent::own(found.result, code, length as u64));
+        self.over(Sent::own(result, code, length as u64));
         Ok(None)
+    }
+
+    /// The head of a page that is put together, as far as it does not frame the body.
+    fn page_head(&self, page: &Serving) -> Vec<u8> {
+        let mut block = Vec::with_capacity(512);
+        page.push_head(&mut block);
+        answer::push_age(&mut block, page.age);
+        block
+    }
+
+    /// Sends a page that is put together, as its pieces come.
+    pub(super) async fn page(&mut self, front: &Arc<Front>, mut page: Serving) -> Result<(), Gone> {
+        // Of a HEAD nothing is fetched.
+        if self.head_only || page.page.is_whole() {
+            return match self.whole_page(&page)? {
+                Some(rest) => self.rest(rest).await,
+                None => Ok(()),
+            };
+        }
+        let mut block = self.page_head(&page);
+        // From here on the fetches run.
+        let mut body = page.start(front);
+        answer::end_head(&mut block, &page.status, false);
+        let mut send = self.respond.send_response(fields::response(&block.into()), false)?;
+        let (mut sent, mut pieces) = (0, Vec::new());
+        loop {
+            pieces.clear();
+            let more = {
+                let mut reading = std::pin::pin!(body.read(&mut pieces, STEP_BYTES));
+                poll_fn(|context| match reading.as_mut().poll(context) {
+                    Poll::Ready(more) => Poll::Ready(Ok(more)),
+                    Poll::Pending => send.poll_reset(context).map(|_| Err(Gone::Left)),
+                })
+                .await?
+            };
+            if !more {
+                break;
+            }
+            for piece in pieces.drain(..) {
+                sent += piece.len() as u64;
+                self.data(&mut send, piece, false).await?;
+            }
+        }
+        send.send_data(Bytes::new(), true)?;
+        self.over(Sent::own(page.result, page.code, sent));
+        Ok(())
     }
 
     /// Sends an answer of ours.
@@ -124,6 +193,7 @@ impl Answering<'_> {
     /// sent before.
     pub(super) async fn wait(
         &mut self,
+        front: &Arc<Front>,
         mut interim: Receiver<Bytes>,
         outcome: impl Future<Output = Outcome>,
     ) -> Result<(), Gone> {
@@ -145,6 +215,7 @@ impl Answering<'_> {
                 Ok(())
             }
             Outcome::Streaming(streaming) => self.stream(streaming).await,
+            Outcome::Page(page) => self.page(front, *page).await,
         }
     }
 
