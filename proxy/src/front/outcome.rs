@@ -107,9 +107,9 @@ impl Front {
             let (forward, conditions) = (plan.forward, conditional::conditions(&plan.headers));
             let wanted = cold_range::wanted(&plan);
             plan = match self.identify(plan, *first).await {
-                Ok(Identified::Page(plan)) => plan,
+                Ok(Identified::Page(plan)) => *plan,
                 Ok(Identified::Stored(entry, now)) => {
-                    return self.from_memory(entry, now, &conditions, wanted.as_ref(), &asker).await;
+                    return self.in_store(entry, now, &conditions, wanted.as_ref(), &asker).await;
                 }
                 Ok(Identified::Refused(Obtained::Stream { answer, reader, collapsed })) => {
                     let now = self.clock.now();
@@ -127,7 +127,7 @@ impl Front {
                     });
                 }
                 Ok(Identified::Refused(Obtained::Entry(entry) | Obtained::Instead { entry, .. })) => {
-                    return self.from_memory(entry, self.clock.now(), &HeaderMap::new(), None, &asker).await;
+                    return self.in_store(entry, self.clock.now(), &HeaderMap::new(), None, &asker).await;
                 }
                 Err(error) => return failed(error, Forwarded::new(forward)),
             };
@@ -148,7 +148,7 @@ impl Front {
         };
         match obtained {
             (Obtained::Entry(entry), _) => {
-                self.from_memory(entry, self.clock.now(), &conditions, wanted.as_ref(), &asker).await
+                self.in_store(entry, self.clock.now(), &conditions, wanted.as_ref(), &asker).await
             }
             (Obtained::Instead { entry, failing, collapsed }, _) => {
                 let now = self.clock.now();
@@ -196,7 +196,7 @@ impl Front {
     }
 
     /// What is sent of an entry that turned out to be there.
-    async fn from_memory(
+    async fn in_store(
         &self,
         entry: Arc<Entry>,
         now: Moment,

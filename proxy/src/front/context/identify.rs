@@ -27,7 +27,7 @@ pub(crate) struct First {
 #[derive(Debug)]
 pub(crate) enum Identified {
     /// The page is to be had from a node.
-    Page(Plan),
+    Page(Box<Plan>),
     /// It is in the store.
     Stored(Arc<Entry>, Moment),
     /// There is no hash but this answer, and it is the visitor's.
@@ -46,7 +46,7 @@ impl Front {
         first: First,
     ) -> Result<Identified, FetchError> {
         let First { plan: hash_plan, anew, may_be_stale } = first;
-        let Some(rules) = hash_plan.asks_context.clone() else { return Ok(Identified::Page(plan)) };
+        let Some(rules) = hash_plan.asks_context.clone() else { return Ok(Identified::Page(Box::new(plan))) };
         let obtained = Box::pin(self.obtain(hash_plan)).await?;
         let head = match &obtained {
             Obtained::Entry(entry) | Obtained::Instead { entry, .. } => entry.head(),
@@ -86,21 +86,21 @@ impl Front {
             // Not in a form that this client reads: asked for as if nobody had it.
             Way::Hit(_) | Way::Disconnected(_) | Way::Grace(_) => {
                 plan.caching = Caching::Apart;
-                Ok(Identified::Page(plan))
+                Ok(Identified::Page(Box::new(plan)))
             }
             Way::Revalidate(entry) => {
                 self.store.used(&entry);
                 plan.stale = Some(entry);
-                Ok(Identified::Page(plan))
+                Ok(Identified::Page(Box::new(plan)))
             }
             Way::Anew(entry) => {
                 self.store.used(&entry);
                 plan.forward = Forward::Request;
                 plan.newer_than = Some(now);
                 plan.stale = Some(entry);
-                Ok(Identified::Page(plan))
+                Ok(Identified::Page(Box::new(plan)))
             }
-            Way::Fetch | Way::FetchApart | Way::Nothing => Ok(Identified::Page(plan)),
+            Way::Fetch | Way::FetchApart | Way::Nothing => Ok(Identified::Page(Box::new(plan))),
         }
     }
 }
