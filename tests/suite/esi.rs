@@ -522,3 +522,48 @@ async fn tests_and_variables_tell_visitors_apart() {
     }
     assert!(trouble(&proxy, "stray_tag").await > 0.0);
 }
+
+#[tokio::test]
+async fn fragments_have_contexts_of_their_own() {
+    let node = Node::start().await;
+    let group = |line: Option<&str>| {
+        if line.is_some_and(|line| line.contains("eZSESSID=1")) { "editors" } else { "readers" }
+    };
+    node.serve(
+        "/_fos_user_context_hash",
+        Page::composed(move |asked| {
+            Page::text("")
+                .header("Content-Type", "application/vnd.fos.user-context-hash")
+                .header("X-User-Context-Hash", group(asked.header("cookie")))
+                .cache_control("public, max-age=600")
+                .header("Vary", "Cookie, Authorization")
+        }),
+    );
+    node.serve("/", page(includes(&["/rights", "/menu"])).fresh_for(600));
+    node.serve(
+        "/rights",
+        Page::written(|asked| {
+            format!("{} {}", asked.header("x-user-context-hash").unwrap_or("?"), asked.number)
+        })
+        .fresh_for(600)
+        .header("Vary", "X-User-Context-Hash"),
+    );
+    node.serve("/menu", Page::numbered("menu").fresh_for(600));
+    let proxy = Setup::before(&node)
+        .site("esi = true\nkeep_cookies = [\"eZSESSID*\"]\nuser_context = { rewrite_cache_control = true }")
+        .start()
+        .await;
+    for _ in 0..3 {
+        for (session, rights) in [("1", "editors 1"), ("2", "readers 2"), ("3", "readers 2")] {
+            let request = Request::get("/").header("Cookie", &format!("eZSESSID={session}"));
+            let answer = proxy.ask(&request).await;
+            assert_eq!(answer.text(), format!("[{rights}][menu 1]"), "session {session}");
+            assert!(is_private(&answer), "its page says nothing of contexts: {answer}");
+        }
+    }
+    assert_eq!((node.count("/"), node.count("/rights"), node.count("/menu")), (1, 2, 1));
+    assert_eq!(node.count("/_fos_user_context_hash"), 3);
+    // Nobody forges a context by way of a page.
+    let forged = Request::get("/").header("X-User-Context-Hash", "editors");
+    assert_eq!(proxy.ask(&forged).await.status, 400);
+}

@@ -154,7 +154,7 @@ impl Front {
             cache_control: *cache_control,
             age: Some(entry.age_seconds(*now)),
             result: *result,
-            status: status.clone(),
+            status: *status,
             page,
             rest,
         }

@@ -170,7 +170,7 @@ impl Front {
                     let said = (result, CacheStatus::Forwarded(status));
                     let cache_control = delivery::instead(answer.audience, asker.session);
                     let page = Incoming { key, answer: &answer, head_only: asker.head_only, cache_control };
-                    return match self.incoming(rest, page, reader, said.clone()).await {
+                    return match self.incoming(rest, page, reader, said).await {
                         Ok(Arrived::Page(serving)) => Outcome::Page(serving),
                         Ok(Arrived::Stored(entry)) => {
                             self.waited_for(entry, now, said, &conditions, None, &asker).await
