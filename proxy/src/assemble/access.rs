@@ -10,7 +10,7 @@ use crate::access::{AccessLog, AccessSettings, File, Format};
 use crate::admin::Counters;
 
 /// How long the end of the process waits for the last lines to be written.
-pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
+pub(super) const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Opens the access log, if there is to be one, for so many threads that answer requests.
 ///
