@@ -97,7 +97,7 @@ def verify(context, server, workload):
     path = workload.path + ("0" if workload.keys else "")
     headers = dict(line.split(": ", 1) for line in workload.headers if "@" not in line)
     method = "POST" if workload.script == "post.lua" else "GET"
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while True:
         status, fields, body = ask(server.port, workload.tls, method, path, headers)
         length = workload.length if workload.status == 200 else 1024
