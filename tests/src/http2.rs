@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::client::USUAL_HOST;
 use crate::wait::PATIENCE;
 
 /// One connection.
 #[derive(Debug)]
 pub struct Session {
-    address: SocketAddr,
     send: SendRequest<Bytes>,
     ended: JoinHandle<Result<(), h2::Error>>,
 }
@@ -85,12 +85,12 @@ impl Session {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a connected socket");
         let (send, connection) = builder.handshake(stream).await.expect("HTTP/2 to be spoken");
-        Self { address, send, ended: tokio::spawn(connection) }
+        Self { send, ended: tokio::spawn(connection) }
     }
 
-    /// A request of this connection's host.
+    /// A request of the usual host.
     pub fn request(&self, method: &str, target: &str) -> http::request::Builder {
-        Request::builder().method(method).uri(format!("http://{}{target}", self.address))
+        Request::builder().method(method).uri(format!("http://{USUAL_HOST}{target}"))
     }
 
     /// Sends the head of a request; `ends`: there is no body.
@@ -125,8 +125,11 @@ impl Session {
     ///
     /// If it does not.
     pub async fn ended(self) -> Result<(), h2::Error> {
-        drop(self.send);
-        timeout(PATIENCE, self.ended).await.expect("the connection to be ended").expect("no panic")
+        let Self { send, ended } = self;
+        let ended = timeout(PATIENCE, ended).await.expect("the connection to be ended").expect("no panic");
+        // Until here: without it the client would end the connection itself.
+        drop(send);
+        ended
     }
 }
 

@@ -209,6 +209,13 @@ impl Passing {
     }
 }
 
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // pingora drops a session whose answer broke off without another word.
+        self.reset();
+    }
+}
+
 #[async_trait]
 impl Session for Passing {
     fn req_header(&self) -> &RequestHeader {
