@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_request_is_kept_without_what_is_about_the_page() {
-        let text = "HEAD http://a.test/x?y HTTP/1.1\r\nHost: other\r\nCookie: a=1\r\nRange: bytes=0-1\r\n\
+        let text = "HEAD http://a.test/x?y HTTP/1.1\r\nHost: a.test\r\nCookie: a=1\r\nRange: bytes=0-1\r\n\
                     If-None-Match: \"1\"\r\nAccept-Encoding: gzip\r\nCookie: b=2\r\n\r\n";
         let limits = HeadLimits { bytes: 1000, count: 20, url_bytes: 100 };
         let mut room = head::lines();

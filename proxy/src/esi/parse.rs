@@ -64,8 +64,8 @@ struct Frame {
     /// The tag that opened it.
     tag: Range<usize>,
     parts: Vec<Part>,
-    /// The blocks right in it, where it is `try` or `choose`.
-    branches: Vec<(Kind, Vec<Part>)>,
+    /// The blocks right in it, where it is `try` or `choose`, each with the number of parts that stand before it.
+    branches: Vec<(usize, Kind, Vec<Part>)>,
 }
 
 impl Frame {
@@ -277,14 +277,19 @@ impl Parser<'_> {
         while self.frames.len() > which + 1 {
             self.unfold();
         }
-        let Some(Frame { kind, parts, branches, .. }) = self.frames.pop() else { return };
+        let Some(frame) = self.frames.pop() else { return };
+        if !frame.shows() {
+            let lost = frame.parts.iter().filter(|part| matches!(part, Part::Include(_))).count();
+            self.strays += lost as u32;
+        }
+        let Frame { kind, parts, branches, .. } = frame;
         match kind {
             Kind::Page | Kind::Vars => parts.into_iter().for_each(|part| self.push(part)),
             Kind::Attempt | Kind::Except => self.branch(Kind::Try, kind, parts),
             Kind::When(_) | Kind::Otherwise => self.branch(Kind::Choose, kind, parts),
             Kind::Try => {
                 let mut block = Try::default();
-                for (kind, parts) in branches {
+                for (_, kind, parts) in branches {
                     match kind {
                         Kind::Attempt => block.attempt = parts.into(),
                         Kind::Except => block.except = parts.into(),
@@ -300,7 +305,7 @@ impl Parser<'_> {
             }
             Kind::Choose => {
                 let (mut whens, mut otherwise) = (Vec::new(), Box::default());
-                for (kind, parts) in branches {
+                for (_, kind, parts) in branches {
                     match kind {
                         Kind::When(test) => whens.push((test, parts.into())),
                         Kind::Otherwise => otherwise = parts.into(),
@@ -316,7 +321,7 @@ impl Parser<'_> {
     /// Puts a block into the one that it belongs right into. Anywhere else its tags mean nothing.
     fn branch(&mut self, within: Kind, kind: Kind, parts: Vec<Part>) {
         match self.frames.last_mut() {
-            Some(frame) if frame.kind == within => frame.branches.push((kind, parts)),
+            Some(frame) if frame.kind == within => frame.branches.push((frame.parts.len(), kind, parts)),
             Some(_) | None => {
                 self.strays += 1;
                 parts.into_iter().for_each(|part| self.push(part));
@@ -324,12 +329,29 @@ impl Parser<'_> {
         }
     }
 
-    /// The innermost block is never closed: its tag is text, and so is what is in it.
+    /// The innermost block is never closed. A branch ends with its block; else the tag is text, and what is in it stays
+    /// where it is.
     fn unfold(&mut self) {
-        let Some(Frame { tag, parts, branches, .. }) = self.frames.pop() else { return };
+        let Some(Frame { kind, tag, parts, branches }) = self.frames.pop() else { return };
+        let within = match kind {
+            Kind::Attempt | Kind::Except => Some(Kind::Try),
+            Kind::When(_) | Kind::Otherwise => Some(Kind::Choose),
+            Kind::Page | Kind::Vars | Kind::Try | Kind::Choose => None,
+        };
+        if let Some(within) = within
+            && self.frames.last().is_some_and(|frame| frame.kind == within)
+        {
+            return self.branch(within, kind, parts);
+        }
         self.push(Part::Text(span(tag)));
-        let branches = branches.into_iter().flat_map(|(_, parts)| parts);
-        branches.chain(parts).for_each(|part| self.push(part));
+        let mut branches = branches.into_iter().peekable();
+        for (index, part) in parts.into_iter().enumerate() {
+            while let Some((_, _, within)) = branches.next_if(|(at, _, _)| *at <= index) {
+                within.into_iter().for_each(|part| self.push(part));
+            }
+            self.push(part);
+        }
+        branches.flat_map(|(_, _, parts)| parts).for_each(|part| self.push(part));
     }
 
     /// Takes a tag out of the text: what stands before it goes into the open block.
@@ -366,12 +388,9 @@ impl Parser<'_> {
 
     fn push(&mut self, part: Part) {
         // The page is always there.
-        let Some(frame) = self.frames.last_mut() else { return };
-        if frame.shows() {
+        if let Some(frame) = self.frames.last_mut() {
             self.parts += 1;
             frame.parts.push(part);
-        } else if let Part::Include(_) = part {
-            self.strays += 1;
         }
     }
 

@@ -127,8 +127,11 @@ fn tags_without_sense_do_no_harm() {
     check("<esi:attempt>a</esi:attempt>", "a", 1);
     check("<esi:try><esi:include src=\"/a\"/></esi:try>", "[try  else ]", 1);
     // Never closed: text with its tags put in.
-    check("<esi:try>a<esi:attempt>b<esi:include src=\"/c\"/>", "<esi:try><esi:attempt>b[/c]", 0);
-    check("<esi:vars>a<esi:try>b</esi:vars>c", "a<esi:try>c", 0);
+    check("<esi:try>a<esi:attempt>b<esi:include src=\"/c\"/>", "<esi:try>ab[/c]", 0);
+    check("<esi:try>a<esi:attempt>b</esi:attempt>c", "<esi:try>abc", 0);
+    check("<esi:try>a<esi:attempt>b</esi:try>c", "[try b else ]c", 0);
+    check("<esi:choose>a<esi:vars>b", "<esi:choose>a<esi:vars>b", 0);
+    check("<esi:vars>a<esi:try>b</esi:vars>c", "a<esi:try>bc", 0);
     check("a<esi:include src=\"/b", "a<esi:include src=\"/b", 0);
     check("a<esi:include <esi:include src=\"/b\"/>", "a<esi:include [/b]", 0);
     check("a<esi:>b<esi", "a<esi:>b<esi", 0);
