@@ -98,7 +98,6 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             tag_headers: tag_headers.clone(),
             max_tag_bytes: usize::try_from(config.cache.max_tag_bytes).unwrap_or(usize::MAX),
             keep_tag_headers: config.purge.keep_tag_headers,
-            idle_connections: IDLE_CONNECTIONS,
             collapse_waiters: config.limits.collapse_waiters.get(),
             finish_abandoned: config.cache.finish_abandoned,
         },
@@ -194,7 +193,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     Ok(())
 }
 
-/// Kept-alive connections to nodes, over all pools. pingora's own default of 128 is short of one busy node.
+/// Kept-alive connections of the pass road to nodes, over all pools. pingora's own default of 128 is short of one busy node.
 const IDLE_CONNECTIONS: usize = 1024;
 
 fn server_conf(config: &conf::Config, threads: usize) -> ServerConf {

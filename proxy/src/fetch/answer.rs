@@ -166,7 +166,7 @@ fn push_head(
     }
 }
 
-fn push_line(block: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(super) fn push_line(block: &mut Vec<u8>, name: &str, value: &[u8]) {
     // Names go out as browsers' tools show them: Content-Type, not content-type.
     let start = block.len();
     block.extend_from_slice(name.as_bytes());

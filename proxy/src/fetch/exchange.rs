@@ -1,6 +1,7 @@
 //! One answer from some node: choice, tries on other nodes, deadlines, and what the pool learns from it.
 //!
-//! Only requests without a body that are safe to repeat come here. Until the answer is handed on nobody has seen a
+//! Most requests that come here are safe to repeat; those that are not are sent once, unless not a byte of them has gone
+//! out. Until the answer is handed on nobody has seen a
 //! byte of it, so a node that dies in the middle of a small answer costs nothing but another try. To that end the
 //! start of each body is *held* for a moment before the answer counts as given.
 
@@ -11,23 +12,19 @@ use bytes::Bytes;
 use clearcoat_cache::Entry;
 use clearcoat_cache::budget::{Charge, FillBudget};
 use http::StatusCode;
-use pingora_core::connectors::http::v1::Connector;
-use pingora_core::protocols::http::v1::client::HttpSession;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{ErrorType, Result as PingoraResult};
-use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::time::{Instant, timeout_at};
+use pingora_core::connectors::TransportConnector;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::answer::interim_block;
 use super::error::FetchError;
 use super::plan::Plan;
-use super::revalidate;
+use super::request;
+use super::wire::{NodeHead, Session, Taken, WireError};
 use crate::admin::{Counters, FetchResult, Limit};
-use crate::esi::{CAPABILITY, SURROGATE_CAPABILITY};
-use crate::front::forward;
+use crate::pool::clock::after;
 use crate::pool::node::Node;
-use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
+use crate::pool::{Lease, LinkError, NodeId, Outcome, Pool, Reuse, Unavailable, Want};
 
 /// Bytes of a body that are held before the answer counts as given.
 const HOLD_BYTES: usize = 64 * 1024;
@@ -36,15 +33,11 @@ const HOLD_BYTES: usize = 64 * 1024;
 /// waiting longer than this.
 const HOLD_TIME: Duration = Duration::from_millis(50);
 
-/// Kept-alive connections that turn out to be closed may be replaced this often in one exchange without counting as a
-/// try: the node may have closed all that were kept, and the last is a new one.
-const STALE_CONNECTIONS: u32 = 4;
-
 /// An answer whose head is complete and whose body has begun or ended.
 pub(super) struct Exchange {
     /// Who answered.
     pub(super) node: Arc<Node>,
-    pub(super) head: Box<ResponseHeader>,
+    pub(super) head: NodeHead,
     /// The start of the body.
     pub(super) held: Vec<Bytes>,
     /// `held` on the account, until a fill takes it over.
@@ -55,11 +48,9 @@ pub(super) struct Exchange {
 
 /// The part of an answer that is still at the node.
 pub(super) struct Rest {
-    session: HttpSession,
-    peer: HttpPeer,
+    session: Session,
     lease: Lease,
     between_bytes: Duration,
-    idle: Duration,
 }
 
 impl Rest {
@@ -69,9 +60,11 @@ impl Rest {
     ///
     /// The node broke off or stalled.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        match read_body(&mut self.session, Instant::now() + self.between_bytes).await {
+        self.session.set_deadline(after(Instant::now(), self.between_bytes));
+        match self.session.piece().await {
             Ok(chunk) => Ok(chunk),
-            Err(failure) => {
+            Err(error) => {
+                let failure = Failure::of(&error);
                 self.lease.report(failure.outcome());
                 warn!(node = %self.lease.node(), error = %failure.error, "a node broke off in mid-body");
                 Err(failure.error)
@@ -80,9 +73,10 @@ impl Rest {
     }
 
     /// Keeps the connection for the next request, if it can be. The place at the node is given back.
-    pub(super) async fn finish(self, connector: &Connector) {
-        if !self.idle.is_zero() {
-            connector.release_http_session(self.session, &self.peer, Some(self.idle)).await;
+    pub(super) fn finish(self) {
+        // In this order: whoever is called for the place finds the connection.
+        if let Some((link, keep)) = self.session.into_link() {
+            self.lease.keep_link(link, keep);
         }
         drop(self.lease);
     }
@@ -95,9 +89,19 @@ struct Failure {
     cause: String,
     /// The connection had been kept alive and the node may simply have closed it.
     stale_connection: bool,
+    /// The node may have heard the request.
+    sent: bool,
 }
 
 impl Failure {
+    fn of(error: &WireError) -> Self {
+        let kind = match error {
+            WireError::TimedOut => FetchError::TimedOut,
+            WireError::Ended | WireError::Malformed(_) | WireError::Io(_) => FetchError::Broken,
+        };
+        Self { error: kind, cause: error.to_string(), stale_connection: false, sent: true }
+    }
+
     fn outcome(&self) -> Outcome {
         match self.error {
             FetchError::ConnectFailed => Outcome::ConnectFailed,
@@ -119,17 +123,19 @@ impl Failure {
 pub(super) async fn exchange(
     plan: &Plan,
     stale: Option<&Entry>,
-    connector: &Connector,
+    connector: &TransportConnector,
     counters: &Counters,
     budget: &Arc<FillBudget>,
 ) -> Result<Exchange, FetchError> {
     let pool = &plan.pool;
     pool.note_request();
     let mut tried: Vec<NodeId> = Vec::new();
-    let mut stale_connections = 0;
+    let idempotent = plan.is_idempotent();
+    // Whether the next try is made on a new connection, which cannot have been closed already.
+    let mut anew = false;
     let mut last = None;
     loop {
-        let want = Want { hash: plan.hash, tried: &tried, idempotent: true };
+        let want = Want { hash: plan.hash, tried: &tried, idempotent };
         let lease = match pool.acquire(&want).await {
             Ok(lease) => lease,
             Err(unavailable) => {
@@ -138,11 +144,12 @@ pub(super) async fn exchange(
             }
         };
         let node = lease.node().clone();
-        let failure = match attempt(plan, stale, lease, connector, budget).await {
+        let failure = match attempt(plan, stale, lease, anew, connector, budget).await {
             Ok(exchange) => {
                 counters.fetch(FetchResult::Ok);
                 tried.push(node.id());
-                let again = asks_for_another_node(exchange.head.status)
+                let again = plan.submission.is_none()
+                    && asks_for_another_node(exchange.head.status)
                     && tried.len() < pool.attempts() as usize
                     && pool.is_usable_besides(&tried)
                     && may_retry(pool, counters);
@@ -155,8 +162,8 @@ pub(super) async fn exchange(
             }
             Err(failure) => failure,
         };
-        if failure.stale_connection && stale_connections < STALE_CONNECTIONS {
-            stale_connections += 1;
+        if failure.stale_connection && idempotent && !anew {
+            anew = true;
             continue;
         }
         counters.fetch(match failure.error {
@@ -169,7 +176,8 @@ pub(super) async fn exchange(
             | FetchError::GivenUp => FetchResult::Broken,
         });
         tried.push(node.id());
-        let again = tried.len() < pool.attempts() as usize && may_retry(pool, counters);
+        let repeatable = idempotent || !failure.sent;
+        let again = repeatable && tried.len() < pool.attempts() as usize && may_retry(pool, counters);
         let cause = failure.cause.trim();
         if !again {
             warn!(%node, url = plan.url(), cause, tries = tried.len(), "a visitor gets an error: {}", failure.error);
@@ -209,20 +217,19 @@ async fn attempt(
     plan: &Plan,
     stale: Option<&Entry>,
     lease: Lease,
-    connector: &Connector,
+    anew: bool,
+    connector: &TransportConnector,
     budget: &Arc<FillBudget>,
 ) -> Result<Exchange, Failure> {
     let started = Instant::now();
     let node = lease.node().clone();
     let mut held_charge = budget.charge();
-    let result = ask(plan, stale, &lease, connector, started, &mut held_charge).await;
+    let result = ask(plan, stale, &lease, anew, connector, started, &mut held_charge).await;
     match result {
-        Ok((head, held, session, peer, ended)) => {
-            let timeouts = plan.pool.timeouts();
-            let rest =
-                Rest { session, peer, lease, between_bytes: timeouts.between_bytes, idle: timeouts.idle };
+        Ok((head, held, session, ended)) => {
+            let rest = Rest { session, lease, between_bytes: plan.pool.timeouts().between_bytes };
             let rest = if ended {
-                rest.finish(connector).await;
+                rest.finish();
                 None
             } else {
                 Some(rest)
@@ -238,61 +245,48 @@ async fn attempt(
     }
 }
 
-type Asked = (Box<ResponseHeader>, Vec<Bytes>, HttpSession, HttpPeer, bool);
+type Asked = (NodeHead, Vec<Bytes>, Session, bool);
 
 /// Sends the request and reads the head and the held start of the body.
 async fn ask(
     plan: &Plan,
     stale: Option<&Entry>,
     lease: &Lease,
-    connector: &Connector,
+    anew: bool,
+    connector: &TransportConnector,
     started: Instant,
     held_charge: &mut Charge,
 ) -> Result<Asked, Failure> {
     let timeouts = plan.pool.timeouts();
-    let fail = |error, cause: String| Failure { error, cause, stale_connection: false };
-    let peer = lease.peer().map_err(|error| fail(FetchError::ConnectFailed, error.to_string()))?;
-    let header = request_header(plan, stale).map_err(|error| fail(FetchError::Broken, error.to_string()))?;
-
-    // The peer carries the limit for the TCP connect; this one bounds TLS and all.
-    let connect = timeout_at(started + timeouts.connect * 2, connector.get_http_session(&peer)).await;
-    let (mut session, reused) = match connect {
-        Ok(Ok(session)) => session,
-        Ok(Err(error)) => {
-            let timed_out =
-                matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-            let kind = if timed_out { FetchError::TimedOut } else { FetchError::ConnectFailed };
-            return Err(fail(kind, error.to_string()));
-        }
-        Err(_) => return Err(fail(FetchError::TimedOut, "the connection took too long".into())),
+    let fail = |error, cause: String| Failure { error, cause, stale_connection: false, sent: false };
+    let request = request::bytes(plan, stale)
+        .ok_or_else(|| fail(FetchError::Broken, "the target cannot be sent".into()))?;
+    let reuse = if plan.is_idempotent() { Reuse::Any } else { Reuse::Warm };
+    let link = match lease.kept_link(reuse).filter(|_| !anew) {
+        Some(link) => link,
+        None => lease.new_link(connector).await.map_err(|error| {
+            let kind = match error {
+                LinkError::TimedOut => FetchError::TimedOut,
+                LinkError::Failed(_) | LinkError::Peer(_) => FetchError::ConnectFailed,
+            };
+            fail(kind, error.to_string())
+        })?,
     };
 
-    let deadline = Instant::now() + timeouts.first_byte;
+    let mut session = Session::new(link);
+    session.set_deadline(after(Instant::now(), timeouts.first_byte));
     let exchange = async {
-        session.write_request_header(Box::new(header)).await?;
-        loop {
-            session.read_response().await?;
-            match session.resp_header() {
-                Some(head) if head.status.is_informational() => pass_on_interim(plan, head),
-                Some(_) | None => return PingoraResult::<()>::Ok(()),
-            }
-        }
+        session.send(&request).await?;
+        session.head(plan.method() == "HEAD", |head| pass_on_interim(plan, head)).await
     };
-    match timeout_at(deadline, exchange).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            let mut failure = failure_of(&error);
+    let head = match exchange.await {
+        Ok(head) => head,
+        Err(error) => {
+            let mut failure = Failure::of(&error);
             // Nothing came back on a kept connection: the node had closed it before the request reached it.
-            failure.stale_connection =
-                reused && session.get_status().is_none() && error.etype() != &ErrorType::ReadTimedout;
+            failure.stale_connection = session.may_be_stale() && !matches!(error, WireError::TimedOut);
             return Err(failure);
         }
-        Err(_) => {
-            return Err(fail(FetchError::TimedOut, format!("no answer within {:?}", timeouts.first_byte)));
-        }
-    }
-    let Some(head) = session.resp_header().cloned() else {
-        return Err(fail(FetchError::Broken, "there is no head".into()));
     };
     let first_byte = started.elapsed();
 
@@ -303,72 +297,47 @@ async fn ask(
         .headers
         .get(http::header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let mut waits = false;
     let ended = loop {
+        if session.is_through() {
+            break true;
+        }
         if held_bytes >= HOLD_BYTES || (is_event_stream && held_bytes > 0) {
             break false;
         }
-        match timeout_at(hold_until, session.read_body_bytes()).await {
+        // Most bodies come with their head, and need no timer to be moved.
+        let piece = match session.buffered() {
+            Ok(Taken::Piece(piece)) => Ok(Some(piece)),
+            Ok(Taken::End) => Ok(None),
+            Ok(Taken::More) => {
+                if !waits {
+                    waits = true;
+                    session.set_deadline(hold_until);
+                }
+                session.piece().await
+            }
+            Err(error) => Err(error),
+        };
+        match piece {
             // The hold is over; reading a body piece is cancel safe, nothing is lost.
-            Err(_) => break false,
-            Ok(Ok(None)) => break true,
-            Ok(Ok(Some(chunk))) => {
+            Err(WireError::TimedOut) => break false,
+            Ok(None) => break true,
+            Ok(Some(chunk)) => {
                 held_bytes += chunk.len();
                 held_charge.add_piece(chunk.len());
                 held.push(chunk);
             }
-            Ok(Err(error)) => return Err(failure_of(&error)),
+            Err(error) => return Err(Failure::of(&error)),
         }
     };
     lease.report(Outcome::Answered { status: head.status.as_u16(), first_byte });
-    Ok((Box::new(head), held, session, peer, ended))
+    Ok((head, held, session, ended))
 }
 
-/// Sends an interim answer on to the visitor who waits. 101 cannot come, since nobody asked for it; if it does, it is
-/// nothing for a client.
-fn pass_on_interim(plan: &Plan, head: &ResponseHeader) {
-    if let Some(visitor) = &plan.interim
-        && head.status != StatusCode::SWITCHING_PROTOCOLS
-    {
+/// Sends an interim answer on to the visitor who waits.
+fn pass_on_interim(plan: &Plan, head: &NodeHead) {
+    if let Some(visitor) = &plan.interim {
         let unwanted = |name: &http::HeaderName| plan.freshness.is_for_us(name);
-        // A node that sends more of them than a visitor takes has hinted enough.
-        let _ = visitor.try_send(interim_block(head.status, &head.headers, unwanted));
+        visitor.send(interim_block(head.status, &head.headers, unwanted));
     }
-}
-
-async fn read_body(session: &mut HttpSession, deadline: Instant) -> Result<Option<Bytes>, Failure> {
-    match timeout_at(deadline, session.read_body_bytes()).await {
-        Ok(Ok(chunk)) => Ok(chunk),
-        Ok(Err(error)) => Err(failure_of(&error)),
-        Err(_) => Err(Failure {
-            error: FetchError::TimedOut,
-            cause: "the body stalled".into(),
-            stale_connection: false,
-        }),
-    }
-}
-
-fn failure_of(error: &pingora_error::Error) -> Failure {
-    let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-    Failure {
-        error: if timed_out { FetchError::TimedOut } else { FetchError::Broken },
-        cause: error.to_string(),
-        stale_connection: false,
-    }
-}
-
-/// The request as the node gets it.
-fn request_header(plan: &Plan, stale: Option<&Entry>) -> PingoraResult<RequestHeader> {
-    let mut header =
-        RequestHeader::build(plan.method(), plan.target.as_bytes(), Some(plan.headers.len() + 8))?;
-    for (name, value) in &plan.headers {
-        header.append_header(name.clone(), value.clone())?;
-    }
-    forward::complete(&mut header, &plan.host, plan.visitor, plan.caching)?;
-    if plan.puts_together() {
-        header.insert_header(SURROGATE_CAPABILITY.clone(), CAPABILITY.clone())?;
-    }
-    if let Some(entry) = stale {
-        revalidate::add_conditions(&mut header, entry)?;
-    }
-    Ok(header)
 }

@@ -8,12 +8,16 @@
 
 mod answer;
 mod deception;
+mod driven;
 mod error;
 mod exchange;
+pub(crate) mod interim;
 mod last;
 mod plan;
+mod request;
 mod revalidate;
 mod stream;
+mod wire;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -26,14 +30,15 @@ use clearcoat_cache::{
 };
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method};
-use pingora_core::connectors::ConnectorOptions;
-use pingora_core::connectors::http::v1::Connector;
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use tracing::warn;
 
 pub(crate) use answer::{Answer, Failing, Published, is_hop_by_hop, listed_in_connection};
+pub(crate) use driven::Driven;
 pub(crate) use error::FetchError;
+pub(crate) use interim::Interim;
 pub(crate) use last::{FillResult, LastFetch};
-pub(crate) use plan::{Caching, Plan};
+pub(crate) use plan::{Caching, Plan, Submission};
 pub(crate) use revalidate::conditions;
 
 use crate::admin::{Counters, EsiTrouble, Limit};
@@ -46,6 +51,7 @@ use crate::pool::node::Node;
 use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use last::{LastFetches, Noting};
+use wire::NodeHead;
 
 /// What fills are joined by: the URL, and the variant as far as it is known.
 pub(crate) type FillKey = (CacheKey, VariantKey);
@@ -72,8 +78,6 @@ pub(crate) struct FetchSettings {
     pub(crate) max_tag_bytes: usize,
     /// Visitors see the tags too.
     pub(crate) keep_tag_headers: bool,
-    /// Kept-alive connections to all nodes together.
-    pub(crate) idle_connections: usize,
     /// The most requests, besides the one who caused it, that wait for one fetch.
     pub(crate) collapse_waiters: u32,
     /// A fetch for the cache that all its visitors have left goes on if no more than this is still to come, in bytes; of
@@ -86,7 +90,8 @@ pub(crate) struct Fetcher {
     pub(crate) fills: Arc<Fills<FillKey, Published>>,
     /// What became of the last fetch of each URL.
     pub(crate) last: LastFetches,
-    connector: Connector,
+    /// Connects to nodes that speak TLS.
+    connector: TransportConnector,
     counters: Arc<Counters>,
     clock: Clock,
     encoder: Arc<Encoder>,
@@ -101,13 +106,13 @@ impl Fetcher {
         encoder: Arc<Encoder>,
         settings: FetchSettings,
     ) -> Arc<Self> {
-        let options = ConnectorOptions::new(settings.idle_connections);
         let fills = Fills::new(settings.collapse_waiters, store.fill_budget().clone());
         Arc::new(Self {
             store,
             fills: Arc::new(fills),
             last: LastFetches::new(),
-            connector: Connector::new(Some(options)),
+            // Connections are kept by their nodes.
+            connector: TransportConnector::new(Some(ConnectorOptions::new(1))),
             counters,
             clock,
             encoder,
@@ -119,6 +124,13 @@ impl Fetcher {
     pub(crate) fn start(self: &Arc<Self>, plan: Arc<Plan>, writer: Writer) {
         let fetcher = self.clone();
         tokio::spawn(async move { fetcher.run(&plan, writer).await });
+    }
+
+    /// The fetch of `plan` into `writer`, to be driven by the visitor who waits for it.
+    pub(crate) fn drive(self: &Arc<Self>, plan: Arc<Plan>, writer: Writer) -> Driven {
+        let fetcher = self.clone();
+        let interim = plan.interim.clone();
+        Driven::new(async move { fetcher.run(&plan, writer).await }, interim)
     }
 
     async fn run(&self, plan: &Plan, mut writer: Writer) {
@@ -249,21 +261,13 @@ impl Fetcher {
         let Some(stale) = stale.filter(|_| asked.head.status == http::StatusCode::NOT_MODIFIED) else {
             return Ok((asked, None));
         };
-        match revalidate::freshened(stale, &asked.head.headers, &plan.delivery) {
-            Ok(head) => {
-                *asked.head = head;
-                asked.held = vec![stale.body().clone()];
-                // A 304 has no body, so this is nothing but the connection.
-                if let Some(rest) = asked.rest.take() {
-                    rest.finish(&self.connector).await;
-                }
-                Ok((asked, Some(stale.clone())))
-            }
-            Err(error) => {
-                warn!(url = plan.url(), %error, "a stored head could not be brought up to date");
-                Err(FetchError::Broken)
-            }
+        asked.head = revalidate::freshened(stale, &asked.head.headers, &plan.delivery);
+        asked.held = vec![stale.body().clone()];
+        // A 304 has no body, so this is nothing but the connection.
+        if let Some(rest) = asked.rest.take() {
+            rest.finish();
         }
+        Ok((asked, Some(stale.clone())))
     }
 
     /// Whether the answer may be stored, and for how long.
@@ -284,7 +288,7 @@ impl Fetcher {
     fn answer(
         &self,
         plan: &Plan,
-        head: &pingora_http::ResponseHeader,
+        head: &NodeHead,
         verdict: Verdict,
         stamp: &Arc<FillStamp>,
         revalidated: Option<&Entry>,
@@ -361,7 +365,7 @@ impl Fetcher {
             block: with_first(
                 answer::header_block(
                     head.status,
-                    head.get_reason_phrase(),
+                    head.reason(),
                     &shown.headers,
                     unwanted,
                     &self.clock.http_date(),
@@ -468,7 +472,7 @@ impl Fetcher {
 
 /// How an answer's body is read, if it is a page with holes that is put together here: the node says so, or said so of the entry
 /// that a 304 brings up to date.
-fn page(plan: &Plan, head: &pingora_http::ResponseHeader, revalidated: Option<&Entry>) -> Option<Readable> {
+fn page(plan: &Plan, head: &NodeHead, revalidated: Option<&Entry>) -> Option<Readable> {
     if !plan.puts_together() || head.status == http::StatusCode::PARTIAL_CONTENT {
         return None;
     }
@@ -487,7 +491,7 @@ fn page(plan: &Plan, head: &pingora_http::ResponseHeader, revalidated: Option<&E
 }
 
 /// Whether the path of an answer promises something else than it is.
-fn is_deceptive(plan: &Plan, head: &pingora_http::ResponseHeader) -> bool {
+fn is_deceptive(plan: &Plan, head: &NodeHead) -> bool {
     let content_type = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
     plan.deception_guard && !deception::fits(&plan.target, head.status, content_type)
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, Moment, VariantKey, VarySpec};
 use http::{HeaderMap, header};
-use tokio::sync::mpsc;
 
+use super::interim::Interim;
 use crate::admin::Forward;
 use crate::esi::Rest;
 use crate::front::context::delivery::Delivery;
 use crate::front::context::{ContextRules, First, told};
+use crate::front::forward;
 use crate::front::visitor::Visitor;
 use crate::pool::Pool;
 
@@ -27,6 +28,13 @@ pub(crate) enum Caching {
     Part,
     /// None of the cache's business; goes to the node as the client sent it.
     Bypass,
+}
+
+/// What a request gives to the application: its method, which is none that only asks, and its body.
+#[derive(Clone, Debug)]
+pub(crate) struct Submission {
+    pub(crate) method: http::Method,
+    pub(crate) body: Bytes,
 }
 
 /// One fetch to be made.
@@ -64,7 +72,9 @@ pub(crate) struct Plan {
     pub(crate) uncacheable_for: Duration,
     /// Where interim answers go (RFC 9110 section 15.2): to the visitor who caused the fetch, and to nobody else,
     /// because what is hinted may be meant for that one alone. `None`: nobody wants them.
-    pub(crate) interim: Option<mpsc::Sender<Bytes>>,
+    pub(crate) interim: Option<Arc<Interim>>,
+    /// Set where the request is more than a question.
+    pub(crate) submission: Option<Submission>,
     /// What is stored may be compressed.
     pub(crate) compress: bool,
     /// What of the answer is for visitors.
@@ -80,8 +90,14 @@ pub(crate) struct Plan {
 impl Plan {
     /// The method that the node sees: a HEAD of something that may be stored is asked as GET, so that it fills the
     /// cache (as Varnish does).
-    pub(crate) fn method(&self) -> &'static str {
-        if self.head_only && self.caching == Caching::Bypass { "HEAD" } else { "GET" }
+    pub(crate) fn method(&self) -> &str {
+        if let Some(submission) = &self.submission {
+            submission.method.as_str()
+        } else if self.head_only && self.caching == Caching::Bypass {
+            "HEAD"
+        } else {
+            "GET"
+        }
     }
 
     /// Whether what the node marks as a page with holes is put together here. A part of a page cannot be.
@@ -105,6 +121,11 @@ impl Plan {
     /// Whether a fresh entry is an answer.
     pub(crate) fn is_answered_by(&self, entry: &Entry) -> bool {
         self.newer_than.is_none_or(|asked_at| entry.stored() > asked_at)
+    }
+
+    /// Whether the request may be sent again after a node may have heard it (RFC 9110 section 9.2.2).
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.submission.as_ref().is_none_or(|submission| forward::is_idempotent(&submission.method))
     }
 
     /// Whether the client asks for a part of the answer.

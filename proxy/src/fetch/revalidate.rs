@@ -1,11 +1,10 @@
 //! Asking a node whether a stored entry is still right, and taking over what it says (RFC 9111 section 4.3).
 
 use clearcoat_cache::Entry;
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, Version};
-use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::wire::NodeHead;
 use crate::encode::without_accept_encoding;
 use crate::front::context::delivery::Delivery;
 
@@ -13,65 +12,39 @@ use crate::front::context::delivery::Delivery;
 const OF_THE_BODY: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_TYPE, header::CONTENT_RANGE];
 
-/// Makes a request conditional on `entry` having changed. Without a validator in the entry it stays as it is, and the
-/// node answers in full.
-///
-/// # Errors
-///
-/// None with lines that were parsed once; pingora's type allows for one.
-pub(super) fn add_conditions(request: &mut RequestHeader, entry: &Entry) -> Result<()> {
-    let stored = headers(entry);
-    if let Some(tag) = stored.get(header::ETAG) {
-        request.insert_header(header::IF_NONE_MATCH, tag.clone())?;
-    }
-    if let Some(date) = stored.get(header::LAST_MODIFIED) {
-        request.insert_header(header::IF_MODIFIED_SINCE, date.clone())?;
-    }
-    Ok(())
+/// The lines that make a request conditional on `entry` having changed. Without a validator in the entry there are none, and
+/// the node answers in full.
+pub(super) fn conditions_of(entry: &Entry) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let mut stored = headers(entry);
+    [(header::IF_NONE_MATCH, header::ETAG), (header::IF_MODIFIED_SINCE, header::LAST_MODIFIED)]
+        .into_iter()
+        .filter_map(move |(condition, validator)| Some((condition, stored.remove(validator)?)))
 }
 
 /// The same as lines, for people.
 pub(crate) fn conditions(entry: &Entry) -> Vec<String> {
-    let Ok(mut request) = RequestHeader::build("GET", b"/", None) else { return Vec::new() };
-    if add_conditions(&mut request, entry).is_err() {
-        return Vec::new();
-    }
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    [("If-None-Match", header::IF_NONE_MATCH), ("If-Modified-Since", header::IF_MODIFIED_SINCE)]
-        .iter()
-        .filter_map(|(shown, name)| Some(format!("{shown}: {}", text(request.headers.get(name)?))))
+    let shown = |name: &HeaderName| {
+        if *name == header::IF_NONE_MATCH { "If-None-Match" } else { "If-Modified-Since" }
+    };
+    conditions_of(entry)
+        .map(|(name, value)| format!("{}: {}", shown(&name), String::from_utf8_lossy(value.as_bytes())))
         .collect()
 }
 
 /// The head of `entry` brought up to date by a 304 (section 4.3.4): each line of the 304 takes the place of those of
 /// the same name.
-///
-/// # Errors
-///
-/// None with an entry that was stored from a parsed answer; pingora's type allows for one.
-pub(super) fn freshened(
-    entry: &Entry,
-    not_modified: &HeaderMap,
-    delivery: &Delivery,
-) -> Result<ResponseHeader> {
+pub(super) fn freshened(entry: &Entry, not_modified: &HeaderMap, delivery: &Delivery) -> NodeHead {
     let mut merged = headers(entry);
     // It is not in the head, and variants are told apart by it.
     delivery.restore(&mut merged, entry.audience());
-    merged.remove(header::CONTENT_LENGTH);
     for name in not_modified.keys().filter(|name| !OF_THE_BODY.contains(name)) {
         merged.remove(name);
         for value in not_modified.get_all(name) {
             merged.append(name.clone(), value.clone());
         }
     }
-    let status = StatusCode::from_u16(entry.status()).unwrap_or(StatusCode::OK);
-    let mut head = ResponseHeader::build(status, Some(merged.len() + 1))?;
-    head.set_version(Version::HTTP_11);
-    for (name, value) in &merged {
-        head.append_header(name.clone(), value.clone())?;
-    }
-    head.insert_header(header::CONTENT_LENGTH, entry.body().len())?;
-    Ok(head)
+    merged.insert(header::CONTENT_LENGTH, entry.body().len().into());
+    NodeHead::new(StatusCode::from_u16(entry.status()).unwrap_or(StatusCode::OK), merged)
 }
 
 /// The header lines of an entry, parsed again; done only when it is revalidated.
@@ -118,11 +91,11 @@ mod tests {
 
     #[test]
     fn validators_become_conditions() {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         let entry = entry("Etag: W/\"1\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
-        add_conditions(&mut request, &entry).unwrap();
-        assert_eq!(request.headers["if-none-match"], "W/\"1\"");
-        assert_eq!(request.headers["if-modified-since"], "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(
+            conditions(&entry),
+            ["If-None-Match: W/\"1\"", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT"]
+        );
     }
 
     #[test]
@@ -138,7 +111,7 @@ mod tests {
         ] {
             update.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let head = freshened(&entry, &update, &Delivery::default()).unwrap();
+        let head = freshened(&entry, &update, &Delivery::default());
         let values = |name: &str| -> Vec<&str> {
             head.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
         };

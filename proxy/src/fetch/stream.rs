@@ -108,7 +108,7 @@ impl Fetcher {
         }
         writer.complete();
         if let Some(rest) = rest {
-            rest.finish(&self.connector).await;
+            rest.finish();
         }
     }
 

@@ -5,10 +5,10 @@
 //! kin. A fetch for the cache also goes without lines that would change the answer and are not part of the key.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use clearcoat_cache::Scheme;
 use clearcoat_cache::key::canonical_host;
-use clearcoat_cache::vary::EncodingClass;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use pingora_error::Result;
@@ -32,7 +32,7 @@ const PROTECTED: [HeaderName; 7] = [
 
 /// Conditions and ranges: a fetch for the cache wants the whole answer; [`Caching::Part`] keeps the ranges.
 ///
-/// `Expect` goes with them, in [`complete`]: it is about a body that is not there, and Apache answers it with 417.
+/// `Expect` goes with them, in [`is_unwanted`]: it is about a body that is not there, and Apache answers it with 417.
 const PARTIAL: [HeaderName; 6] = [
     header::RANGE,
     header::IF_RANGE,
@@ -165,39 +165,54 @@ pub(crate) fn is_not_for_nodes(name: &HeaderName) -> bool {
     is_hop_by_hop(name) || name == header::CONTENT_LENGTH || is_word_of_strangers(name.as_str())
 }
 
-/// Adds what the node is told about the client and the way, and takes out what a fetch for the cache does not want.
+/// What stands in `Via` for us.
+pub(crate) const VIA: &str = "1.1 clearcoat";
+
+/// What a node is told about the client and the way there, whatever the client said of it itself: name, in lower case, and
+/// value of each line.
+pub(crate) fn told(host: &str, visitor: Visitor, mut tell: impl FnMut(&'static str, &[u8])) {
+    tell("host", host.as_bytes());
+    if let Some(client) = visitor.address {
+        let mut text = [0; 64];
+        let mut room = &mut text[..];
+        // The longest address has 39 characters.
+        let _ = write!(room, "{}", client.to_canonical());
+        let left = room.len();
+        tell("x-forwarded-for", &text[..64 - left]);
+    }
+    tell("x-forwarded-proto", visitor.scheme.as_str().as_bytes());
+    tell("x-forwarded-host", host.as_bytes());
+    tell("x-forwarded-port", port(visitor.scheme, host).as_bytes());
+}
+
+/// Whether [`told`] says this in the client's place.
+pub(crate) fn is_told(name: &HeaderName) -> bool {
+    *name == header::HOST
+        || matches!(name.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host")
+}
+
+/// Whether a request for the cache goes without this line: it would get a part of the answer, or none.
+pub(crate) fn is_unwanted(name: &HeaderName, caching: Caching) -> bool {
+    let range = *name == header::RANGE || *name == header::IF_RANGE;
+    PARTIAL.contains(name) && !(caching == Caching::Part && range)
+        || *name == header::EXPECT
+        || *name == KEY_COOKIES
+}
+
+/// Adds to a request that pingora sends what the node is told about the client and the way.
 ///
 /// # Errors
 ///
 /// None with a host that was parsed; pingora's type allows for one.
-pub(crate) fn complete(
-    header: &mut RequestHeader,
-    host: &str,
-    visitor: Visitor,
-    caching: Caching,
-) -> Result<()> {
-    if caching != Caching::Bypass {
-        let range = |name: &&HeaderName| **name == header::RANGE || **name == header::IF_RANGE;
-        let stays = |name: &&HeaderName| caching == Caching::Part && range(name);
-        let dropped = PARTIAL.iter().filter(|name| !stays(name));
-        for name in dropped.chain([&header::EXPECT, &KEY_COOKIES]) {
-            header.remove_header(name);
+pub(crate) fn complete(header: &mut RequestHeader, host: &str, visitor: Visitor) -> Result<()> {
+    let mut done = Ok(());
+    told(host, visitor, |name, value| {
+        if done.is_ok() {
+            done = header.insert_header(name, value);
         }
-        // The cache tells clients apart by the classes of codings they take; the node is asked for one of these, lest
-        // it choose a coding that others of the class cannot read.
-        match EncodingClass::of(&header.headers).as_header_value() {
-            Some(codings) => header.insert_header(header::ACCEPT_ENCODING, codings)?,
-            None => drop(header.remove_header(&header::ACCEPT_ENCODING)),
-        }
-    }
-    header.insert_header(header::HOST, host)?;
-    if let Some(client) = visitor.address {
-        header.insert_header("X-Forwarded-For", client.to_canonical().to_string())?;
-    }
-    header.insert_header("X-Forwarded-Proto", visitor.scheme.as_str())?;
-    header.insert_header("X-Forwarded-Host", host)?;
-    header.insert_header("X-Forwarded-Port", port(visitor.scheme, host).as_ref())?;
-    header.append_header(header::VIA, "1.1 clearcoat")?;
+    });
+    done?;
+    header.append_header(header::VIA, VIA)?;
     Ok(())
 }
 

@@ -253,6 +253,7 @@ impl Front {
             deception_guard: treatment.deception_guard,
             uncacheable_for: treatment.uncacheable_for,
             interim: None,
+            submission: None,
             compress: treatment.compress,
             delivery: treatment.delivery.clone(),
             asks_context: None,

@@ -39,23 +39,26 @@ impl Front {
             rounds += 1;
             let asked_at = self.store.generation();
             let key = (plan.key, plan.variant);
-            let (reader, collapsed) = match self.fetcher.fills.join(key) {
+            let (reader, driven) = match self.fetcher.fills.join(key) {
                 Joined::Leader(writer, reader) => {
                     // A fill may have ended between our look-up and our joining: then the store has it.
                     if let Some(entry) = self.fresh(&plan) {
                         writer.withdraw();
                         return Ok(Obtained::Entry(entry));
                     }
-                    self.fetcher.start(Arc::new(plan.clone()), writer);
-                    (reader, false)
+                    let driven = self.fetcher.drive(Arc::new(plan.clone()), writer);
+                    (reader, Some(driven))
                 }
-                Joined::Follower(reader) => (reader, true),
+                Joined::Follower(reader) => (reader, None),
                 Joined::Full => {
                     self.counters.limit(Limit::CollapseWaiters);
                     return Err(FetchError::Crowded);
                 }
             };
-            let head = if collapsed {
+            let collapsed = driven.is_none();
+            let head = if let Some(driven) = driven {
+                driven.until(reader.head()).await
+            } else {
                 let _waiting = self.counters.waiting();
                 match timeout(self.settings.collapse_timeout, reader.head()).await {
                     Ok(head) => head,
@@ -66,8 +69,6 @@ impl Front {
                         break;
                     }
                 }
-            } else {
-                reader.head().await
             };
             let head = match head {
                 Ok(head) => head,
@@ -116,8 +117,8 @@ impl Front {
             plan.caching = Caching::Part;
         }
         let (writer, reader) = self.fetcher.fills.alone();
-        self.fetcher.start(Arc::new(plan), writer);
-        match reader.head().await {
+        let driven = self.fetcher.drive(Arc::new(plan), writer);
+        match driven.until(reader.head()).await {
             Ok(head) => match &*head {
                 Published::Failed(error) => Err(*error),
                 Published::Stale(entry, failing) => {

@@ -6,10 +6,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use clearcoat_cache::{Entry, Moment, Recoding};
 use http::HeaderMap;
-use tokio::sync::mpsc::Sender;
 
 use super::cache_status::{CacheStatus, Forwarded};
 use super::cold_range::{self, Cut};
@@ -18,11 +16,8 @@ use super::range::{self, Part};
 use super::{Form, Front, Obtained, conditional};
 use crate::admin::{Forward, RequestResult};
 use crate::esi::{Arrived, Incoming, Rest, Serving};
-use crate::fetch::{Answer, Caching, Failing, FetchError, Plan, Reader};
+use crate::fetch::{Answer, Caching, Failing, FetchError, Interim, Plan, Reader};
 use crate::respond::Local;
-
-/// Interim answers that wait to be written to one client; a node that sends them faster loses some.
-pub(crate) const INTERIM_ANSWERS: usize = 8;
 
 /// Said of an answer of the hash URL that tells no hash and is the visitor's.
 const NO_CONTEXT: &str = "no-user-context";
@@ -90,7 +85,7 @@ impl Front {
         &self,
         found: Found,
         plan: Plan,
-        interim: Option<Sender<Bytes>>,
+        interim: Option<Arc<Interim>>,
     ) -> Outcome {
         if self.decode(&found.entry).await {
             return Outcome::Found(found);
@@ -101,7 +96,7 @@ impl Front {
     /// Waits for what `plan` asks for. Interim answers of the node (1xx) go to `interim`, as blocks of HTTP/1.
     ///
     /// Dropping it is leaving: what nobody else waits for is ended as far as the rules for abandoned fetches say so.
-    pub(crate) async fn outcome(&self, mut plan: Plan, interim: Option<Sender<Bytes>>) -> Outcome {
+    pub(crate) async fn outcome(&self, mut plan: Plan, interim: Option<Arc<Interim>>) -> Outcome {
         let asker = Asker { session: plan.has_session(), head_only: plan.head_only, esi: plan.esi.clone() };
         if let Some(first) = plan.first.take() {
             let (forward, conditions) = (plan.forward, conditional::conditions(&plan.headers));

@@ -29,7 +29,7 @@ use super::visitor::{self, Visitor};
 use crate::access::{Accounts, Asked, Sent, Version as LoggedVersion};
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
-use crate::fetch::{Caching, FetchError, limit_fired, listed_in_connection, may_retry};
+use crate::fetch::{FetchError, limit_fired, listed_in_connection, may_retry};
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 use crate::respond::Local;
 
@@ -385,7 +385,7 @@ impl ProxyHttp for PassRoad {
             request.set_raw_path(target.as_bytes())?;
         }
         request.set_version(Version::HTTP_11);
-        forward::complete(request, &host, Self::visitor(session), Caching::Bypass)
+        forward::complete(request, &host, Self::visitor(session))
     }
 
     async fn response_filter(

@@ -70,10 +70,20 @@ impl ChunkScan {
     ///
     /// The first byte that cannot stand where it stands. Nothing of `bytes` may be used then.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
+        self.decode(bytes, |_| {})
+    }
+
+    /// As [`advance`](Self::advance), and shows the content without its framing.
+    ///
+    /// # Errors
+    ///
+    /// The first byte that cannot stand where it stands.
+    pub(crate) fn decode(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> Result<usize, BadChunk> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             if let State::Data { left } = self.state {
                 let step = left.min((bytes.len() - at) as u64);
+                content(&bytes[at..at + step as usize]);
                 at += step as usize;
                 self.state = if step == left { State::DataCr } else { State::Data { left: left - step } };
                 continue;

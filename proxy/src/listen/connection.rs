@@ -10,11 +10,11 @@ use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
 use crate::access::Kept;
+use crate::fetch::Interim;
 use crate::front::visitor::Visitor;
 
 /// What is asked of the buffer before each read; a browser's head fits.
@@ -164,7 +164,7 @@ impl Connection {
     pub(crate) async fn unless_gone<T>(
         &mut self,
         limit: usize,
-        interim: &mut Receiver<Bytes>,
+        interim: &Interim,
         work: impl Future<Output = T>,
     ) -> Option<T> {
         let mut work = std::pin::pin!(work);
@@ -172,7 +172,7 @@ impl Connection {
             match self.waited(limit, interim, work.as_mut()).await {
                 Waited::Done(done) => {
                     // Both may have come at once; the answer itself is not written yet.
-                    while let Ok(block) = interim.try_recv() {
+                    while let Some(block) = interim.next() {
                         self.output.extend_from_slice(&block);
                     }
                     return Some(done);
@@ -191,13 +191,13 @@ impl Connection {
     async fn waited<T>(
         &mut self,
         limit: usize,
-        interim: &mut Receiver<Bytes>,
+        interim: &Interim,
         mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Waited<T> {
         let Self { stream, input, .. } = self;
         poll_fn(|context| {
             // Asked first: what was hinted before the answer came goes out before it.
-            if let Poll::Ready(Some(block)) = interim.poll_recv(context) {
+            if let Poll::Ready(block) = interim.poll_next(context) {
                 return Poll::Ready(Waited::Interim(block));
             }
             if let Poll::Ready(done) = work.as_mut().poll(context) {

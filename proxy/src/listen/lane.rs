@@ -14,7 +14,6 @@ use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{self, Sender};
 
 use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
@@ -29,7 +28,8 @@ use super::{page, part};
 use crate::access::Sent;
 use crate::admin::{Limit, RequestResult};
 use crate::esi::Serving;
-use crate::front::outcome::{Found, INTERIM_ANSWERS, Outcome};
+use crate::fetch::Interim;
+use crate::front::outcome::{Found, Outcome};
 use crate::front::pass::PassRoad;
 use crate::front::{Front, Step};
 use crate::respond::Local;
@@ -242,7 +242,7 @@ impl Lane {
     async fn wait<F: Future<Output = Outcome>>(
         &self,
         connection: &mut Connection,
-        outcome: impl FnOnce(Option<Sender<Bytes>>) -> F,
+        outcome: impl FnOnce(Option<Arc<Interim>>) -> F,
         terms: Terms,
     ) -> Next {
         let _in_flight = self.front.counters.in_flight();
@@ -250,10 +250,10 @@ impl Lane {
         if let Err(error) = connection.flush().await {
             return self.client_gone(connection, terms, Some(&error));
         }
-        let (sender, mut interim) = mpsc::channel(INTERIM_ANSWERS);
+        let interim = Arc::new(Interim::default());
         // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
-        let outcome = outcome(terms.version_11.then_some(sender));
-        match connection.unless_gone(terms.read_ahead, &mut interim, outcome).await {
+        let outcome = outcome(terms.version_11.then(|| interim.clone()));
+        match connection.unless_gone(terms.read_ahead, &interim, outcome).await {
             None => self.client_gone(connection, terms, None),
             Some(Outcome::Found(found)) => self.send(connection, &found, terms).await,
             Some(Outcome::Page(page)) => self.send_page(connection, *page, terms).await,

@@ -4,9 +4,9 @@
 //! own loop ([`lane::Lane`]), because hits are answered from prepared bytes and need none of pingora's HTTP session.
 
 mod answer;
-mod chunks;
+pub(crate) mod chunks;
 pub(crate) mod connection;
-mod deadline;
+pub(crate) mod deadline;
 mod greet;
 pub(crate) mod head;
 pub(crate) mod http2;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 pub(super) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The moment `wait` after `now`, at most [`FAR`] away.
-pub(super) fn after(now: Instant, wait: Duration) -> Instant {
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
     now + wait.min(FAR)
 }
 

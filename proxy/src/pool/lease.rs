@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pingora_core::connectors::TransportConnector;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
 
 use super::acquire::Pool;
+use super::idle::Reuse;
+use super::link::{Link, LinkError};
 use super::members::Members;
 use super::node::Node;
 use super::peer::{self, PeerError, Target};
@@ -60,6 +63,27 @@ impl Lease {
         let target = self.target.as_ref().ok_or(PeerError::NoAddress)?;
         let settings = &self.members.settings;
         peer::peer(target, self.node.address(), settings.tls.as_ref(), &settings.timeouts)
+    }
+
+    /// A connection that was kept for this node, if one is there that will do.
+    pub(crate) fn kept_link(&self, reuse: Reuse) -> Option<Link> {
+        let target = self.target.as_ref()?;
+        self.node.idle.take(target, &self.members.settings, reuse, Instant::now())
+    }
+
+    /// A new connection to the node.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`]; not a byte of a request has gone out.
+    pub(crate) async fn new_link(&self, connector: &TransportConnector) -> Result<Link, LinkError> {
+        let target = self.target.as_ref().ok_or(PeerError::NoAddress)?;
+        Link::connect(target, &self.members.settings, || self.peer(), connector).await
+    }
+
+    /// Keeps a connection for the next request, for at most `wait` or the pool's idle time.
+    pub(crate) fn keep_link(&self, link: Link, wait: Duration) {
+        self.node.idle.put(link, wait.min(self.members.settings.timeouts.idle), Instant::now());
     }
 
     /// Tells what became of the request; once for each lease. A request that was given up by its client, before the node

@@ -1,21 +1,23 @@
 //! Pools of web nodes: which node a request goes to, which are up, who waits for a full one, what may be tried again.
 //!
-//! It opens connections for probes and asks for names; requests themselves are sent by its callers, who take a
-//! [`Lease`], connect to its peer and report the [`Outcome`]. [`Pools::run`] owns every task: one for each node, ended
+//! It opens and keeps connections and asks for names; requests themselves are sent by its callers, who take a [`Lease`],
+//! ask it for a [`Link`] (or connect to its peer themselves) and report the [`Outcome`]. [`Pools::run`] owns every task: one for each node, ended
 //! when the node leaves the configuration.
 //!
 //! Reading order: [`settings`] what is told · [`acquire`] a place at a node · [`members`], [`choice`], [`balance`] which
-//! node · [`queue`] who waits · [`lease`] what became of it · [`node`], [`health`], [`passive`] what is known of a node
+//! node · [`queue`] who waits · [`lease`] what became of it · [`link`], [`idle`] connections · [`node`], [`health`], [`passive`] what is known of a node
 //! · [`watch`], [`probe`], [`resolve`] finding out · [`retry`] the budget · [`status`] what is shown.
 
 mod acquire;
 pub(crate) mod addresses;
 pub(crate) mod balance;
 pub(crate) mod choice;
-mod clock;
+pub(crate) mod clock;
 mod fired;
 pub(crate) mod health;
+mod idle;
 pub(crate) mod lease;
+pub(crate) mod link;
 mod members;
 pub(crate) mod node;
 pub(crate) mod passive;
@@ -40,7 +42,9 @@ use tokio::sync::watch as channel;
 use tokio::time::Instant;
 
 pub(crate) use acquire::{Pool, Unavailable, Want};
+pub(crate) use idle::Reuse;
 pub(crate) use lease::{Lease, Outcome};
+pub(crate) use link::{Link, LinkError};
 
 pub(crate) use settings::{
     Balance, BodyPattern, Check, HealthSettings, HttpCheck, NodeAddress, NodeId, NodeSettings, NodeTls,

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::addresses::Addresses;
 use super::choice::Standing;
 use super::health::{Health, HealthRecord};
+use super::idle::IdleLinks;
 use super::passive::{PassiveRecord, Verdict};
 use super::peer::Target;
 use super::settings::{NodeAddress, NodeId, PoolSettings};
@@ -45,6 +46,7 @@ pub(crate) struct Node {
 
     record: Mutex<Record>,
     pub(super) counters: Counters,
+    pub(super) idle: IdleLinks,
     changes: watch::Sender<()>,
 }
 
@@ -112,6 +114,7 @@ impl Node {
                 probe_time: None,
             }),
             counters: Counters::default(),
+            idle: IdleLinks::default(),
             changes: watch::Sender::new(()),
         }
     }

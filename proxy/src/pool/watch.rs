@@ -25,6 +25,9 @@ use super::settings::NodeAddress;
 /// How long the tasks rest after one of them panicked, so that a fault cannot spin.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// One node's running task. Holding the node keeps its address in memory from being taken by another.
 struct Running {
     _node: Arc<Node>,
@@ -73,6 +76,7 @@ async fn watch_node(pool: Arc<Pool>, node: Arc<Node>, prober: Arc<Prober>, looku
         probe_often(&pool, &node, &prober),
         resolve_often(&pool, &node, lookup.as_ref()),
         end_ejections(&pool, &node),
+        sweep_often(&node),
     );
 }
 
@@ -160,6 +164,14 @@ async fn resolve_often(pool: &Pool, node: &Node, lookup: &dyn Lookup) {
             }
         };
         sleep(wait).await;
+    }
+}
+
+/// Ends connections that have been idle too long, or that the node has closed.
+async fn sweep_often(node: &Node) {
+    loop {
+        sleep(SWEEP).await;
+        node.idle.sweep(Instant::now());
     }
 }
 

@@ -1,0 +1,46 @@
+//! The request as the bytes that a node gets.
+
+use clearcoat_cache::Entry;
+use clearcoat_cache::vary::EncodingClass;
+use http::header::{self, HeaderName};
+
+use super::answer::push_line;
+use super::plan::{Caching, Plan};
+use super::revalidate;
+use crate::front::forward;
+
+/// Writes the request of `plan`; with `stale`, on the condition that this entry has changed. `None`: the target is none
+/// that could stand in a request.
+pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>) -> Option<Vec<u8>> {
+    // The lane's parser lets none of these through.
+    if plan.target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return None;
+    }
+    let body = plan.submission.as_ref().map_or(&[][..], |submission| &submission.body);
+    let mut out = Vec::with_capacity(512 + body.len());
+    for part in [plan.method(), " ", &plan.target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    forward::told(&plan.host, plan.visitor, |name, value| push_line(&mut out, name, value));
+    let cached = plan.caching != Caching::Bypass;
+    let unwanted = |name: &HeaderName| {
+        forward::is_told(name)
+            || cached && (forward::is_unwanted(name, plan.caching) || *name == header::ACCEPT_ENCODING)
+    };
+    for (name, value) in plan.headers.iter().filter(|(name, _)| !unwanted(name)) {
+        push_line(&mut out, name.as_str(), value.as_bytes());
+    }
+    if cached && let Some(codings) = EncodingClass::of(&plan.headers).as_header_value() {
+        push_line(&mut out, "accept-encoding", codings.as_bytes());
+    }
+    push_line(&mut out, "via", forward::VIA.as_bytes());
+    for (name, value) in stale.map(revalidate::conditions_of).into_iter().flatten() {
+        push_line(&mut out, name.as_str(), value.as_bytes());
+    }
+    if plan.submission.is_some() {
+        push_line(&mut out, "content-length", itoa::Buffer::new().format(body.len()).as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+    Some(out)
+}

@@ -1,0 +1,243 @@
+//! One connection to a node that speaks HTTP/1: its stream, its read buffer and its deadline.
+//!
+//! Plain nodes are connected to without pingora, whose stream has buffers of 64 KiB and copies through them; TLS is
+//! pingora's, with everything that a [`peer`](super::peer) says of it. What is sent over a link and when it may be kept is
+//! its user's business.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pingora_core::connectors::TransportConnector;
+use pingora_core::protocols::Stream;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::ErrorType;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+
+use super::peer::{PeerError, Target};
+use super::settings::PoolSettings;
+use crate::listen::deadline::Deadline;
+
+/// The buffer that a link keeps while it is idle, in bytes; a larger one is let go.
+const KEEP_ROOM: usize = 16 * 1024;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// It cannot even be tried.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The node refused, or TLS did not come about.
+    #[error("{0}")]
+    Failed(String),
+    /// It took too long.
+    #[error("the connection took too long")]
+    TimedOut,
+}
+
+enum Wire {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// pingora's stream, which is TLS.
+    Tls(Stream),
+}
+
+/// A connection to a node.
+pub(crate) struct Link {
+    wire: Wire,
+    /// Received and not yet consumed.
+    pub(crate) input: BytesMut,
+    /// Carried a request before, so the node may have closed it without our knowing.
+    pub(crate) is_reused: bool,
+    deadline: Deadline,
+    target: Target,
+    /// By whose trust it was made.
+    settings: Arc<PoolSettings>,
+}
+
+impl Link {
+    /// Connects to `target` under the terms of `settings`; `peer` says the same for TLS.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`]; not a byte of a request has gone out.
+    pub(super) async fn connect(
+        target: &Target,
+        settings: &Arc<PoolSettings>,
+        peer: impl FnOnce() -> Result<HttpPeer, PeerError>,
+        connector: &TransportConnector,
+    ) -> Result<Self, LinkError> {
+        let wait = settings.timeouts.connect;
+        let failed = |error: io::Error| LinkError::Failed(error.to_string());
+        let wire = match (settings.tls.is_some(), target) {
+            (false, Target::Tcp(address)) => {
+                let stream = timeout(wait, TcpStream::connect(address)).await;
+                let stream = stream.map_err(|_| LinkError::TimedOut)?.map_err(failed)?;
+                // Requests go out in one write and are waited for.
+                stream.set_nodelay(true).map_err(failed)?;
+                Wire::Tcp(stream)
+            }
+            (false, Target::Unix(path)) => {
+                let stream = timeout(wait, UnixStream::connect(path)).await;
+                Wire::Unix(stream.map_err(|_| LinkError::TimedOut)?.map_err(failed)?)
+            }
+            (true, _) => {
+                let peer = peer()?;
+                // The peer carries the limit for the TCP connect; this one bounds TLS and all.
+                match timeout(wait * 2, connector.new_stream(&peer)).await {
+                    Ok(Ok(stream)) => Wire::Tls(stream),
+                    Ok(Err(error)) => {
+                        return Err(match error.etype() {
+                            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
+                                LinkError::TimedOut
+                            }
+                            _ => LinkError::Failed(error.to_string()),
+                        });
+                    }
+                    Err(_) => return Err(LinkError::TimedOut),
+                }
+            }
+        };
+        Ok(Self {
+            wire,
+            input: BytesMut::new(),
+            is_reused: false,
+            deadline: Deadline::after(settings.timeouts.first_byte),
+            target: target.clone(),
+            settings: Arc::clone(settings),
+        })
+    }
+
+    /// Whether it leads where a new one under `settings` would lead, to somebody who is trusted by the same.
+    pub(super) fn leads_to(&self, target: &Target, settings: &Arc<PoolSettings>) -> bool {
+        self.target == *target && (Arc::ptr_eq(&self.settings, settings) || self.settings.tls == settings.tls)
+    }
+
+    /// Makes it ready to lie idle.
+    pub(super) fn rest(&mut self) {
+        self.is_reused = true;
+        if self.input.capacity() > KEEP_ROOM {
+            self.input = BytesMut::new();
+        }
+    }
+
+    /// Whether nothing is known that speaks against using it: the node has neither closed it nor said anything unasked.
+    /// Costs no system call, so what came in this very moment may be missed.
+    pub(super) fn looks_open(&mut self) -> bool {
+        let mut byte = [0];
+        let nothing_yet =
+            |result: io::Result<usize>| result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        match &mut self.wire {
+            Wire::Tcp(stream) => nothing_yet(stream.try_read(&mut byte)),
+            Wire::Unix(stream) => nothing_yet(stream.try_read(&mut byte)),
+            Wire::Tls(stream) => {
+                let mut context = Context::from_waker(Waker::noop());
+                Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+            }
+        }
+    }
+
+    /// The same, asked of the system: what the node did is seen as soon as this machine has heard of it. `false` for TLS,
+    /// where the socket alone does not tell.
+    pub(super) fn is_open_for_certain(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match &self.wire {
+            Wire::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Wire::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Wire::Tls(_) => return false,
+        };
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Until when the coming reads and writes have to be through.
+    pub(crate) fn set_deadline(&mut self, due: Instant) {
+        self.deadline.set(due);
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection; [`io::ErrorKind::TimedOut`] at the deadline.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let Self { wire, deadline, .. } = self;
+            let count = poll_fn(|context| {
+                let polled = match wire {
+                    Wire::Tcp(stream) => Pin::new(stream).poll_write(context, &bytes[sent..]),
+                    Wire::Unix(stream) => Pin::new(stream).poll_write(context, &bytes[sent..]),
+                    Wire::Tls(stream) => Pin::new(stream).poll_write(context, &bytes[sent..]),
+                };
+                or_late(polled, deadline, context)
+            })
+            .await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            sent += count;
+        }
+        match &mut self.wire {
+            // These have no buffer of their own.
+            Wire::Tcp(_) | Wire::Unix(_) => Ok(()),
+            Wire::Tls(stream) => stream.flush().await,
+        }
+    }
+
+    /// Takes more bytes into `input`, for which there is room for at least `room`; zero: the node has ended the
+    /// connection. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection; [`io::ErrorKind::TimedOut`] at the deadline.
+    pub(crate) async fn receive(&mut self, room: usize) -> io::Result<usize> {
+        let Self { wire, input, deadline, .. } = self;
+        input.reserve(room);
+        poll_fn(|context| {
+            let polled = match wire {
+                Wire::Tcp(stream) => poll_into(stream, input, context),
+                Wire::Unix(stream) => poll_into(stream, input, context),
+                Wire::Tls(stream) => poll_into(stream, input, context),
+            };
+            or_late(polled, deadline, context)
+        })
+        .await
+    }
+}
+
+fn poll_into<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    input: &mut BytesMut,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    use std::future::Future;
+    use tokio::io::AsyncReadExt;
+    // The future holds nothing between polls, so making it anew each time loses nothing.
+    std::pin::pin!(stream.read_buf(input)).poll(context)
+}
+
+fn or_late<T>(
+    polled: Poll<io::Result<T>>,
+    deadline: &mut Deadline,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<T>> {
+    match polled {
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending => deadline.poll_passed(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// How long a node keeps an idle connection by its own word; `None`: it does not say.
+pub(crate) fn promised(keep_alive: Option<&[u8]>) -> Option<Duration> {
+    let text = std::str::from_utf8(keep_alive?).ok()?;
+    let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    Some(Duration::from_secs(seconds.trim().parse().ok()?))
+}
