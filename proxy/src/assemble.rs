@@ -124,6 +124,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
                 bytes: config.limits.esi.bytes,
                 timeout: config.limits.esi.timeout,
             },
+            unsafe_invalidates: config.cache.unsafe_invalidates,
         },
     });
 
@@ -253,6 +254,10 @@ const MAX_MARKS: usize = 100_000;
 /// For so many bytes of memory there is one mark: they come off it beforehand, and must not take more than a sixteenth.
 const MEMORY_OF_A_MARK: u64 = 1024;
 
+/// The largest request body that is taken in whole before a node is asked. No client can make a connection keep more by it
+/// than by a long head, so the limit of heads bounds it too.
+const SMALL_BODY: u64 = 64 * 1024;
+
 fn lane_settings(config: &conf::Config) -> LaneSettings {
     let limits = &config.limits;
     LaneSettings {
@@ -268,6 +273,8 @@ fn lane_settings(config: &conf::Config) -> LaneSettings {
         },
         requests_per_connection: limits.requests_per_connection,
         http2: Http2Settings { streams: limits.http2_streams.get() },
+        small_body: u64::from(limits.header_bytes).min(SMALL_BODY).min(limits.max_body.unwrap_or(u64::MAX)),
+        body_timeout: limits.body_timeout,
     }
 }
 

@@ -7,6 +7,7 @@ use http::header::{self, HeaderName};
 use super::answer::push_line;
 use super::plan::{Caching, Plan};
 use super::revalidate;
+use crate::esi::{CAPABILITY, SURROGATE_CAPABILITY};
 use crate::front::forward;
 
 /// Writes the request of `plan`; with `stale`, on the condition that this entry has changed. `None`: the target is none
@@ -25,6 +26,7 @@ pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>) -> Option<Vec<u8>> {
     let cached = plan.caching != Caching::Bypass;
     let unwanted = |name: &HeaderName| {
         forward::is_told(name)
+            || plan.puts_together() && *name == SURROGATE_CAPABILITY
             || cached && (forward::is_unwanted(name, plan.caching) || *name == header::ACCEPT_ENCODING)
     };
     for (name, value) in plan.headers.iter().filter(|(name, _)| !unwanted(name)) {
@@ -32,6 +34,9 @@ pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>) -> Option<Vec<u8>> {
     }
     if cached && let Some(codings) = EncodingClass::of(&plan.headers).as_header_value() {
         push_line(&mut out, "accept-encoding", codings.as_bytes());
+    }
+    if plan.puts_together() {
+        push_line(&mut out, SURROGATE_CAPABILITY.as_str(), CAPABILITY.as_bytes());
     }
     push_line(&mut out, "via", forward::VIA.as_bytes());
     for (name, value) in stale.map(revalidate::conditions_of).into_iter().flatten() {

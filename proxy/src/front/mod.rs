@@ -11,6 +11,7 @@ pub(crate) mod cookies;
 mod decode;
 pub(crate) mod explain;
 pub(crate) mod forward;
+mod invalidate;
 pub(crate) mod look;
 pub(crate) mod names;
 pub(crate) mod normalise;
@@ -24,6 +25,7 @@ pub(crate) mod range;
 mod recoded;
 pub(crate) mod route;
 pub(crate) mod seen;
+pub(crate) mod submit;
 pub(crate) mod visitor;
 mod wishes;
 

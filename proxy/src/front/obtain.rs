@@ -117,7 +117,8 @@ impl Front {
             plan.caching = Caching::Part;
         }
         let (writer, reader) = self.fetcher.fills.alone();
-        let driven = self.fetcher.drive(Arc::new(plan), writer);
+        let plan = Arc::new(plan);
+        let driven = self.fetcher.drive(plan.clone(), writer);
         match driven.until(reader.head()).await {
             Ok(head) => match &*head {
                 Published::Failed(error) => Err(*error),
@@ -125,6 +126,7 @@ impl Front {
                     Ok(Obtained::Instead { entry: entry.clone(), failing: *failing, collapsed: in_vain })
                 }
                 Published::Answer(answer) => {
+                    self.submitted(&plan, answer);
                     Ok(Obtained::Stream { answer: answer.clone(), reader, collapsed: in_vain })
                 }
             },
@@ -184,4 +186,6 @@ pub(crate) struct FrontSettings {
     pub(crate) collapse_timeout: Duration,
     /// How far pages are put together.
     pub(crate) esi: EsiSettings,
+    /// What is stored goes when an unsafe request changes it.
+    pub(crate) unsafe_invalidates: bool,
 }

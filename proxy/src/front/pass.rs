@@ -1,4 +1,5 @@
-//! The pass road: requests that are none of the cache's business and carry a body, upgrade, or change something.
+//! The pass road: requests that are none of the cache's business and carry a body, upgrade, or change something, but for
+//! those whose body is small ([`submit`](super::submit)).
 //!
 //! pingora-proxy streams them both ways. Here it is told which node, what the node and the client see, and above all
 //! what may be sent twice: nothing that has reached a node, unless the method allows it (RFC 9110 section 9.2.2).
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use clearcoat_cache::{PurgeMode, Store};
+use clearcoat_cache::Store;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Version};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -22,8 +23,8 @@ use super::cache_status::{CacheStatus, Forwarded};
 use super::context::delivery::Delivery;
 use super::cookies::Kept;
 use super::forward;
+use super::invalidate::{Changed, invalidate};
 use super::look::Passed;
-use super::purge::url_keys;
 use super::route::RouteTable;
 use super::visitor::{self, Visitor};
 use crate::access::{Accounts, Asked, Sent, Version as LoggedVersion};
@@ -91,26 +92,16 @@ impl PassRoad {
     /// host, under those that the answer names (RFC 9111 section 4.4).
     fn invalidate(&self, request: &RequestHeader, response: &ResponseHeader) {
         let Some(store) = &self.invalidates else { return };
-        let succeeded = response.status.is_success() || response.status.is_redirection();
-        if forward::is_safe(&request.method) || !succeeded {
-            return;
-        }
         let host = Self::host(request);
-        let now = self.clock.now();
-        let routes = self.routes.load();
-        let remove = |target: &[u8]| {
-            let target = routes.known_target(host.as_bytes(), target);
-            for key in url_keys(store.secret(), host.as_bytes(), &target) {
-                store.purge_key(key, PurgeMode::Hard, now);
-            }
+        let changed = Changed {
+            method: &request.method,
+            host: &host,
+            target: Self::target(request),
+            status: response.status,
         };
-        remove(Self::target(request).as_bytes());
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let value = response.headers.get(name).and_then(|value| value.to_str().ok());
-            if let Some(target) = value.and_then(|value| same_host_target(value, &host)) {
-                remove(target.as_bytes());
-            }
-        }
+        let names = [header::LOCATION, header::CONTENT_LOCATION];
+        let named = names.iter().filter_map(|name| response.headers.get(name)?.to_str().ok());
+        invalidate(store, &self.routes.load(), &changed, named, self.clock.now());
     }
 
     fn check_body(&self, bytes: u64) -> Result<()> {
@@ -149,17 +140,6 @@ fn asked<'a>(session: &'a Session, host: &'a str) -> Asked<'a> {
         asked.header(name.as_str(), value.as_bytes());
     }
     asked
-}
-
-/// Path and query of a URL reference, if it is on this host; relative ones only where they begin with a slash.
-fn same_host_target<'a>(reference: &'a str, host: &str) -> Option<&'a str> {
-    let reference = reference.split('#').next().unwrap_or_default();
-    if let Some((scheme, rest)) = reference.split_once("://") {
-        let slash = rest.find('/').unwrap_or(rest.len());
-        let same = matches!(scheme, "http" | "https") && rest[..slash].eq_ignore_ascii_case(host);
-        return same.then(|| if slash < rest.len() { &rest[slash..] } else { "/" });
-    }
-    (reference.starts_with('/') && !reference.starts_with("//")).then_some(reference)
 }
 
 fn asks_to_close(headers: &HeaderMap) -> bool {
@@ -488,25 +468,4 @@ async fn write(session: &mut Session, local: &Local, date: &str) -> Result<()> {
     }
     session.write_response_header(Box::new(response), false).await?;
     session.write_response_body(Some(Bytes::from(local.body())), true).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_to_the_same_host_are_found() {
-        for (reference, expected) in [
-            ("/a?b", Some("/a?b")),
-            ("/a#top", Some("/a")),
-            ("http://A.test/b", Some("/b")),
-            ("https://a.test", Some("/")),
-            ("http://b.test/b", None),
-            ("//a.test/b", None),
-            ("b", None),
-            ("", None),
-        ] {
-            assert_eq!(same_host_target(reference, "a.test"), expected, "{reference}");
-        }
-    }
 }

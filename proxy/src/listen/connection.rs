@@ -154,6 +154,27 @@ impl Connection {
         received
     }
 
+    /// Waits for the body of a request, until `length` bytes of it and its head are in `input`.
+    pub(crate) async fn receive_body(&mut self, length: usize, progress: Duration) -> Received {
+        // What bounds the head has done its work.
+        self.head_since = None;
+        while self.input.len() < length {
+            self.deadline.set(Instant::now() + progress);
+            let Self { stream, input, deadline, .. } = self;
+            input.reserve(length - input.len());
+            let received = poll_fn(|context| match poll_read(stream, input, context) {
+                Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Received::More),
+                Poll::Ready(_) => Poll::Ready(Received::End),
+                Poll::Pending => deadline.poll_passed(context).map(|()| Received::Late),
+            })
+            .await;
+            if received != Received::More {
+                return received;
+            }
+        }
+        Received::More
+    }
+
     /// A head was read whole; the next one gets a deadline of its own.
     pub(crate) fn head_is_complete(&mut self) {
         self.head_since = None;

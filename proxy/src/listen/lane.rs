@@ -4,10 +4,10 @@
 //! can make us wait for has a deadline, and everything it can make us keep has a bound.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
@@ -31,6 +31,7 @@ use crate::esi::Serving;
 use crate::fetch::Interim;
 use crate::front::outcome::{Found, Outcome};
 use crate::front::pass::PassRoad;
+use crate::front::submit::{self, Body};
 use crate::front::{Front, Step};
 use crate::respond::Local;
 
@@ -42,6 +43,10 @@ pub(crate) struct LaneSettings {
     /// Requests that one connection may carry; zero: no limit.
     pub(crate) requests_per_connection: u32,
     pub(crate) http2: Http2Settings,
+    /// Bytes of a request body that is taken in whole before a node is asked.
+    pub(crate) small_body: u64,
+    /// How long such a body may go without progress.
+    pub(crate) body_timeout: Duration,
 }
 
 /// The application behind a listener.
@@ -72,6 +77,8 @@ enum Next {
 enum Turn {
     /// Not a whole head.
     Wait,
+    /// A head whose small body has not come yet: so many bytes have to be there.
+    WaitForBody(usize),
     Refuse(Refusal),
     /// A request, with what has to be known of it when its head is gone.
     Take {
@@ -141,6 +148,20 @@ impl Lane {
                         }
                     }
                 }
+                Turn::WaitForBody(length) => {
+                    if connection.flush().await.is_err() {
+                        return;
+                    }
+                    match connection.receive_body(length, self.settings.body_timeout).await {
+                        Received::More => {}
+                        Received::End | Received::Draining => return,
+                        Received::Late => {
+                            self.front.counters.limit(Limit::BodyTimeout);
+                            self.refuse(&mut connection, &Local::too_slow());
+                            return connection.close().await;
+                        }
+                    }
+                }
                 Turn::Refuse(refusal) => {
                     match refusal {
                         Refusal::HeadTooLarge => self.front.counters.limit(Limit::HeaderBytes),
@@ -197,12 +218,19 @@ impl Lane {
             Parsed::Refused(refusal) => return Turn::Refuse(refusal),
             Parsed::Complete(head) => head,
         };
-        let step = self.front.decide(&head, connection.visitor);
+        let body = submit::body(&head, &connection.input, self.settings.small_body);
+        let (step, body) = match body {
+            Body::Other => (self.front.decide(&head, connection.visitor), 0),
+            Body::Coming(length) => return Turn::WaitForBody(length),
+            Body::Whole(body) => (self.front.decide_with_body(&head, connection.visitor, body), body.len()),
+        };
+        // What is handed over as it is has its body still before it.
+        let body = if matches!(step, Step::Pass) { 0 } else { body };
         if self.front.accounts.is_recording() {
             connection.kept.keep(&recorded::head(&head, connection.visitor));
         }
         let last = self.settings.requests_per_connection;
-        let unread_body = !matches!(step, Step::Pass) && head.framing != Framing::None;
+        let unread_body = !matches!(step, Step::Pass) && body == 0 && head.framing != Framing::None;
         let terms = Terms {
             head_only: head.method == Method::Head,
             version_11: head.version_11,
@@ -210,7 +238,7 @@ impl Lane {
             read_ahead: self.settings.head.bytes,
             close: head.close || unread_body || (last > 0 && served + 1 >= last) || connection.is_draining(),
         };
-        Turn::Take { step, length: head.length, window: window(&head), terms }
+        Turn::Take { step, length: head.length + body, window: window(&head), terms }
     }
 
     pub(super) fn refuse(&self, connection: &mut Connection, local: &Local) {

@@ -29,7 +29,6 @@ use pingora_core::apps::HttpServerApp as _;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, Stream};
 use pingora_core::server::ShutdownWatch;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
@@ -38,8 +37,8 @@ use super::lane::Lane;
 use super::recorded;
 use crate::access::{Asked, Kept, Version};
 use crate::admin::{Limit, RequestResult};
+use crate::fetch::Interim;
 use crate::front::Step;
-use crate::front::outcome::INTERIM_ANSWERS;
 use crate::front::visitor::Visitor;
 use crate::respond::Local;
 use passing::Passing;
@@ -424,12 +423,15 @@ impl Waiting {
         let (front, write) = (&lane.front, lane.settings.waits.write);
         let _in_flight = front.counters.in_flight();
         let mut answering = Answering { front, respond, head_only, arrived, write, kept };
-        let (sender, interim) = mpsc::channel(INTERIM_ANSWERS);
+        let interim = Arc::new(Interim::default());
         let ended = match step {
-            Step::Fetch(plan) => answering.wait(front, interim, front.outcome(*plan, Some(sender))).await,
+            Step::Fetch(plan) => {
+                let outcome = front.outcome(*plan, Some(interim.clone()));
+                answering.wait(front, &interim, outcome).await
+            }
             Step::Decode(found, plan) => {
-                let outcome = front.decoded_outcome(found, *plan, Some(sender));
-                answering.wait(front, interim, outcome).await
+                let outcome = front.decoded_outcome(found, *plan, Some(interim.clone()));
+                answering.wait(front, &interim, outcome).await
             }
             Step::Page(page) => answering.page(front, *page).await,
             // Answered by whoever would have made a task of it.

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::fields;
 use crate::access::{Kept, Sent};
 use crate::admin::{Limit, RequestResult};
 use crate::esi::Serving;
-use crate::fetch::{Answer, Reader};
+use crate::fetch::{Answer, Interim, Reader};
 use crate::front::Front;
 use crate::front::cold_range::Cut;
 use crate::front::context::delivery;
@@ -194,12 +193,12 @@ impl Answering<'_> {
     pub(super) async fn wait(
         &mut self,
         front: &Arc<Front>,
-        mut interim: Receiver<Bytes>,
+        interim: &Interim,
         outcome: impl Future<Output = Outcome>,
     ) -> Result<(), Gone> {
         let outcome = {
             let mut outcome = std::pin::pin!(outcome);
-            poll_fn(|context| self.poll_outcome(&mut interim, outcome.as_mut(), context)).await?
+            poll_fn(|context| self.poll_outcome(interim, outcome.as_mut(), context)).await?
         };
         match outcome {
             Outcome::Found(found) => match self.hit(&found)? {
@@ -221,13 +220,13 @@ impl Answering<'_> {
 
     fn poll_outcome(
         &mut self,
-        interim: &mut Receiver<Bytes>,
+        interim: &Interim,
         outcome: std::pin::Pin<&mut impl Future<Output = Outcome>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Outcome, Gone>> {
         let done = outcome.poll(context);
         // Asked after it: what was hinted before the answer came goes out before it.
-        while let Poll::Ready(Some(block)) = interim.poll_recv(context) {
+        while let Poll::Ready(block) = interim.poll_next(context) {
             // One that cannot be sent is none that the client waits for.
             let _ = self.respond.send_informational(fields::response(&block));
         }
