@@ -100,3 +100,109 @@ impl IdleLinks {
         self.0.lock().len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::link::test::pair;
+    use super::super::settings::NodeTls;
+    use super::super::test::settings;
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn pool() -> Arc<PoolSettings> {
+        Arc::new(settings(&[1]))
+    }
+
+    /// Takes one that leads where `link` does.
+    fn take(idle: &IdleLinks, to: &Target, reuse: Reuse, now: Instant) -> Option<Link> {
+        idle.take(to, &pool(), reuse, now)
+    }
+
+    #[tokio::test]
+    async fn the_last_comes_first_and_goes_where_it_should() {
+        let (idle, now) = (IdleLinks::default(), Instant::now());
+        let ((one, _a), (two, _b)) = (pair().await, pair().await);
+        let (first, second) = (one.target().clone(), two.target().clone());
+        idle.put(one, LONG, now);
+        idle.put(two, LONG, now);
+        assert!(take(&idle, &Target::Unix("/nowhere".into()), Reuse::Any, now).is_none());
+        let tls = NodeTls { verify: true, sni: None, ca: None };
+        let other = Arc::new(PoolSettings { tls: Some(tls), ..settings(&[1]) });
+        assert!(idle.take(&first, &other, Reuse::Any, now).is_none(), "trusted by nobody");
+        for to in [&second, &first] {
+            let link = take(&idle, to, Reuse::Any, now).unwrap();
+            assert!(link.is_reused && link.target() == to);
+        }
+        assert_eq!(idle.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_has_rested_is_for_what_can_be_repeated() {
+        let (idle, now) = (IdleLinks::default(), Instant::now());
+        let (link, _node) = pair().await;
+        let to = link.target().clone();
+        idle.put(link, LONG, now);
+        let rested = now + WARM + Duration::from_millis(1);
+        assert!(take(&idle, &to, Reuse::Warm, rested).is_none());
+        assert!(take(&idle, &to, Reuse::Any, rested).is_some(), "it is still there");
+        let (link, node) = pair().await;
+        let to = link.target().clone();
+        idle.put(link, LONG, now);
+        // Nobody has looked at it since, but the system knows.
+        drop(node);
+        assert!(take(&idle, &to, Reuse::Warm, now).is_none());
+        assert_eq!(idle.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn none_stays_too_long() {
+        let (idle, now) = (IdleLinks::default(), Instant::now());
+        let mut nodes = Vec::new();
+        for wait in [0, 1, 2, 3] {
+            let (link, node) = pair().await;
+            idle.put(link, Duration::from_secs(wait), now);
+            nodes.push(node);
+        }
+        assert_eq!(idle.len(), 3);
+        idle.sweep(now + Duration::from_secs(1));
+        assert_eq!(idle.len(), 2);
+        nodes.pop();
+        while idle.len() > 1 {
+            // Until this machine has heard of it.
+            tokio::task::yield_now().await;
+            idle.sweep(now + Duration::from_secs(1));
+        }
+        let (link, _node) = pair().await;
+        let to = link.target().clone();
+        idle.put(link, Duration::from_secs(1), now);
+        assert!(take(&idle, &to, Reuse::Any, now + Duration::from_secs(1)).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_holds_more_than_its_answer_is_not_kept() {
+        let (idle, now) = (IdleLinks::default(), Instant::now());
+        let (mut link, _node) = pair().await;
+        link.input.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        idle.put(link, LONG, now);
+        assert_eq!(idle.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn of_too_many_the_oldest_goes() {
+        let (idle, now) = (IdleLinks::default(), Instant::now());
+        let mut targets = Vec::new();
+        let mut nodes = Vec::new();
+        for _ in 0..=MOST {
+            let (link, node) = pair().await;
+            targets.push(link.target().clone());
+            nodes.push(node);
+            idle.put(link, LONG, now);
+        }
+        assert_eq!(idle.len(), MOST);
+        assert!(take(&idle, &targets[0], Reuse::Any, now).is_none());
+        assert!(take(&idle, &targets[1], Reuse::Any, now).is_some());
+    }
+}

@@ -121,6 +121,12 @@ impl Link {
         self.target == *target && (Arc::ptr_eq(&self.settings, settings) || self.settings.tls == settings.tls)
     }
 
+    /// Where it leads.
+    #[cfg(test)]
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Makes it ready to lie idle.
     pub(super) fn rest(&mut self) {
         self.is_reused = true;
@@ -240,4 +246,78 @@ pub(crate) fn promised(keep_alive: Option<&[u8]>) -> Option<Duration> {
     let text = std::str::from_utf8(keep_alive?).ok()?;
     let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     Some(Duration::from_secs(seconds.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+pub(crate) mod test {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::SocketAddr;
+
+    use pingora_core::connectors::ConnectorOptions;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::test::settings;
+    use super::*;
+
+    /// A connection to `address`, as to a plain node.
+    pub(crate) async fn link_to(address: SocketAddr) -> Link {
+        let connector = TransportConnector::new(Some(ConnectorOptions::new(1)));
+        let settings = Arc::new(settings(&[1]));
+        Link::connect(&Target::Tcp(address), &settings, || Err(PeerError::NoAddress), &connector)
+            .await
+            .unwrap()
+    }
+
+    /// A connection and the node's end of it.
+    pub(crate) async fn pair() -> (Link, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let link = link_to(listener.local_addr().unwrap()).await;
+        (link, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn what_the_node_did_is_seen() {
+        let (mut link, node) = pair().await;
+        assert!(link.looks_open() && link.is_open_for_certain());
+        drop(node);
+        // The end of a connection to oneself is there at once.
+        assert!(!link.is_open_for_certain());
+        while link.looks_open() {
+            tokio::task::yield_now().await;
+        }
+        let (link, mut node) = pair().await;
+        node.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
+        assert!(!link.is_open_for_certain(), "something was said unasked");
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_an_error_and_not_a_delay() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let connector = TransportConnector::new(Some(ConnectorOptions::new(1)));
+        let result = Link::connect(
+            &Target::Tcp(address),
+            &Arc::new(settings(&[1])),
+            || Err(PeerError::NoAddress),
+            &connector,
+        );
+        assert!(matches!(result.await, Err(LinkError::Failed(_))));
+    }
+
+    #[test]
+    fn nodes_tell_how_long_they_keep_a_connection() {
+        for (line, expected) in [
+            (Some("timeout=5, max=100"), Some(5)),
+            (Some("max=100, timeout=15"), Some(15)),
+            (Some("timeout=0"), Some(0)),
+            (Some("timeout=x"), None),
+            (Some("max=1"), None),
+            (None, None),
+        ] {
+            assert_eq!(promised(line.map(str::as_bytes)), expected.map(Duration::from_secs), "{line:?}");
+        }
+    }
 }
