@@ -34,5 +34,6 @@ mod routing;
 mod rules;
 mod shutdown;
 mod streaming;
+mod submitting;
 mod tls;
 mod why;

@@ -262,7 +262,8 @@ async fn ask(
     let request = request::bytes(plan, stale)
         .ok_or_else(|| fail(FetchError::Broken, "the target cannot be sent".into()))?;
     let reuse = if plan.is_idempotent() { Reuse::Any } else { Reuse::Warm };
-    let link = match lease.kept_link(reuse).filter(|_| !anew) {
+    let kept = if anew { None } else { lease.kept_link(reuse) };
+    let link = match kept {
         Some(link) => link,
         None => lease.new_link(connector).await.map_err(|error| {
             let kind = match error {

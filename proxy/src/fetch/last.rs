@@ -3,6 +3,7 @@
 //! A bounded table that forgets the oldest: nothing depends on it. It is written once or twice in a fetch, never on the
 //! way of a hit, and each part has a mutex of its own that is held for one look into eight places.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clearcoat_cache::bounded::Bounded;
@@ -103,7 +104,7 @@ pub(super) struct Noting<'t> {
     table: &'t LastFetches,
     clock: &'t Clock,
     began: Moment,
-    answered: Option<(Box<str>, u16)>,
+    answered: Option<(Arc<Node>, u16)>,
 }
 
 impl<'t> Noting<'t> {
@@ -113,8 +114,8 @@ impl<'t> Noting<'t> {
     }
 
     /// A node answered.
-    pub(super) fn answered(&mut self, node: &Node, status: u16) {
-        self.answered = Some((node.to_string().into(), status));
+    pub(super) fn answered(&mut self, node: &Arc<Node>, status: u16) {
+        self.answered = Some((node.clone(), status));
     }
 
     /// Notes what became of it so far, unless it is none of the cache's business.
@@ -124,7 +125,8 @@ impl<'t> Noting<'t> {
         }
         let &Self { began, ref answered, .. } = self;
         let took = self.clock.now().since(began);
-        self.table.note(self.plan.key, LastFetch { began, took, answered: answered.clone(), result });
+        let answered = answered.as_ref().map(|(node, status)| (node.to_string().into(), *status));
+        self.table.note(self.plan.key, LastFetch { began, took, answered, result });
     }
 }
 

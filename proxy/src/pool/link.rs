@@ -253,6 +253,7 @@ pub(crate) mod test {
     #![allow(clippy::unwrap_used)]
 
     use std::net::SocketAddr;
+    use std::sync::LazyLock;
 
     use pingora_core::connectors::ConnectorOptions;
     use tokio::io::AsyncWriteExt;
@@ -261,13 +262,18 @@ pub(crate) mod test {
     use super::super::test::settings;
     use super::*;
 
+    /// Connects to `address`, as to a plain node.
+    async fn connect(address: SocketAddr) -> Result<Link, LinkError> {
+        // One for all: it reads the system's certificate authorities when it is made.
+        static CONNECTOR: LazyLock<TransportConnector> =
+            LazyLock::new(|| TransportConnector::new(Some(ConnectorOptions::new(1))));
+        let (target, settings) = (Target::Tcp(address), Arc::new(settings(&[1])));
+        Link::connect(&target, &settings, || Err(PeerError::NoAddress), &CONNECTOR).await
+    }
+
     /// A connection to `address`, as to a plain node.
     pub(crate) async fn link_to(address: SocketAddr) -> Link {
-        let connector = TransportConnector::new(Some(ConnectorOptions::new(1)));
-        let settings = Arc::new(settings(&[1]));
-        Link::connect(&Target::Tcp(address), &settings, || Err(PeerError::NoAddress), &connector)
-            .await
-            .unwrap()
+        connect(address).await.unwrap()
     }
 
     /// A connection and the node's end of it.
@@ -297,14 +303,7 @@ pub(crate) mod test {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let connector = TransportConnector::new(Some(ConnectorOptions::new(1)));
-        let result = Link::connect(
-            &Target::Tcp(address),
-            &Arc::new(settings(&[1])),
-            || Err(PeerError::NoAddress),
-            &connector,
-        );
-        assert!(matches!(result.await, Err(LinkError::Failed(_))));
+        assert!(matches!(connect(address).await, Err(LinkError::Failed(_))));
     }
 
     #[test]
