@@ -166,7 +166,7 @@ async fn large_bodies_come_whole_also_to_those_who_read_slowly() {
     node.serve("/hit", Page::text(body.clone()).fresh_for(60));
     node.serve("/miss", Page::text(body.clone()).no_store());
     node.serve("/chunked", Page::text(body.clone()).no_store().chunked());
-    let (proxy, visitor) = secure(Setup::before(&node)).await;
+    let (proxy, visitor) = secure(Setup::before(&node).cache("max_entry = \"8MiB\"")).await;
     let mut connection = connect(&proxy, &visitor).await;
     for (path, served) in [
         ("/hit", Served::Miss),
