@@ -262,7 +262,11 @@ impl Connection {
 
     /// Waits until the socket has what was written; under TLS some of it may be in between.
     async fn send_on(&mut self) -> io::Result<()> {
-        timeout(self.waits.write, self.stream.flush()).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        let (_, waited) = under_deadline(self.waits.write, self.stream.flush()).await?;
+        if waited {
+            self.now = Instant::now();
+        }
+        Ok(())
     }
 
     /// Writes all output and the parts of a body behind it, each from where it is.
@@ -340,18 +344,25 @@ struct Progress {
 
 /// One write under the deadline for progress.
 async fn progress(wait: Duration, write: impl Future<Output = io::Result<usize>>) -> io::Result<Progress> {
-    let mut write = std::pin::pin!(write);
+    match under_deadline(wait, write).await? {
+        (0, _) => Err(io::ErrorKind::WriteZero.into()),
+        (bytes, waited) => Ok(Progress { bytes, waited }),
+    }
+}
+
+/// Does `work` within `wait`, and tells whether it had to be waited for.
+async fn under_deadline<T>(
+    wait: Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<(T, bool)> {
+    let mut work = std::pin::pin!(work);
     // Nearly always the kernel takes all at once, and no deadline is wanted, nor the clock for it.
-    let (written, waited) = match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
-        Poll::Ready(written) => (written, false),
-        Poll::Pending => match timeout(wait, write).await {
-            Ok(written) => (written, true),
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        Poll::Ready(done) => Ok((done?, false)),
+        Poll::Pending => match timeout(wait, work).await {
+            Ok(done) => Ok((done?, true)),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
         },
-    };
-    match written? {
-        0 => Err(io::ErrorKind::WriteZero.into()),
-        bytes => Ok(Progress { bytes, waited }),
     }
 }
 
