@@ -155,3 +155,86 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    fn wire(before: &[u8]) -> (Wire, Arc<Gate>, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1000);
+        let gate = Arc::new(Gate::default());
+        gate.gather(true);
+        (Wire::new(Box::new(ours), BytesMut::from(before), gate.clone()), gate, theirs)
+    }
+
+    #[tokio::test]
+    async fn what_is_gathered_goes_out_when_the_gate_opens() {
+        let (mut wire, gate, mut client) = wire(b"");
+        for _ in 0..3 {
+            wire.write_all(b"frame").await.unwrap();
+            wire.flush().await.unwrap();
+        }
+        assert!(client.read(&mut [0; 100]).now_or_never().is_none(), "nothing is written yet");
+        gate.gather(false);
+        wire.flush().await.unwrap();
+        let mut seen = [0; 15];
+        client.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen, b"frameframeframe");
+        assert!(gate.take_progress() && !gate.holds_output());
+        assert!(!gate.take_progress());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_shows_in_the_gate() {
+        let (mut wire, gate, mut client) = wire(b"");
+        // The gate is shut: no more than its room is taken.
+        for _ in 0..GATHER_BYTES / 1024 {
+            wire.write_all(&[b'x'; 1024]).await.unwrap();
+        }
+        assert!(!gate.holds_output());
+        assert!(wire.write_all(&[b'x'; 1024]).now_or_never().is_none());
+        assert!(gate.holds_output());
+        gate.gather(false);
+        let draining = tokio::spawn(async move {
+            wire.flush().await.unwrap();
+            wire
+        });
+        client.read_exact(&mut vec![0; GATHER_BYTES]).await.unwrap();
+        let _wire = draining.await.unwrap();
+        assert!(!gate.holds_output());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first() {
+        let (mut wire, gate, mut client) = wire(b"pre");
+        client.write_all(b"face").await.unwrap();
+        let mut seen = [0; 7];
+        wire.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen, b"preface");
+        gate.gather(false);
+        client.write_all(b"more").await.unwrap();
+        let mut room = [0; 4];
+        let mut room = ReadBuf::new(&mut room);
+        let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut wire).poll_read(context, &mut room))).await;
+        assert!(polled.is_pending(), "nothing is read while what is gathered goes out");
+    }
+
+    /// One poll of a future.
+    trait NowOrNever: Future + Sized {
+        fn now_or_never(self) -> Option<Self::Output> {
+            let mut future = std::pin::pin!(self);
+            match future.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())) {
+                Poll::Ready(output) => Some(output),
+                Poll::Pending => None,
+            }
+        }
+    }
+
+    impl<F: Future> NowOrNever for F {}
+}
