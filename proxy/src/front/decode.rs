@@ -6,7 +6,7 @@
 //! for it, is fetched from a node for this client alone; what a node sends to such a request of its own goes through.
 //!
 //! Decoding is work: it is done on the runtime's blocking threads, two at a time at most. That bounds memory too,
-//! because the text of each has a bound ([`Encoder::most_decoded_bytes`]).
+//! because the text of each has a bound ([`most_decoded_bytes`](crate::encode::Encoder::most_decoded_bytes)).
 
 use std::sync::Arc;
 use std::time::Instant;
