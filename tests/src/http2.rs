@@ -1,4 +1,4 @@
-//! A visitor who speaks HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3).
+//! A visitor who speaks HTTP/2: without TLS by prior knowledge (RFC 9113 section 3.3), or on a connection under TLS.
 //!
 //! [`Session`] speaks it by the `h2` crate, with as many requests at a time as a test wants. What that crate would never
 //! send goes out by [`Raw`], frame by frame.
@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -84,6 +84,18 @@ impl Session {
     pub async fn open_with(address: SocketAddr, builder: &client::Builder) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a connected socket");
+        Self::over(stream, builder).await
+    }
+
+    /// Speaks on a connection that is open already.
+    ///
+    /// # Panics
+    ///
+    /// If HTTP/2 is not spoken there.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        builder: &client::Builder,
+    ) -> Self {
         let (send, connection) = builder.handshake(stream).await.expect("HTTP/2 to be spoken");
         Self { send, ended: tokio::spawn(connection) }
     }

@@ -15,8 +15,10 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::client::Connection;
+use crate::http2::Session;
 use crate::wait::PATIENCE;
 
 /// A certificate signed by itself, and its key.
@@ -126,9 +128,25 @@ impl TlsVisitor {
     ///
     /// If the handshake fails or takes too long.
     pub async fn connect(&self, address: SocketAddr, name: &str) -> Result<(Connection, Agreed)> {
+        let (stream, agreed) = self.shake_hands(address, name).await?;
+        let local = stream.get_ref().0.local_addr()?;
+        let (reader, writer) = tokio::io::split(stream);
+        Ok((Connection::over(reader, writer, local), agreed))
+    }
+
+    /// The same for who speaks HTTP/2.
+    ///
+    /// # Errors
+    ///
+    /// If the handshake fails or takes too long.
+    pub async fn connect_http2(&self, address: SocketAddr, name: &str) -> Result<(Session, Agreed)> {
+        let (stream, agreed) = self.shake_hands(address, name).await?;
+        Ok((Session::over(stream, &h2::client::Builder::new()).await, agreed))
+    }
+
+    async fn shake_hands(&self, address: SocketAddr, name: &str) -> Result<(TlsStream<TcpStream>, Agreed)> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
         let name = ServerName::try_from(name.to_owned())?;
         let connecting = TlsConnector::from(self.config.clone()).connect(name, stream);
         let stream = timeout(PATIENCE, connecting).await.context("the handshake took too long")??;
@@ -139,7 +157,6 @@ impl TlsVisitor {
             resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
             shown: session.peer_certificates().and_then(|chain| chain.first()).cloned(),
         };
-        let (reader, writer) = tokio::io::split(stream);
-        Ok((Connection::over(reader, writer, local), agreed))
+        Ok((stream, agreed))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clearcoat_tests::http2::{Raw, Session, rest};
 use clearcoat_tests::process::Signal;
-use clearcoat_tests::{Gate, Node, Page, Proxy, Request, Setup, wait};
+use clearcoat_tests::{Certificate, Gate, Node, Page, Proxy, Request, Setup, TlsVisitor, wait};
 use h2::{Reason, client};
 
 const MIB: usize = 1 << 20;
@@ -482,4 +482,34 @@ async fn http2_is_spoken_only_where_it_is_wanted() {
     proxy.ask(&Request::get("/page")).await.expect_status(200);
     let mut posted = proxy.connect().await;
     posted.ask(&Request::post("/page", "body")).await.expect_status(200);
+}
+
+#[tokio::test]
+async fn under_tls_it_is_what_is_agreed_on_first() {
+    let node = Node::start().await;
+    node.serve("/page", Page::text("x".repeat(100_000)).fresh_for(60));
+    node.serve("/echo", Page::echo());
+    let certificate = Certificate::of(&["www.example.com"]);
+    let proxy = Setup::before(&node).tls(&[&certificate]).start().await;
+    let visitor = TlsVisitor::trusting(&[&certificate]).offering(&["http/1.1", "h2"]);
+    let address = proxy.tls_address();
+    let (mut session, agreed) = visitor.connect_http2(address, "www.example.com").await.unwrap();
+    assert_eq!(agreed.protocol.as_deref(), Some("h2"));
+    let miss = session.get("/page").await;
+    assert_eq!((miss.body.len(), miss.is_hit()), (100_000, false));
+    assert_eq!(node.last("/page").header("x-forwarded-proto"), Some("https"));
+    let mut hits = Vec::new();
+    for _ in 0..50 {
+        // Read side by side: they share the window of the connection.
+        hits.push(tokio::spawn(session.send(session.request("GET", "/page")).await.answer()));
+    }
+    for hit in hits {
+        let hit = hit.await.unwrap();
+        assert_eq!((hit.body.len(), hit.is_hit()), (100_000, true));
+    }
+    let mut posted =
+        session.try_send(session.request("POST", "/echo").body(()).unwrap(), false).await.unwrap();
+    posted.body.send_data(Bytes::from_static(b"said"), true).unwrap();
+    assert_eq!(posted.answer().await.text(), "said");
+    assert_eq!(node.last("/echo").header("x-forwarded-proto"), Some("https"));
 }
