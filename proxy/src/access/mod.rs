@@ -7,7 +7,7 @@
 //!
 //! This is the log of what visitors asked; what happens to Clearcoat itself is in [`crate::admin::logs`].
 //!
-//! Reading order: [`accounts`], [`record`], [`line`] with [`text`] and [`date`], [`buffers`], [`writer`].
+//! Reading order: [`accounts`], [`record`], [`mod@line`] with [`text`] and [`date`], [`buffers`], [`writer`].
 
 mod accounts;
 mod buffers;
