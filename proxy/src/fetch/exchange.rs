@@ -262,10 +262,11 @@ async fn ask(
     let request = request::bytes(plan, stale)
         .ok_or_else(|| fail(FetchError::Broken, "the target cannot be sent".into()))?;
     let reuse = if plan.is_idempotent() { Reuse::Any } else { Reuse::Warm };
-    let kept = if anew { None } else { lease.kept_link(reuse) };
+    let kept = if anew { None } else { lease.kept_link(reuse, started) };
     let link = match kept {
         Some(link) => link,
-        None => lease.new_link(connector).await.map_err(|error| {
+        // In a box, because it is large, rare, and else a part of every fetch.
+        None => Box::pin(lease.new_link(connector)).await.map_err(|error| {
             let kind = match error {
                 LinkError::TimedOut => FetchError::TimedOut,
                 LinkError::Failed(_) | LinkError::Peer(_) => FetchError::ConnectFailed,
@@ -293,7 +294,6 @@ async fn ask(
 
     let mut held = Vec::new();
     let mut held_bytes = 0;
-    let hold_until = Instant::now() + HOLD_TIME;
     let is_event_stream = head
         .headers
         .get(http::header::CONTENT_TYPE)
@@ -313,7 +313,7 @@ async fn ask(
             Ok(Taken::More) => {
                 if !waits {
                     waits = true;
-                    session.set_deadline(hold_until);
+                    session.set_deadline(Instant::now() + HOLD_TIME);
                 }
                 session.piece().await
             }

@@ -32,7 +32,9 @@ pub(crate) enum Obtained {
 
 impl Front {
     /// Gets an answer for `plan`, together with others where that is allowed.
-    pub(crate) async fn obtain(&self, mut plan: Plan) -> Result<Obtained, FetchError> {
+    pub(crate) async fn obtain(&self, plan: Plan) -> Result<Obtained, FetchError> {
+        // Shared with the fetch, and nearly always its last form.
+        let mut plan = Arc::new(plan);
         let mut rounds = 0;
         let mut in_vain = None;
         while plan.caching == Caching::Shared && rounds < ROUNDS {
@@ -46,7 +48,7 @@ impl Front {
                         writer.withdraw();
                         return Ok(Obtained::Entry(entry));
                     }
-                    let driven = self.fetcher.drive(Arc::new(plan.clone()), writer);
+                    let driven = self.fetcher.drive(plan.clone(), writer);
                     (reader, Some(driven))
                 }
                 Joined::Follower(reader) => (reader, None),
@@ -96,13 +98,14 @@ impl Front {
             match self.fitness(&plan, &answer, asked_at) {
                 Fitness::Ours => return Ok(Obtained::Stream { answer, reader, collapsed: Some(true) }),
                 // All who waited go on at the same time, each for itself.
-                Fitness::NotForSharing => plan.caching = Caching::Apart,
+                Fitness::NotForSharing => Arc::make_mut(&mut plan).caching = Caching::Apart,
                 Fitness::Purged => self.fetcher.fills.close(&key, &reader),
                 Fitness::OtherVariant => {
-                    plan.variant = match &answer.vary {
+                    let variant = match &answer.vary {
                         Some(vary) => vary.variant(self.store.secret(), &plan.headers),
                         None => answer.variant,
                     };
+                    Arc::make_mut(&mut plan).variant = variant;
                     if let Some(entry) = self.fresh(&plan) {
                         return Ok(Obtained::Entry(entry));
                     }
@@ -110,14 +113,13 @@ impl Front {
             }
         }
         if plan.caching == Caching::Shared {
-            plan.caching = Caching::Apart;
+            Arc::make_mut(&mut plan).caching = Caching::Apart;
         }
         // The whole would not be shared, and this client does not want it. An entry that is asked after is another thing.
         if plan.caching == Caching::Apart && plan.wants_part() && plan.stale.is_none() {
-            plan.caching = Caching::Part;
+            Arc::make_mut(&mut plan).caching = Caching::Part;
         }
         let (writer, reader) = self.fetcher.fills.alone();
-        let plan = Arc::new(plan);
         let driven = self.fetcher.drive(plan.clone(), writer);
         match driven.until(reader.head()).await {
             Ok(head) => match &*head {

@@ -119,14 +119,15 @@ impl Pool {
             0 => self.look(want, pinned, false),
             _ => self.outlook(want),
         };
-        let settings = Arc::clone(&self.members.load().settings);
-        let deadline = after(Instant::now(), settings.queue_timeout);
-        let limit = match look {
+        let at_least = match look {
             Look::Found(lease) => return Ok(lease),
             Look::Nothing => return self.refuse(Unavailable::NoNode),
-            Look::Full => settings.queue_length,
-            Look::Unknown => settings.queue_length.max(STARTUP_WAITERS),
+            Look::Full => 0,
+            Look::Unknown => STARTUP_WAITERS,
         };
+        let settings = Arc::clone(&self.members.load().settings);
+        let deadline = after(Instant::now(), settings.queue_timeout);
+        let limit = settings.queue_length.max(at_least);
         let Some(place) = self.queue.join(limit) else { return self.refuse(Unavailable::QueueFull) };
         self.waited.fetch_add(1, Ordering::Relaxed);
         loop {

@@ -66,9 +66,9 @@ impl Lease {
     }
 
     /// A connection that was kept for this node, if one is there that will do.
-    pub(crate) fn kept_link(&self, reuse: Reuse) -> Option<Link> {
+    pub(crate) fn kept_link(&self, reuse: Reuse, now: Instant) -> Option<Link> {
         let target = self.target.as_ref()?;
-        self.node.idle.take(target, &self.members.settings, reuse, Instant::now())
+        self.node.idle.take(target, &self.members.settings, reuse, now)
     }
 
     /// A new connection to the node.
