@@ -52,7 +52,7 @@ pub(crate) struct Plan {
     pub(crate) host: Box<str>,
     /// Path and query.
     pub(crate) target: Box<str>,
-    /// What the node is asked with, less what [`forward::complete`](crate::front::forward::complete) adds: what the client
+    /// What the node is asked with, less what [`forward::told`] adds: what the client
     /// sent, as far as the route's rules let it on. Variants are chosen by it too.
     pub(crate) headers: HeaderMap,
     pub(crate) visitor: Visitor,
