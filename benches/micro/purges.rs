@@ -108,7 +108,7 @@ fn purge_request_10_tags(bencher: Bencher<'_, '_>) {
     let tags = HeaderValue::from_static("x1042 x1043 x1044 x1045 x1046 x1047 x1048 x1049 x1050 x1051");
     let headers = HeaderMap::from_iter([(HeaderName::from_static("xkey-purge"), tags)]);
     bencher.bench(|| {
-        let request = read("PURGEKEYS", divan::black_box(&headers), CacheKey::from_number(1));
+        let request = read("PURGEKEYS", divan::black_box(&headers), vec![CacheKey::from_number(1)]);
         guard.admit(request, sender, None).map(|admitted| apply(admitted, &stock.store, NOW))
     });
 }
@@ -117,9 +117,10 @@ fn purge_request_10_tags(bencher: Bencher<'_, '_>) {
 #[divan::bench(sample_size = 1000)]
 fn admit_by_token(bencher: Bencher<'_, '_>) {
     let guard = Guard::new(Settings { allow: Vec::new(), token: Some(b"a secret of some length".to_vec()) });
-    let (headers, key) = (HeaderMap::new(), CacheKey::from_number(1));
+    let headers = HeaderMap::new();
     bencher.bench(|| {
-        let admitted = guard.admit(read("PURGE", &headers, key), None, Some(b"a secret of some length"));
+        let asked = read("PURGE", &headers, vec![CacheKey::from_number(1)]);
+        let admitted = guard.admit(asked, None, Some(b"a secret of some length"));
         assert!(admitted.is_ok());
         admitted
     });
