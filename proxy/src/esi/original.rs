@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::front::visitor::Visitor;
-use crate::listen::head::{self, Framing, Head, HeadLimits, MAX_HEADERS, Method, Parsed};
+use crate::listen::head::{self, Framing, Head, HeadLimits, MAX_HEADERS, Method, Names, Parsed};
 
 /// A visitor's request, kept for the time when its head is gone from the buffer.
 #[derive(Clone, Debug)]
@@ -81,6 +81,7 @@ pub(super) fn fragment_head<'b, 'h>(
         close: false,
         upgrade: false,
         framing: Framing::None,
+        names: Names::of(headers),
         headers,
         length: 0,
     }

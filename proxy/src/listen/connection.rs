@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
+use super::draining::Draining;
 use crate::access::Kept;
 use crate::fetch::Interim;
 use crate::front::visitor::Visitor;
@@ -76,17 +77,12 @@ pub(crate) struct Connection {
     /// When the first byte of the head now being received came.
     head_since: Option<Instant>,
     waits: Waits,
-    shutdown: ShutdownWatch,
-    /// Registered with the shutdown once; polled again only to be told. A task's waker stays the same, so one
-    /// registration is enough for the life of the connection.
-    draining: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    drains: bool,
+    draining: Draining,
 }
 
 impl Connection {
     pub(crate) fn new(stream: Stream, waits: Waits, shutdown: &ShutdownWatch) -> Self {
         let visitor = Visitor::of(&stream);
-        let mut watch = shutdown.clone();
         Self {
             stream,
             input: BytesMut::new(),
@@ -97,18 +93,13 @@ impl Connection {
             deadline: Deadline::after(waits.idle.min(waits.header)),
             head_since: None,
             waits,
-            shutdown: shutdown.clone(),
-            draining: Box::pin(async move {
-                // An error means that the server is gone, which is a shutdown too.
-                let _ = watch.wait_for(|draining| *draining).await;
-            }),
-            drains: false,
+            draining: Draining::new(shutdown),
         }
     }
 
     /// Whether the server is shutting down: this answer is the last on the connection.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.shutdown.borrow()
+        self.draining.has_begun()
     }
 
     /// Waits for more bytes of a head. `partial` says that part of one is in `input` already: then its total deadline
@@ -132,17 +123,15 @@ impl Connection {
             self.kept.rest();
         }
         self.input.reserve(READ_ROOM);
-        let Self { stream, input, deadline, draining, drains, .. } = self;
+        let Self { stream, input, deadline, draining, .. } = self;
         let received = poll_fn(|context| {
-            if !*drains && draining.as_mut().poll(context).is_ready() {
-                *drains = true;
-            }
+            let drains = draining.poll_begun(context);
             match poll_read(stream, input, context) {
                 Poll::Ready(Ok(count)) if count > 0 => return Poll::Ready(Received::More),
                 Poll::Ready(_) => return Poll::Ready(Received::End),
                 Poll::Pending => {}
             }
-            if *drains && !partial {
+            if drains && !partial {
                 return Poll::Ready(Received::Draining);
             }
             deadline.poll_passed(context).map(|()| Received::Late)

@@ -105,12 +105,39 @@ pub(crate) struct Head<'b, 'h> {
     pub(crate) framing: Framing,
     /// All header lines, as sent.
     pub(crate) headers: &'h [httparse::Header<'b>],
+    /// Which names may be among them.
+    pub(crate) names: Names,
     /// Bytes of the head in the buffer.
     pub(crate) length: usize,
 }
 
+/// Which names the lines of a head may have: a bit for each, by its length and its first letter. A request is asked for a
+/// dozen names, and nearly always the bit tells that there is no such line without a look at any.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Names(u64);
+
+impl Names {
+    pub(crate) fn of(lines: &[httparse::Header<'_>]) -> Self {
+        Self(lines.iter().fold(0, |names, line| names | Self::bit(line.name)))
+    }
+
+    /// `false`: no line has this name, however it is written.
+    pub(crate) fn may_have(self, name: &str) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
+
+    fn bit(name: &str) -> u64 {
+        let first = name.as_bytes().first().map_or(0, u8::to_ascii_lowercase);
+        // Five is prime to 64: names of the same length that begin differently do not meet.
+        1 << ((usize::from(first) * 5 + name.len()) % 64)
+    }
+}
+
 impl SelectingHeaders for Head<'_, '_> {
     fn visit(&self, name: &str, value: &mut dyn FnMut(&[u8])) {
+        if !self.names.may_have(name) {
+            return;
+        }
         // Nodes do not get these from the client, so an answer cannot have been chosen by them; the host is in the
         // key already.
         if name == "host" || name.starts_with("x-forwarded-") || name.contains('_') {
@@ -127,10 +154,8 @@ impl SelectingHeaders for Head<'_, '_> {
 impl Head<'_, '_> {
     /// The values of all lines of this name, in order.
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers
-            .iter()
-            .filter(move |header| header.name.eq_ignore_ascii_case(name))
-            .map(|header| header.value)
+        let lines = if self.names.may_have(name) { self.headers } else { &[] };
+        lines.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 }
 
@@ -204,6 +229,7 @@ pub(crate) fn parse<'b, 'h>(
             close: facts.close,
             upgrade: facts.upgrade,
             framing: facts.framing,
+            names: Names::of(request.headers),
             headers: request.headers,
             length,
         }),
@@ -399,6 +425,20 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &str) {
         assert_eq!(outcome(text), expected, "{text:?}");
+    }
+
+    #[test]
+    fn a_name_that_is_there_is_never_missed() {
+        let names = ["Host", "COOKIE", "if-none-match", "X-A", "x-b", "Accept-Encoding", "Accept-Language"];
+        let lines = names.map(|name| httparse::Header { name, value: b"" });
+        let all = Names::of(&lines);
+        for name in names {
+            assert!(all.may_have(name) && all.may_have(&name.to_ascii_lowercase()), "{name}");
+            assert!(!Names::of(&[]).may_have(name));
+        }
+        for name in ["range", "authorization", "if-modified-since", "cache-control"] {
+            assert!(!all.may_have(name), "{name}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod answer;
 pub(crate) mod chunks;
 pub(crate) mod connection;
 pub(crate) mod deadline;
+mod draining;
 mod greet;
 pub(crate) mod head;
 pub(crate) mod http2;

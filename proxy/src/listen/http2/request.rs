@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::access::{Asked, Version};
 use crate::front::visitor::Visitor;
-use crate::listen::head::{self, Framing, Head, HeadLimits, MAX_HEADERS, Method, Refusal};
+use crate::listen::head::{self, Framing, Head, HeadLimits, MAX_HEADERS, Method, Names, Refusal};
 
 /// Header lines that need no allocation; a browser sends about twenty.
 const INLINE_LINES: usize = 32;
@@ -132,6 +132,7 @@ pub(super) fn head<'b, 'h>(
         upgrade: false,
         framing,
         headers: lines,
+        names: Names::of(lines),
         length: 0,
     })
 }
