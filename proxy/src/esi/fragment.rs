@@ -73,7 +73,7 @@ async fn fetched(front: &Arc<Front>, rest: &Arc<Rest>, wait: Wait, place: &Place
     // If it is a page too, it is a part of this one.
     let within = |mut plan: Box<Plan>| {
         plan.esi = plan.esi.map(|own| Arc::new(own.within(rest, place.depth + 1)));
-        *plan
+        plan
     };
     let outcome = match wait {
         Wait::Coded(entry) => return stored(front, rest, &entry, None).await,

@@ -27,8 +27,8 @@ pub(crate) struct LastFetch {
     pub(crate) began: Moment,
     /// From then to the last that is known of it.
     pub(crate) took: Duration,
-    /// The node that answered, and its status. Names come from the configuration, so they are short.
-    pub(crate) answered: Option<(Box<str>, u16)>,
+    /// The name of the node that answered, and its status.
+    pub(crate) answered: Option<(Arc<str>, u16)>,
     pub(crate) result: FillResult,
 }
 
@@ -125,7 +125,7 @@ impl<'t> Noting<'t> {
         }
         let &Self { began, ref answered, .. } = self;
         let took = self.clock.now().since(began);
-        let answered = answered.as_ref().map(|(node, status)| (node.to_string().into(), *status));
+        let answered = answered.as_ref().map(|(node, status)| (node.name().clone(), *status));
         self.table.note(self.plan.key, LastFetch { began, took, answered, result });
     }
 }

@@ -70,12 +70,11 @@ impl Front {
     /// `conditions` are those that come before a range (RFC 9110 section 13.2.2).
     pub(crate) async fn obtain_part(
         &self,
-        plan: Plan,
-        wanted: Option<&HeaderMap>,
+        plan: Box<Plan>,
+        wanted: &HeaderMap,
         conditions: &HeaderMap,
     ) -> Result<(Obtained, Cut), FetchError> {
-        let Some(wanted) = wanted else { return Ok((self.obtain(plan).await?, Cut::Whole)) };
-        let mut beside = Plan { caching: Caching::Part, stale: None, ..plan.clone() };
+        let mut beside = Plan { caching: Caching::Part, stale: None, ..Plan::clone(&plan) };
         let mut obtained = self.obtain(plan).await?;
         let Obtained::Stream { answer, reader, .. } = &mut obtained else {
             return Ok((obtained, Cut::Whole));

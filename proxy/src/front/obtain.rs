@@ -32,9 +32,9 @@ pub(crate) enum Obtained {
 
 impl Front {
     /// Gets an answer for `plan`, together with others where that is allowed.
-    pub(crate) async fn obtain(&self, plan: Plan) -> Result<Obtained, FetchError> {
+    pub(crate) async fn obtain(&self, plan: impl Into<Arc<Plan>>) -> Result<Obtained, FetchError> {
         // Shared with the fetch, and nearly always its last form.
-        let mut plan = Arc::new(plan);
+        let mut plan: Arc<Plan> = plan.into();
         let mut rounds = 0;
         let mut in_vain = None;
         while plan.caching == Caching::Shared && rounds < ROUNDS {

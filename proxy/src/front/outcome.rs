@@ -84,7 +84,7 @@ impl Front {
     pub(crate) async fn decoded_outcome(
         &self,
         found: Found,
-        plan: Plan,
+        plan: Box<Plan>,
         interim: Option<Arc<Interim>>,
     ) -> Outcome {
         if self.decode(&found.entry).await {
@@ -96,13 +96,13 @@ impl Front {
     /// Waits for what `plan` asks for. Interim answers of the node (1xx) go to `interim`, as blocks of HTTP/1.
     ///
     /// Dropping it is leaving: what nobody else waits for is ended as far as the rules for abandoned fetches say so.
-    pub(crate) async fn outcome(&self, mut plan: Plan, interim: Option<Arc<Interim>>) -> Outcome {
+    pub(crate) async fn outcome(&self, mut plan: Box<Plan>, interim: Option<Arc<Interim>>) -> Outcome {
         let asker = Asker { session: plan.has_session(), head_only: plan.head_only, esi: plan.esi.clone() };
         if let Some(first) = plan.first.take() {
             let (forward, conditions) = (plan.forward, conditional::conditions(&plan.headers));
             let wanted = cold_range::wanted(&plan);
-            plan = match self.identify(plan, *first).await {
-                Ok(Identified::Page(plan)) => *plan,
+            plan = match Box::pin(self.identify(*plan, *first)).await {
+                Ok(Identified::Page(plan)) => plan,
                 Ok(Identified::Stored(entry, now)) => {
                     return self.in_store(entry, now, &conditions, wanted.as_ref(), &asker).await;
                 }
@@ -137,7 +137,12 @@ impl Front {
         };
         let wanted = cold_range::wanted(&plan);
         plan.interim = interim;
-        let obtained = match self.obtain_part(plan, wanted.as_ref(), &conditions).await {
+        // Parts are rare, and what they take is kept out of the way of all others.
+        let obtained = match &wanted {
+            None => self.obtain(plan).await.map(|obtained| (obtained, Cut::Whole)),
+            Some(wanted) => Box::pin(self.obtain_part(plan, wanted, &conditions)).await,
+        };
+        let obtained = match obtained {
             Ok(obtained) => obtained,
             Err(error) => return failed(error, forwarded),
         };

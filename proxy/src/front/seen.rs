@@ -56,7 +56,9 @@ impl RequestRules {
             set(headers, &header::COOKIE, left);
         }
         forward::withhold(headers, &self.parts);
-        if let Some(client) = client.and_then(|client| client.to_canonical().to_string().try_into().ok()) {
+        if let Some(client) =
+            client.and_then(|client| HeaderValue::from_bytes(&forward::address(client)).ok())
+        {
             headers.insert(FORWARDED_FOR.clone(), client);
         }
         // In the spelling that is in the key. What cannot be a value was none before.
@@ -107,7 +109,7 @@ impl SelectingHeaders for Sent<'_> {
         if name == FORWARDED_FOR.as_str() {
             // Ours, and a node may choose by it.
             if let Some(client) = client {
-                value(client.to_canonical().to_string().as_bytes());
+                value(&forward::address(client));
             }
             return;
         }

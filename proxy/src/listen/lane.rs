@@ -255,11 +255,11 @@ impl Lane {
             Step::Page(page) => self.send_page(connection, *page, terms).await,
             Step::Local(local, result) => self.send_local(connection, &local, result, terms),
             Step::Decode(found, plan) => {
-                let outcome = |interim| self.front.decoded_outcome(found, *plan, interim);
+                let outcome = |interim| self.front.decoded_outcome(found, plan, interim);
                 self.wait(connection, outcome, terms).await
             }
             Step::Fetch(plan) => {
-                self.wait(connection, |interim| self.front.outcome(*plan, interim), terms).await
+                self.wait(connection, |interim| self.front.outcome(plan, interim), terms).await
             }
             // Handled by the caller, which owns the connection.
             Step::Pass => Next::Drop,
@@ -280,7 +280,8 @@ impl Lane {
         }
         let interim = Arc::new(Interim::default());
         // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
-        let outcome = outcome(terms.version_11.then(|| interim.clone()));
+        // Pinned where it is made: it is large, and each hand it goes through would be a copy.
+        let outcome = std::pin::pin!(outcome(terms.version_11.then(|| interim.clone())));
         match connection.unless_gone(terms.read_ahead, &interim, outcome).await {
             None => self.client_gone(connection, terms, None),
             Some(Outcome::Found(found)) => self.send(connection, &found, terms).await,

@@ -28,6 +28,8 @@ use super::status::{AdminState, Failures, NodeState};
 pub(crate) struct Node {
     id: NodeId,
     address: NodeAddress,
+    // The address as it reads, for those who note it often.
+    name: Arc<str>,
     pool: Arc<str>,
     // Moments are kept as ticks: milliseconds since then, plus one, so that zero can mean "none".
     birth: Instant,
@@ -97,6 +99,7 @@ impl Node {
             birth: now,
             late,
             addresses: Addresses::of(&address),
+            name: address.to_string().into(),
             address,
             settings: ArcSwap::new(settings),
             health: AtomicU8::new(health_code(health)),
@@ -127,6 +130,11 @@ impl Node {
     /// Its address as configured.
     pub(crate) fn address(&self) -> &NodeAddress {
         &self.address
+    }
+
+    /// Its address as configured, in text.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Requests it is working on.

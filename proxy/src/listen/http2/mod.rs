@@ -426,11 +426,11 @@ impl Waiting {
         let interim = Arc::new(Interim::default());
         let ended = match step {
             Step::Fetch(plan) => {
-                let outcome = front.outcome(*plan, Some(interim.clone()));
+                let outcome = front.outcome(plan, Some(interim.clone()));
                 answering.wait(front, &interim, outcome).await
             }
             Step::Decode(found, plan) => {
-                let outcome = front.decoded_outcome(found, *plan, Some(interim.clone()));
+                let outcome = front.decoded_outcome(found, plan, Some(interim.clone()));
                 answering.wait(front, &interim, outcome).await
             }
             Step::Page(page) => answering.page(front, *page).await,
