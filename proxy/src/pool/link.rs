@@ -256,24 +256,28 @@ pub(crate) mod test {
     use std::sync::LazyLock;
 
     use pingora_core::connectors::ConnectorOptions;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::test::settings;
+    use super::super::peer::peer;
+    use super::super::settings::{NodeAddress, NodeTls, TrustedCas};
+    use super::super::test::{settings, tls_acceptor};
     use super::*;
 
-    /// Connects to `address`, as to a plain node.
-    async fn connect(address: SocketAddr) -> Result<Link, LinkError> {
+    /// Connects to `address`, as to a node.
+    async fn connect(address: SocketAddr, tls: Option<NodeTls>) -> Result<Link, LinkError> {
         // One for all: it reads the system's certificate authorities when it is made.
         static CONNECTOR: LazyLock<TransportConnector> =
             LazyLock::new(|| TransportConnector::new(Some(ConnectorOptions::new(1))));
-        let (target, settings) = (Target::Tcp(address), Arc::new(settings(&[1])));
-        Link::connect(&target, &settings, || Err(PeerError::NoAddress), &CONNECTOR).await
+        let settings = Arc::new(PoolSettings { tls, ..settings(&[1]) });
+        let target = Target::Tcp(address);
+        let peer = || peer(&target, &NodeAddress::Ip(address), settings.tls.as_ref(), &settings.timeouts);
+        Link::connect(&target, &settings, peer, &CONNECTOR).await
     }
 
     /// A connection to `address`, as to a plain node.
     pub(crate) async fn link_to(address: SocketAddr) -> Link {
-        connect(address).await.unwrap()
+        connect(address, None).await.unwrap()
     }
 
     /// A connection and the node's end of it.
@@ -299,11 +303,48 @@ pub(crate) mod test {
     }
 
     #[tokio::test]
+    async fn tls_is_as_plain_to_who_trusts_the_node() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let node = tokio::spawn(async move {
+            let acceptor = tls_acceptor();
+            // The first is not trusted, and left before it has said anything.
+            assert!(acceptor.accept(listener.accept().await.unwrap().0).await.is_err());
+            let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+            for _ in 0..2 {
+                let mut asked = [0; 4];
+                stream.read_exact(&mut asked).await.unwrap();
+                stream.write_all(&asked).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            stream.shutdown().await.unwrap();
+        });
+        let tls = |ca| Some(NodeTls { verify: true, sni: None, ca });
+        assert!(matches!(connect(address, tls(None)).await, Err(LinkError::Failed(_))));
+        let ca = TrustedCas::from_pem(include_bytes!("test/ca.pem")).unwrap();
+        let mut link = connect(address, tls(Some(ca))).await.unwrap();
+        for asked in [b"one.", b"two."] {
+            assert!(link.looks_open(), "session tickets are none of the node's words");
+            link.set_deadline(Instant::now() + Duration::from_secs(10));
+            link.send(asked).await.unwrap();
+            while link.input.len() < asked.len() {
+                assert_ne!(link.receive(64).await.unwrap(), 0);
+            }
+            assert_eq!(link.input.split(), asked[..]);
+        }
+        assert!(!link.is_open_for_certain(), "that cannot be told of TLS");
+        node.await.unwrap();
+        while link.looks_open() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_refused_connection_is_an_error_and_not_a_delay() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        assert!(matches!(connect(address).await, Err(LinkError::Failed(_))));
+        assert!(matches!(connect(address, None).await, Err(LinkError::Failed(_))));
     }
 
     #[test]

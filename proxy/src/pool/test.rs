@@ -3,8 +3,14 @@
 //! Beside it, in `test/`: a certificate authority whose key is thrown away, and a certificate with its key signed by it
 //! for `node.test` and 127.0.0.1, good for a hundred years. They guard nothing.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use pingora_core::tls::{CertificateDer, PrivateKeyDer, ServerConfig, TlsAcceptor};
+use x509_parser::pem::Pem;
 
 use super::settings::{
     Balance, HealthSettings, NodeAddress, NodeSettings, PassiveSettings, PoolSettings, RetrySettings,
@@ -48,4 +54,14 @@ pub(super) fn settings(nodes: &[u8]) -> PoolSettings {
         dns_min_ttl: Duration::from_secs(1),
         dns_max_ttl: Duration::from_secs(60),
     }
+}
+
+/// TLS as a node speaks it; its certificate is for `node.test` and 127.0.0.1, signed by the test authority.
+pub(super) fn tls_acceptor() -> TlsAcceptor {
+    let pem = |text: &[u8]| Pem::iter_from_buffer(text).next().unwrap().unwrap().contents;
+    let certificate = CertificateDer::from(pem(include_bytes!("test/node.pem")));
+    let key = PrivateKeyDer::try_from(pem(include_bytes!("test/node.key"))).unwrap();
+    pingora_core::tls::install_default_crypto_provider();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+    TlsAcceptor::from(Arc::new(config.unwrap()))
 }

@@ -1,14 +1,11 @@
 //! Tests of probes against small servers on the loopback interface.
 #![allow(clippy::unwrap_used)]
-use std::sync::Arc;
 
-use pingora_core::tls::{CertificateDer, PrivateKeyDer, ServerConfig, TlsAcceptor};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
-use x509_parser::pem::Pem;
 
 use super::super::settings::{BodyPattern, NodeTls, TrustedCas};
-use super::super::test::settings;
+use super::super::test::{settings, tls_acceptor};
 use super::*;
 
 /// Reads one request and sends `answer`; keeps the connection open afterwards if `hold`.
@@ -154,15 +151,9 @@ async fn unix_sockets_are_probed() {
     assert!(probe(target, check, |_| {}).await.is_err());
 }
 
-/// A node that speaks TLS; its certificate is for `node.test` and 127.0.0.1, signed by the test authority.
+/// A node that speaks TLS.
 async fn tls_node() -> Target {
-    let pem = |text: &[u8]| Pem::iter_from_buffer(text).next().unwrap().unwrap().contents;
-    let certificate = CertificateDer::from(pem(include_bytes!("../test/node.pem")));
-    let key = PrivateKeyDer::try_from(pem(include_bytes!("../test/node.key"))).unwrap();
-    pingora_core::tls::install_default_crypto_provider();
-    let config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = tls_acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = Target::Tcp(listener.local_addr().unwrap());
     tokio::spawn(async move {
