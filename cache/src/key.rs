@@ -171,10 +171,10 @@ fn number(hash: &SipHasher13) -> u128 {
 /// Hosts that differ in no more than this, and in case, share their keys. So whoever asks an origin on behalf of all of
 /// them has to name it so, or one visitor's spelling ends up in everybody's links.
 pub fn canonical_host(scheme: Scheme, host: &[u8]) -> (&[u8], &[u8]) {
-    // The colons inside an IPv6 literal are not a port's.
-    let literal_end = host.iter().rposition(|&byte| byte == b']').map_or(0, |at| at + 1);
-    let (name, port) = match host[literal_end..].iter().rposition(|&byte| byte == b':') {
-        Some(colon) => (&host[..literal_end + colon], &host[literal_end + colon + 1..]),
+    // From the end, and no further than the bracket of an IPv6 literal, whose colons are not a port's.
+    let colon = host.iter().rposition(|&byte| byte == b':' || byte == b']').filter(|&at| host[at] == b':');
+    let (name, port) = match colon {
+        Some(colon) => (&host[..colon], &host[colon + 1..]),
         None => (host, &host[..0]),
     };
     let zeros = port.iter().take_while(|&&byte| byte == b'0').count();

@@ -12,7 +12,6 @@ mod pools;
 mod routes;
 pub(crate) mod tls;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -21,11 +20,9 @@ use clearcoat_cache::coding::Coding;
 use clearcoat_cache::{KeySecret, Store};
 use clearcoat_conf as conf;
 use clearcoat_purge::Guard;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
-use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 use tokio::sync::Semaphore;
 use tracing::info;
@@ -68,10 +65,10 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     let acceptors = tls::acceptors(config)?;
     let mut sockets = Vec::new();
     for listen in &config.listen {
-        match &listen.address {
-            conf::ListenAddress::Tcp(address) => sockets.push(BoundSocket::bind(*address)?),
-            conf::ListenAddress::Unix(path) => check_free(path)?,
-        }
+        sockets.push(match &listen.address {
+            conf::ListenAddress::Tcp(address) => BoundSocket::tcp(*address)?,
+            conf::ListenAddress::Unix(path) => BoundSocket::unix(path)?,
+        });
     }
     let clock = Clock::start();
     let counters = Counters::new();
@@ -155,15 +152,12 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         http2: false,
         connections: Arc::new(Semaphore::new(config.limits.max_connections.get() as usize)),
     };
-    let mut services = Vec::new();
-    for (listen, tls) in config.listen.iter().zip(acceptors) {
-        let name = format!("edge at {}", listen.address);
-        let mut service = Service::new(name, Lane { tls, http2: listen.http2, ..lane.clone() });
-        service.add_listener(listener(&listen.address));
-        services.push(service);
+    let mut listeners = Vec::new();
+    for ((listen, tls), socket) in config.listen.iter().zip(acceptors).zip(sockets) {
+        listeners.push((socket, Arc::new(Lane { tls, http2: listen.http2, ..lane.clone() })));
         info!(address = %listen.address, "serving");
     }
-    server.add_service(Edge::new("edge", threads, services, sockets));
+    server.add_service(Edge::new("edge", threads, listeners));
 
     let observed = Arc::new(Observer {
         store: store.clone(),
@@ -209,33 +203,6 @@ fn server_conf(config: &conf::Config, threads: usize) -> ServerConf {
         max_retries: 16,
         ..ServerConf::default()
     }
-}
-
-fn listener(address: &conf::ListenAddress) -> ListenerConfig {
-    let listener = match address {
-        conf::ListenAddress::Tcp(address) => ListenerConfig::tcp(address.to_string()),
-        // Whoever may write to the socket may speak to the nodes; pingora's default would be everybody.
-        conf::ListenAddress::Unix(path) => ListenerConfig::uds(path.display().to_string())
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o660)),
-    };
-    // The lane has buffers of its own; pingora's would cost 64 KiB a connection and a copy.
-    listener.l4_buffer(L4BufferSettings::unbuffered())
-}
-
-/// pingora binds Unix sockets itself and would take one away from a process that lives.
-fn check_free(path: &Path) -> anyhow::Result<()> {
-    // A socket that nobody answers on is left over from a process that died.
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        anyhow::bail!("listening on {}: another process does already", path.display());
-    }
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    anyhow::ensure!(
-        folder.is_dir(),
-        "listening on {}: there is no folder {}",
-        path.display(),
-        folder.display()
-    );
-    Ok(())
 }
 
 fn store_settings(config: &conf::Config) -> clearcoat_cache::Settings {

@@ -373,22 +373,43 @@ pub(super) fn split_target<'b>(
     }
 }
 
+/// Letters, digits, `.`, `-` and `_`.
+const IN_NAME: u8 = 1;
+
+/// The same and `:`.
+const IN_LITERAL: u8 = 2;
+
+/// What each byte may stand in, so that a host is looked at once.
+const BYTES_OF_HOSTS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let character = byte as u8;
+        table[byte] = match character {
+            b'.' | b'-' | b'_' => IN_NAME | IN_LITERAL,
+            b':' => IN_LITERAL,
+            _ if character.is_ascii_alphanumeric() => IN_NAME | IN_LITERAL,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
+
 /// Letters, digits, `.`, `-`, `_`, an IPv6 address in brackets, a port.
 pub(super) fn is_host(host: &[u8]) -> bool {
-    let (name, port) = match host.first() {
-        Some(b'[') => match memchr::memchr(b']', host) {
-            Some(end) => (&host[1..end], &host[end + 1..]),
-            None => return false,
+    let end_of =
+        |what: u8, text: &[u8]| text.iter().position(|byte| BYTES_OF_HOSTS[usize::from(*byte)] & what == 0);
+    let (name_is_good, port) = match host.split_first() {
+        Some((b'[', literal)) => match end_of(IN_LITERAL, literal) {
+            Some(end) if literal[end] == b']' => ((1..=255).contains(&end), &literal[end + 1..]),
+            Some(_) | None => return false,
         },
-        _ => host.split_at(memchr::memchr(b':', host).unwrap_or(host.len())),
+        Some(_) | None => {
+            let end = end_of(IN_NAME, host).unwrap_or(host.len());
+            ((1..=255).contains(&end), &host[end..])
+        }
     };
-    let bracketed = host.first() == Some(&b'[');
-    let name_is_good = !name.is_empty()
-        && name.len() <= 255
-        && name.iter().all(|byte| match byte {
-            b':' => bracketed,
-            byte => byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'),
-        });
     let port_is_good = match port.split_first() {
         None => true,
         Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::apps::HttpServerApp as _;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
@@ -89,26 +88,24 @@ enum Turn {
     },
 }
 
-#[async_trait]
-impl ServerApp for Lane {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+impl Lane {
+    /// Serves a connection to its end.
+    pub(super) async fn serve(self: Arc<Self>, stream: Stream, shutdown: ShutdownWatch) {
         let front = &self.front;
         let Ok(_permit) = self.connections.clone().try_acquire_owned() else {
-            front.counters.limit(Limit::Connections);
-            return None;
+            return front.counters.limit(Limit::Connections);
         };
         let _open = front.counters.connection();
-        let stream = self.greet(stream, shutdown).await?;
+        let Some(stream) = self.greet(stream, &shutdown).await else { return };
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            http2::serve(self, stream, BytesMut::new(), shutdown).await;
-            return None;
+            return http2::serve(&self, stream, BytesMut::new(), &shutdown).await;
         }
-        let connection = Connection::new(stream, self.settings.waits, shutdown);
-        self.run(connection, shutdown).await;
-        None
+        let connection = Connection::new(stream, self.settings.waits, &shutdown);
+        self.run(connection, &shutdown).await;
     }
 
-    async fn cleanup(&self) {
+    /// Ends what the pass road keeps.
+    pub(super) async fn cleanup(&self) {
         self.pass.http_cleanup().await;
     }
 }

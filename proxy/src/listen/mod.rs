@@ -14,6 +14,7 @@ pub(crate) mod http2;
 pub(crate) mod lane;
 mod page;
 mod part;
+mod plain;
 mod recorded;
 mod rewound;
 pub(crate) mod service;

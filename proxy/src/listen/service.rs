@@ -1,32 +1,43 @@
-//! The listening sockets, bound before anything starts, and the service that serves them.
+//! The listening sockets, bound before anything starts, and the service that accepts on them.
 //!
-//! Pingora binds in a thread of its own once its services run: an address that is taken ends in a panic there, and the
-//! admin listener may report readiness before the edge can be reached. So the TCP sockets are bound here and handed to
-//! pingora through its table of inherited sockets. A socket that is in the table already, because an older process
-//! handed it over, is left alone.
+//! Bound here and at once, so that an address that is taken is an error at the start, and nothing reports that the edge is
+//! ready before it can be reached: connections wait in the backlog until the service runs.
+//!
+//! pingora's own listening service is not used: its stream has a price at each read and write ([`PlainStream`]), and the task
+//! that it makes of a connection keeps room for a handshake of its own.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::IntoRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use pingora_core::protocols::Stream;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service as PingoraService;
-use pingora_core::services::listening::Service;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
+use tracing::{info, warn};
 
 use super::lane::Lane;
+use super::plain::PlainStream;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
-/// A socket that listens already: connections wait in its backlog until the service starts.
+/// How long accepting rests when it fails, for want of descriptors or memory: trying again at once would take all of a core.
+const REST: Duration = Duration::from_millis(100);
+
+/// A socket that listens already.
 #[derive(Debug)]
-pub(crate) struct BoundSocket {
-    address: SocketAddr,
-    socket: Socket,
+pub(crate) enum BoundSocket {
+    /// For TCP.
+    Tcp(std::net::TcpListener),
+    /// In the file system.
+    Unix(std::os::unix::net::UnixListener, PathBuf),
 }
 
 impl BoundSocket {
@@ -35,7 +46,7 @@ impl BoundSocket {
     /// # Errors
     ///
     /// If the address is taken, not of this machine, or privileged.
-    pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn tcp(address: std::net::SocketAddr) -> anyhow::Result<Self> {
         let bound = || -> io::Result<Socket> {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
             if address.is_ipv6() {
@@ -49,55 +60,120 @@ impl BoundSocket {
             Ok(socket)
         };
         let socket = bound().with_context(|| format!("listening on {address}"))?;
-        Ok(Self { address, socket })
+        Ok(Self::Tcp(socket.into()))
+    }
+
+    /// Binds a socket in the file system. One that a process left behind is taken away, one that is answered is not. Whoever
+    /// may write to it may speak to the nodes: its owner and its group.
+    ///
+    /// # Errors
+    ///
+    /// If another process listens there, or nothing can be made there.
+    pub(crate) fn unix(path: &Path) -> anyhow::Result<Self> {
+        let said = || format!("listening on {}", path.display());
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            anyhow::bail!("{}: another process does already", said());
+        }
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        anyhow::ensure!(folder.is_dir(), "{}: there is no folder {}", said(), folder.display());
+        let bound = || -> io::Result<Socket> {
+            if let Err(error) = std::fs::remove_file(path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
+            }
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.bind(&SockAddr::unix(path)?)?;
+            // Before it listens, so that nobody else comes in.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let socket = bound().with_context(said)?;
+        Ok(Self::Unix(socket.into(), path.to_owned()))
     }
 }
 
-/// Pingora's listening services, one for each kind of listener, given sockets that are bound. They share the threads of one
-/// runtime.
+/// A socket in the hands of the runtime.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    fn new(bound: BoundSocket) -> io::Result<Self> {
+        Ok(match bound {
+            BoundSocket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            BoundSocket::Unix(socket, path) => Self::Unix(UnixListener::from_std(socket)?, path),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (socket, client) = listener.accept().await?;
+                Box::new(PlainStream::tcp(socket, client))
+            }
+            Self::Unix(listener, _) => Box::new(PlainStream::unix(listener.accept().await?.0)),
+        })
+    }
+
+    /// Accepts until the server shuts down; each connection is a task of its own.
+    async fn serve(self, lane: Arc<Lane>, mut shutdown: ShutdownWatch) {
+        let for_connections = shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept() => accepted,
+                // An error means that the server is gone.
+                _ = shutdown.wait_for(|draining| *draining) => break,
+            };
+            match accepted {
+                Ok(stream) => drop(tokio::spawn(lane.clone().serve(stream, for_connections.clone()))),
+                // The client left before it was its turn.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    warn!(%error, "no connection could be accepted: is the limit of open files (ulimit -n) high enough?");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
+        if let Self::Unix(_, path) = &self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The service that accepts visitors, on all listeners, on the threads of one runtime.
 pub(crate) struct Edge {
     name: &'static str,
     threads: usize,
-    inner: Vec<Service<Lane>>,
-    sockets: Vec<BoundSocket>,
+    listeners: Vec<(BoundSocket, Arc<Lane>)>,
 }
 
 impl Edge {
-    pub(crate) fn new(
-        name: &'static str,
-        threads: usize,
-        inner: Vec<Service<Lane>>,
-        sockets: Vec<BoundSocket>,
-    ) -> Self {
-        Self { name, threads, inner, sockets }
+    pub(crate) fn new(name: &'static str, threads: usize, listeners: Vec<(BoundSocket, Arc<Lane>)>) -> Self {
+        Self { name, threads, listeners }
     }
 }
 
 #[async_trait]
 impl PingoraService for Edge {
-    async fn start_service(
-        &mut self,
-        fds: Option<ListenFds>,
-        shutdown: ShutdownWatch,
-        listeners_per_fd: usize,
-    ) {
-        if let Some(fds) = &fds {
-            let mut table = fds.lock();
-            for bound in self.sockets.drain(..) {
-                let name = bound.address.to_string();
-                if table.get(&name).is_none() {
-                    // From here on the table owns it.
-                    table.add(name, bound.socket.into_raw_fd());
-                }
+    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
+        let mut serving = JoinSet::new();
+        let mut lanes = Vec::new();
+        for (bound, lane) in self.listeners.drain(..) {
+            lanes.push(lane.clone());
+            match Listener::new(bound) {
+                Ok(listener) => drop(serving.spawn(listener.serve(lane, shutdown.clone()))),
+                Err(error) => tracing::error!(%error, "a listener cannot be served"),
             }
         }
-        // Each spawns its own tasks and then only waits for their end.
-        let mut services = JoinSet::new();
-        for mut service in self.inner.drain(..) {
-            let (fds, shutdown) = (fds.clone(), shutdown.clone());
-            services.spawn(async move { service.start_service(fds, shutdown, listeners_per_fd).await });
+        serving.join_all().await;
+        info!("no more visitors are let in");
+        for lane in lanes {
+            lane.cleanup().await;
         }
-        services.join_all().await;
     }
 
     fn name(&self) -> &str {
