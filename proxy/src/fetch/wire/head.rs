@@ -23,6 +23,29 @@ pub(crate) struct NodeHead {
     version_11: bool,
 }
 
+/// What a `Transfer-Encoding` line says of the body.
+enum Transfer {
+    Chunked,
+    /// Nothing that frames it or has to be undone: it goes to the end of the connection (RFC 9112 section 6.3, point 4).
+    Unframed,
+    /// It has to be undone, and we asked for no such coding.
+    Unreadable,
+}
+
+fn transfer(line: &HeaderValue) -> Transfer {
+    const TO_UNDO: [&[u8]; 6] = [b"chunked", b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"];
+    let coding = line.as_bytes().trim_ascii();
+    if coding.eq_ignore_ascii_case(b"chunked") {
+        return Transfer::Chunked;
+    }
+    let mut listed = coding.split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
+    if listed.any(|coding| TO_UNDO.iter().any(|known| coding.eq_ignore_ascii_case(known))) {
+        Transfer::Unreadable
+    } else {
+        Transfer::Unframed
+    }
+}
+
 impl NodeHead {
     /// A head that no node sent.
     pub(crate) fn new(status: StatusCode, headers: HeaderMap) -> Self {
@@ -70,7 +93,8 @@ impl NodeHead {
     ///
     /// # Errors
     ///
-    /// The lines leave a doubt: a length beside chunks, more than one length, a coding other than chunked.
+    /// The lines leave a doubt: a length beside chunks, more than one length, a coding that has to be undone and is not
+    /// chunked.
     pub(super) fn framing(&self, to_head: bool) -> Result<Framing, WireError> {
         let codings = &mut self.headers.get_all(header::TRANSFER_ENCODING).iter();
         let lengths = &mut self.headers.get_all(header::CONTENT_LENGTH).iter();
@@ -82,14 +106,12 @@ impl NodeHead {
         }
         match (codings.next(), lengths.next()) {
             (Some(_), Some(_)) => Err(WireError::Malformed("a length stands beside chunks")),
-            (Some(coding), None) => {
-                let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-                if chunked && codings.next().is_none() && self.version_11 {
-                    Ok(Framing::Chunked)
-                } else {
-                    Err(WireError::Malformed("the transfer coding is unknown"))
-                }
-            }
+            (Some(coding), None) if codings.next().is_none() && self.version_11 => match transfer(coding) {
+                Transfer::Chunked => Ok(Framing::Chunked),
+                Transfer::Unframed => Ok(Framing::Close),
+                Transfer::Unreadable => Err(WireError::Malformed("the transfer coding is unknown")),
+            },
+            (Some(_), None) => Err(WireError::Malformed("the transfer coding is unknown")),
             (None, Some(_)) if lengths.next().is_some() => {
                 Err(WireError::Malformed("there is more than one length"))
             }

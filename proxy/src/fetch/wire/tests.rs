@@ -66,6 +66,9 @@ async fn answers_are_framed_strictly_however_their_bytes_come() {
         ("\r\nuntil the end", ok("until the end"), false),
         ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nA: b\r\n\r\n", ok("abcde"), true),
         ("transfer-encoding: Chunked\r\n\r\n0\r\n\r\n", ok(""), true),
+        // What is no framing leaves the end of the connection.
+        ("Transfer-Encoding: identity\r\n\r\nabc", ok("abc"), false),
+        ("Transfer-Encoding: 7c14\r\n\r\nabc", ok("abc"), false),
         // Broken off.
         ("Content-Length: 4\r\n\r\nabc", Err("ended"), false),
         ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", Err("ended"), false),
@@ -81,7 +84,9 @@ async fn answers_are_framed_strictly_however_their_bytes_come() {
         ("Content-Length: 99999999999999999999\r\n\r\nabc", Err(number), false),
         ("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", Err(coding), false),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Err(coding), false),
-        ("Transfer-Encoding: identity\r\n\r\nabc", Err(coding), false),
+        ("Transfer-Encoding: gzip\r\n\r\nabc", Err(coding), false),
+        ("Transfer-Encoding: chunked;x=y\r\n\r\n0\r\n\r\n", Err(coding), false),
+        ("Transfer-Encoding: chunked, foo\r\n\r\n0\r\n\r\n", Err(coding), false),
         ("Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", Err(chunks), false),
         ("Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", Err(chunks), false),
         ("Transfer-Encoding: chunked\r\n\r\nx\r\n\r\n", Err(chunks), false),
