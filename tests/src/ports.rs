@@ -4,7 +4,7 @@
 //! connection. So ports come from below the range that Linux uses for outgoing connections, and each is *claimed* by holding the UDP
 //! socket of the same number: the TCP side stays free for the server, while every other test process that asks sees the claim.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// First port handed out; below live the well-known services.
@@ -37,7 +37,9 @@ impl Port {
             let number = FIRST + (start + tried) % width;
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, number));
             let Ok(claim) = UdpSocket::bind(address) else { continue };
-            if TcpListener::bind(address).is_ok() {
+            // Asked by a visit and not by listening: a process that is being started at this very moment would hold our
+            // listening socket for as long as it takes, and nobody else could listen.
+            if TcpStream::connect(address).is_err() {
                 return Self { number, _claim: claim };
             }
         }
@@ -57,6 +59,8 @@ impl Port {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]

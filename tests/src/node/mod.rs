@@ -260,7 +260,10 @@ impl Node {
     /// If the port cannot be opened.
     pub async fn start_again(&mut self) {
         assert!(self.listening.is_none(), "{} is running", self.name);
-        let listener = TcpListener::bind(self.port.address()).await.expect("a claimed port is free");
+        let address = self.port.address();
+        // A process that is being started may hold a copy of the socket that was closed, until it is what it will be.
+        let listener =
+            wait::until("the node's port to be free", async || TcpListener::bind(address).await.ok()).await;
         let state = Arc::clone(&self.state);
         let name = self.name.clone();
         let task = tokio::spawn(async move {
