@@ -108,9 +108,7 @@ impl Lane {
     pub(super) async fn cleanup(&self) {
         self.pass.http_cleanup().await;
     }
-}
 
-impl Lane {
     async fn run(self: &Arc<Self>, mut connection: Connection, shutdown: &ShutdownWatch) {
         let mut served = 0;
         loop {
