@@ -115,6 +115,9 @@ pub fn collect_tags(
             return Err(TagsTooLong::All { bytes, max_bytes });
         }
     }
+    if bytes == 0 {
+        return Ok(Box::default());
+    }
     let mut seen = HashSet::new();
     let mut tags = Vec::new();
     for tag in lines().flat_map(split_tags).filter(|tag| seen.insert(*tag)) {

@@ -20,7 +20,13 @@ impl Clock {
 
     /// Time since the process began; steps of the wall clock do not touch it.
     pub(crate) fn now(&self) -> Moment {
-        Moment::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.moment(Instant::now())
+    }
+
+    /// The same of a time that was read already.
+    pub(crate) fn moment(&self, at: Instant) -> Moment {
+        let since = at.saturating_duration_since(self.began);
+        Moment::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Now as an HTTP date (RFC 9110 section 5.6.7); formatted once a second.

@@ -1,6 +1,5 @@
 //! The one place where a request that is over is counted and, where there is an access log, recorded.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ pub(crate) struct Sent<'a> {
     /// What went out of the answer's body.
     pub(crate) bytes: u64,
     /// The node that gave the answer, if one was asked.
-    pub(crate) node: Option<&'a dyn fmt::Display>,
+    pub(crate) node: Option<&'a str>,
 }
 
 impl Sent<'_> {
@@ -53,9 +52,7 @@ impl Accounts {
         let took = now.saturating_duration_since(arrived);
         self.counters.request(result, status, bytes, took);
         let Some(log) = &self.log else { return now };
-        // Never for a hit.
-        let node = node.map(ToString::to_string);
-        let ended = Ended { result, status, sent_bytes: bytes, took, node: node.as_deref() };
+        let ended = Ended { result, status, sent_bytes: bytes, took, node };
         log.record(&Record { asked: asked(), ended }, now);
         now
     }

@@ -320,7 +320,7 @@ impl<'w> Walk<'w> {
             Source::Host(..) | Source::Unusable => return Got::Failed(None),
         };
         let head = fragment_head(self.head, &self.headers, host, target);
-        match self.front.decide_alone(&head, self.visitor) {
+        match self.front.decide_alone(&head, self.visitor, self.front.clock.now()) {
             Step::Hit(found) => {
                 self.found(&found, Sheet { body: found.entry.body(), host, target, depth }, page)
             }

@@ -179,7 +179,11 @@ pub(super) fn push_line(block: &mut Vec<u8>, name: &str, value: &[u8]) {
     }
     block.extend_from_slice(b": ");
     // A value came through a parser that lets no line end in; what still looks like one would split the answer.
-    block.extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
+    let start = block.len();
+    block.extend_from_slice(value);
+    for byte in &mut block[start..] {
+        *byte = if matches!(*byte, b'\r' | b'\n' | 0) { b' ' } else { *byte };
+    }
     block.extend_from_slice(b"\r\n");
 }
 

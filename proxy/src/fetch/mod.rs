@@ -11,6 +11,7 @@ mod deception;
 mod driven;
 mod error;
 mod exchange;
+mod fate;
 pub(crate) mod interim;
 mod last;
 mod plan;
@@ -20,16 +21,14 @@ mod stream;
 mod wire;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
 use clearcoat_cache::{
-    Audience, CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Reason, Recoding,
-    RequestFacts, Store, VariantKey, VarySpec, Verdict, assess, collect_tags,
+    Audience, CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Recoding, Store, VariantKey,
+    VarySpec, collect_tags,
 };
 use http::header::{self, HeaderName};
-use http::{HeaderMap, Method};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use tracing::warn;
 
@@ -50,6 +49,7 @@ use crate::front::context::{self, told};
 use crate::pool::node::Node;
 use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
+use fate::Fate;
 use last::{LastFetches, Noting};
 use wire::NodeHead;
 
@@ -172,9 +172,7 @@ impl Fetcher {
             writer.publish(published, Retention::Whole);
             return writer.fail();
         }
-        let verdict = self.judge(plan, head.status, &head.headers);
-        let (mut answer, lifetime, offer) =
-            self.answer(plan, &head, verdict, &stamp, revalidated.as_deref(), node);
+        let (mut answer, lifetime, offer) = self.answer(plan, &head, &stamp, revalidated.as_deref(), node);
         let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
         let fits = known_bytes <= self.settings.max_entry_bytes;
         if lifetime.is_some() && !fits {
@@ -270,62 +268,28 @@ impl Fetcher {
         Ok((asked, Some(stale.clone())))
     }
 
-    /// Whether the answer may be stored, and for how long.
-    fn judge(&self, plan: &Plan, status: http::StatusCode, headers: &HeaderMap) -> Verdict {
-        let facts = RequestFacts {
-            method: &Method::GET,
-            authorization: plan.headers.contains_key(header::AUTHORIZATION),
-            // As Varnish and nginx: what visitors send does not decide what is stored for others.
-            no_store: false,
-        };
-        if plan.asks_context.is_some() && status.is_server_error() {
-            // What failed says nothing about rights.
-            return Verdict::Uncacheable(Reason::Status);
-        }
-        assess(&facts, status, headers, &plan.freshness, SystemTime::now())
-    }
-
     fn answer(
         &self,
         plan: &Plan,
         head: &NodeHead,
-        verdict: Verdict,
         stamp: &Arc<FillStamp>,
         revalidated: Option<&Entry>,
         node: Arc<Node>,
     ) -> (Answer, Option<Lifetime>, Offer) {
-        let tags = collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes);
-        let (shared, detail, lifetime) = match (plan.caching, verdict, &tags) {
-            (Caching::Bypass | Caching::Part, _, _) => (false, None, None),
-            (Caching::Shared | Caching::Apart, Verdict::Uncacheable(reason), _) => {
-                // A failure says nothing of the next answer: no mark, so that requests go on sharing.
-                if !head.status.is_server_error() {
-                    self.note_uncacheable(plan);
-                }
-                (false, Some(reason.as_str()), None)
-            }
-            (Caching::Shared | Caching::Apart, Verdict::Store(_), Err(error)) => {
-                self.counters.limit(Limit::Tags);
-                warn!(url = plan.url(), %error, "an answer has too many tags and is not stored");
-                self.note_uncacheable(plan);
-                (false, Some("too-many-tags"), None)
-            }
-            (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_))
-                if lifetime.said_by.is_operator() && is_deceptive(plan, head) =>
-            {
-                self.counters.limit(Limit::Deception);
-                self.note_uncacheable(plan);
-                (false, Some("deception-guard"), None)
-            }
-            // Stored for the next question to the node; those who wait may not have it unasked.
-            (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) if lifetime.ask_always => {
-                (false, Some(Reason::NoCache.as_str()), Some(lifetime))
-            }
-            (Caching::Shared | Caching::Apart, Verdict::Store(lifetime), Ok(_)) => {
-                (true, None, Some(lifetime))
+        let tags = match plan.caching {
+            Caching::Bypass => Ok(Box::default()),
+            Caching::Shared | Caching::Apart | Caching::Part => {
+                collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes)
             }
         };
-        let vary = plan.vary(&head.headers);
+        let Fate { shared, detail, lifetime } = match plan.caching {
+            Caching::Bypass | Caching::Part => Fate::default(),
+            Caching::Shared | Caching::Apart => self.fate(plan, head, &tags),
+        };
+        let vary = match plan.caching {
+            Caching::Bypass => None,
+            Caching::Shared | Caching::Apart | Caching::Part => plan.vary(&head.headers),
+        };
         let variant = match &vary {
             Some(vary) => vary.variant(self.store.secret(), &plan.headers),
             None => VariantKey::NONE,
@@ -400,12 +364,6 @@ impl Fetcher {
             stamp: stamp.clone(),
         };
         (answer, lifetime, offer)
-    }
-
-    fn note_uncacheable(&self, plan: &Plan) {
-        if !plan.uncacheable_for.is_zero() {
-            self.store.mark_uncacheable(plan.key, self.clock.now().saturating_add(plan.uncacheable_for));
-        }
     }
 
     /// Stores the answer; if that was refused, why, in a word. Those who have the head already were told that it would be
@@ -488,12 +446,6 @@ fn page(plan: &Plan, head: &NodeHead, revalidated: Option<&Entry>) -> Option<Rea
         );
     }
     readable
-}
-
-/// Whether the path of an answer promises something else than it is.
-fn is_deceptive(plan: &Plan, head: &NodeHead) -> bool {
-    let content_type = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-    plan.deception_guard && !deception::fits(&plan.target, head.status, content_type)
 }
 
 /// Statuses that stand for an error in the sense of RFC 5861 section 4.

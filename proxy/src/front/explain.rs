@@ -72,7 +72,8 @@ impl Front {
         let place = routes.place(head.host, head.target);
         let method = head.method.as_str().to_owned();
         let mut explained = Explanation { url, method, ..Explanation::default() };
-        let course = self.look(&routes, head, visitor);
+        let now = self.clock.now();
+        let course = self.look(&routes, head, visitor, now);
         // Whatever is stored is shown also to a request that is not answered from it.
         if let Some(place) = &place {
             explained.route = Some(facts::route(place));
@@ -87,7 +88,7 @@ impl Front {
             Course::Pass(passed) => Reason::Passed(passed),
             Course::Bypass(_, treatment) if treatment.pass => Reason::Bypass,
             Course::Bypass(..) => Reason::Cookie,
-            Course::Cached(Met { treatment, key, target, context, now, known, dead, way }) => {
+            Course::Cached(Met { treatment, key, target, context, known, dead, way }) => {
                 let seen = Seen::new(head, &treatment.request, visitor.address).with_hash(context.hash());
                 let selected = match &way {
                     Way::Hit(entry)

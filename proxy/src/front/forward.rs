@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use clearcoat_cache::Scheme;
 use clearcoat_cache::key::canonical_host;
 use http::header::{self, HeaderName, HeaderValue};
@@ -17,7 +18,7 @@ use smallvec::SmallVec;
 
 use super::parts::{KEY_COOKIES, KeyParts};
 use super::visitor::Visitor;
-use crate::fetch::{Caching, is_hop_by_hop, listed_in_connection};
+use crate::fetch::{Caching, is_hop_by_hop};
 use crate::listen::head::Head;
 
 /// Header lines that `Connection` may not take away, whatever a client lists there: nodes and caches decide by them.
@@ -143,24 +144,29 @@ pub(crate) fn withhold(headers: &mut HeaderMap, parts: &KeyParts) {
 
 /// The client's lines that may go on, as a map.
 pub(crate) fn end_to_end(head: &Head<'_, '_>) -> HeaderMap {
+    let listed: SmallVec<[&[u8]; 4]> = head
+        .values(header::CONNECTION.as_str())
+        .flat_map(|line| line.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    let is_listed =
+        |name: &HeaderName| listed.iter().any(|listed| listed.eq_ignore_ascii_case(name.as_str().as_bytes()));
+    // One copy for all, of which the values are views.
+    let mut copy = Vec::with_capacity(head.headers.iter().map(|line| line.value.len()).sum());
+    head.headers.iter().for_each(|line| copy.extend_from_slice(line.value));
+    let mut values = Bytes::from(copy);
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
     for line in head.headers {
+        let value = values.split_to(line.value.len());
         // Both were read by a strict parser; what does not convert is not worth an error.
         let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(line.name.as_bytes()), HeaderValue::from_bytes(line.value))
+            (HeaderName::from_bytes(line.name.as_bytes()), HeaderValue::from_maybe_shared(value))
         else {
             continue;
         };
-        headers.append(name, value);
-    }
-    for name in listed_in_connection(&headers) {
-        if !PROTECTED.iter().any(|protected| protected.as_str() == name) {
-            headers.remove(name.as_str());
+        if !is_not_for_nodes(&name) && (!is_listed(&name) || PROTECTED.contains(&name)) {
+            headers.append(name, value);
         }
-    }
-    let dropped: Vec<HeaderName> = headers.keys().filter(|name| is_not_for_nodes(name)).cloned().collect();
-    for name in dropped {
-        headers.remove(name);
     }
     headers
 }

@@ -96,8 +96,6 @@ pub(crate) struct Met<'r> {
     pub(crate) target: Cow<'r, [u8]>,
     /// Of its visitor.
     pub(crate) context: Context<'r>,
-    /// When it was looked up.
-    pub(crate) now: Moment,
     pub(crate) known: Known,
     /// What stood in its place and is of no use any more.
     pub(crate) dead: Option<Arc<Entry>>,
@@ -146,12 +144,13 @@ impl Way {
 }
 
 impl Front {
-    /// Which way the request goes. Waits for nothing and leaves no trace.
+    /// Which way the request goes, which came at `now`. Waits for nothing and leaves no trace.
     pub(crate) fn look<'r>(
         &self,
         routes: &'r RouteTable,
         head: &'r Head<'_, '_>,
         visitor: Visitor,
+        now: Moment,
     ) -> Course<'r> {
         let passed = match head.method {
             Method::Get | Method::Head if head.upgrade => Some(Passed::Upgrade),
@@ -183,14 +182,13 @@ impl Front {
         if treatment.pass || seen.passes_by_cookie() {
             return Course::Bypass(key, treatment);
         }
-        let now = self.clock.now();
         let anew = rules.revalidate_on_request && wishes::asks_anew(head);
         let may_be_stale = || treatment.grace_for_sessions || !seen.has_session();
         let context = match self.context(treatment, head, seen, visitor, &target, now) {
             Context::Refused(key, entry) => {
                 let (known, way) = (Known::ThisVariant, Way::Hit(entry));
                 let context = Context::None;
-                return Course::Cached(Met { treatment, key, target, context, now, known, dead: None, way });
+                return Course::Cached(Met { treatment, key, target, context, known, dead: None, way });
             }
             Context::Missing(_) if wishes::only_if_stored(head) => Context::None,
             Context::Missing(missing) => {
@@ -211,8 +209,9 @@ impl Front {
         let Peek { lookup, known, dead } = self.store.peek(key, &seen.with_hash(context.hash()), now);
         let way = self.way(lookup, &treatment.pool, anew, may_be_stale, now);
         let way = if way.asks_a_node() && wishes::only_if_stored(head) { Way::Nothing } else { way };
-        Course::Cached(Met { treatment, key, target, context, now, known, dead, way })
+        Course::Cached(Met { treatment, key, target, context, known, dead, way })
     }
+
     /// What is done with what was found. `may_be_stale` tells whether the visitor may have a page within grace while a node
     /// is up.
     pub(super) fn way(

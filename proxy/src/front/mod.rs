@@ -127,8 +127,8 @@ pub(crate) enum Step {
 
 impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
-    pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor) -> Step {
-        match self.decide_alone(head, visitor) {
+    pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
+        match self.decide_alone(head, visitor, now) {
             Step::Hit(found) if found.entry.recoding() == Recoding::Assemble => {
                 match self.page(head, visitor, &found) {
                     Some(page) => Step::Page(Box::new(page)),
@@ -140,7 +140,7 @@ impl Front {
     }
 
     /// As [`Front::decide`], but a page with holes is a hit like any other: so fragments are asked for.
-    pub(crate) fn decide_alone(&self, head: &Head<'_, '_>, visitor: Visitor) -> Step {
+    pub(crate) fn decide_alone(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
         let routes = self.routes.load();
         let asked = |key, target, treatment, hash, forward, stale| Asked {
             head,
@@ -153,7 +153,7 @@ impl Front {
             forward,
             stale,
         };
-        let met = match self.look(&routes, head, visitor) {
+        let met = match self.look(&routes, head, visitor, now) {
             Course::Purge => return Step::Local(self.purge(head, visitor.address), RequestResult::Purge),
             Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
             Course::Pass(_) => return Step::Pass,
@@ -170,7 +170,7 @@ impl Front {
             }
             Course::Cached(met) => met,
         };
-        let Met { treatment, key, ref target, ref context, now, known, dead, way } = met;
+        let Met { treatment, key, ref target, ref context, known, dead, way } = met;
         let asked = |forward, stale| asked(key, target, treatment, context.hash(), forward, stale);
         if let Some(dead) = &dead {
             self.store.discard(dead);

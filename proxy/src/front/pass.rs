@@ -447,7 +447,7 @@ impl ProxyHttp for PassRoad {
             Some(_) | None => RequestResult::Pass,
         };
         self.counters.forward(ctx.forwarded.forward);
-        let node: Option<&dyn std::fmt::Display> = ctx.lease.as_ref().map(|lease| lease.node() as _);
+        let node = ctx.lease.as_ref().map(|lease| &**lease.node().name());
         let sent = Sent { result, status, bytes: session.body_bytes_sent() as u64, node };
         let host = Self::host(session.req_header());
         self.accounts.over(|| asked(session, &host), ctx.started, sent);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use clearcoat_cache::key::canonical_host;
 use clearcoat_cache::{CacheKey, KeySecret, Moment, PurgeCount, PurgeMode, Scheme, Tag};
 use clearcoat_purge::{Outcome, apply, read};
+use smallvec::SmallVec;
 use tracing::{info, warn};
 
 use super::context;
@@ -29,7 +30,7 @@ impl Front {
         let token = head.values("x-invalidate-token").next();
         let outcome = self
             .guard
-            .admit(read(method, &headers, keys), sender, token)
+            .admit(read(method, &headers, keys.to_vec()), sender, token)
             // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere.
             .map(|admitted| tokio::task::block_in_place(|| apply(admitted, &self.store, now)));
         match outcome {
@@ -83,13 +84,18 @@ impl Front {
 ///
 /// Varnish never tells schemes apart, and those who purge (FOSHttpCache, ezplatform-http-cache) rely on it: they say path
 /// and host, over whatever connection they have to us. The own port of either scheme is none, for the same reason.
-pub(super) fn url_keys(secret: &KeySecret, host: &[u8], target: &[u8]) -> Vec<CacheKey> {
+pub(super) fn url_keys(secret: &KeySecret, host: &[u8], target: &[u8]) -> SmallVec<[CacheKey; 4]> {
     let both = [Scheme::Http, Scheme::Https];
-    let spellings = both.map(|scheme| match canonical_host(scheme, host) {
-        (name, b"") => name,
-        _ => host,
-    });
-    let mut keys: Vec<CacheKey> = both
+    let mut spellings: SmallVec<[&[u8]; 2]> = both
+        .iter()
+        .map(|scheme| match canonical_host(*scheme, host) {
+            (name, b"") => name,
+            _ => host,
+        })
+        .collect();
+    // Nearly always there is one spelling, and then no key comes twice.
+    spellings.dedup();
+    let mut keys: SmallVec<[CacheKey; 4]> = both
         .iter()
         .flat_map(|scheme| spellings.iter().map(|host| secret.key(*scheme, host, target)))
         .collect();

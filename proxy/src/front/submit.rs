@@ -4,6 +4,7 @@
 //! a whole needs nothing streamed, so the fetch road serves, with kept connections and a fraction of the cost. What has no
 //! length in advance or a long body, asks for another protocol or waits to be told to go on (`Expect`) stays on the pass road.
 
+use clearcoat_cache::Moment;
 use http::Method as HttpMethod;
 
 use super::look::Course;
@@ -43,14 +44,20 @@ pub(crate) fn body<'b>(head: &Head<'_, '_>, input: &'b [u8], most: u64) -> Body<
 
 impl Front {
     /// Decides about a request whose small body is there.
-    pub(crate) fn decide_with_body(&self, head: &Head<'_, '_>, visitor: Visitor, body: &[u8]) -> Step {
+    pub(crate) fn decide_with_body(
+        &self,
+        head: &Head<'_, '_>,
+        visitor: Visitor,
+        now: Moment,
+        body: &[u8],
+    ) -> Step {
         let routes = self.routes.load();
         let (Course::Pass(passed), Some(treatment), Ok(method)) = (
-            self.look(&routes, head, visitor),
+            self.look(&routes, head, visitor, now),
             routes.find(head.host, head.target),
             HttpMethod::from_bytes(head.method.as_str().as_bytes()),
         ) else {
-            return self.decide(head, visitor);
+            return self.decide(head, visitor, now);
         };
         let target = treatment.request.query.apply(head.target);
         let asked = Asked {

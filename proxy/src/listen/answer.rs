@@ -52,6 +52,28 @@ pub(super) async fn write_hit(
     Ok((code, sent))
 }
 
+/// Appends a hit that is small, as [`write_hit`] does; `None` and nothing appended if it is not, or not of the usual forms.
+pub(super) fn small_hit(output: &mut Vec<u8>, found: &Found, terms: Terms) -> Option<(u16, u64)> {
+    let length = match &found.form {
+        Form::NotModified | Form::Coded { not_modified: true, .. } => 0,
+        Form::Part(Part::Whole) => found.entry.body().len(),
+        Form::Coded { coding, not_modified: false } => found.entry.form(*coding)?.body().len(),
+        Form::Part(Part::One(_) | Part::Several(_) | Part::Unsatisfiable) => return None,
+    };
+    if length > COPY_UP_TO && !terms.head_only {
+        return None;
+    }
+    let (code, body) = hit_head(output, found, terms.close);
+    let sent = match body {
+        HitBody::One(body) if !terms.head_only => {
+            output.extend_from_slice(body);
+            body.len() as u64
+        }
+        HitBody::Nothing | HitBody::One(_) | HitBody::Parts(_) => 0,
+    };
+    Some((code, sent))
+}
+
 /// Appends the head of a hit. Returns the status and what follows where the method is not HEAD.
 #[inline]
 pub(super) fn hit_head<'f>(output: &mut Vec<u8>, found: &'f Found, close: bool) -> (u16, HitBody<'f>) {

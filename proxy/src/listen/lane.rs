@@ -79,6 +79,10 @@ enum Turn {
     /// A head whose small body has not come yet: so many bytes have to be there.
     WaitForBody(usize),
     Refuse(Refusal),
+    /// A request whose answer is in the output already.
+    Answered {
+        close: bool,
+    },
     /// A request, with what has to be known of it when its head is gone.
     Take {
         step: Step,
@@ -168,6 +172,16 @@ impl Lane {
                     self.refuse(&mut connection, &Local::refusal(refusal));
                     return connection.close().await;
                 }
+                Turn::Answered { close } => {
+                    connection.head_is_complete();
+                    served += 1;
+                    if close {
+                        return connection.close().await;
+                    }
+                    if connection.output_is_full() && connection.flush().await.is_err() {
+                        return;
+                    }
+                }
                 Turn::Take { step, length, window, terms } => {
                     connection.head_is_complete();
                     served += 1;
@@ -213,17 +227,15 @@ impl Lane {
             Parsed::Refused(refusal) => return Turn::Refuse(refusal),
             Parsed::Complete(head) => head,
         };
+        let (visitor, now) = (connection.visitor, self.front.clock.moment(connection.now.into_std()));
         let body = submit::body(&head, &connection.input, self.settings.small_body);
         let (step, body) = match body {
-            Body::Other => (self.front.decide(&head, connection.visitor), 0),
+            Body::Other => (self.front.decide(&head, visitor, now), 0),
             Body::Coming(length) => return Turn::WaitForBody(length),
-            Body::Whole(body) => (self.front.decide_with_body(&head, connection.visitor, body), body.len()),
+            Body::Whole(body) => (self.front.decide_with_body(&head, visitor, now, body), body.len()),
         };
         // What is handed over as it is has its body still before it.
         let body = if matches!(step, Step::Pass) { 0 } else { body };
-        if self.front.accounts.is_recording() {
-            connection.kept.keep(&recorded::head(&head, connection.visitor));
-        }
         let last = self.settings.requests_per_connection;
         let unread_body = !matches!(step, Step::Pass) && body == 0 && head.framing != Framing::None;
         let terms = Terms {
@@ -233,6 +245,19 @@ impl Lane {
             read_ahead: self.settings.head.bytes,
             close: head.close || unread_body || (last > 0 && served + 1 >= last) || connection.is_draining(),
         };
+        // Nearly every answer is one of these: nothing has to be kept of the request, for its head is still there.
+        if let Step::Hit(found) = &step
+            && let Some((code, bytes)) = answer::small_hit(&mut connection.output, found, terms)
+        {
+            let sent = Sent::own(found.result, code, bytes);
+            let over = self.front.accounts.over(|| recorded::head(&head, visitor), terms.arrived, sent);
+            connection.now = over.into();
+            connection.input.advance(head.length + body);
+            return Turn::Answered { close: terms.close };
+        }
+        if self.front.accounts.is_recording() {
+            connection.kept.keep(&recorded::head(&head, visitor));
+        }
         Turn::Take { step, length: head.length + body, window: window(&head), terms }
     }
 
@@ -285,7 +310,7 @@ impl Lane {
             Some(Outcome::NotModified { answer, result, status, cache_control }) => {
                 let output = &mut connection.output;
                 answer::not_modified(output, &answer, &status, cache_control, terms.close);
-                let sent = Sent { result, status: 304, bytes: 0, node: Some(&answer.node) };
+                let sent = Sent { result, status: 304, bytes: 0, node: Some(answer.node.name()) };
                 self.over(connection, terms, sent)
             }
             Some(Outcome::Streaming(streaming)) => {
@@ -293,7 +318,7 @@ impl Lane {
                 match part::stream(connection, streaming, terms).await {
                     Ok((code, delivered)) => {
                         let bytes = delivered.body_bytes;
-                        let sent = Sent { result, status: code, bytes, node: Some(&answer.node) };
+                        let sent = Sent { result, status: code, bytes, node: Some(answer.node.name()) };
                         self.over(connection, terms, sent);
                         match (delivered.broken, delivered.close) {
                             (true, _) => Next::Drop,

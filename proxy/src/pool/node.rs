@@ -427,7 +427,7 @@ fn health_of(code: u8) -> Health {
 
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
+        f.write_str(&self.name)
     }
 }
 

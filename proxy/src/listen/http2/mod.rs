@@ -338,7 +338,7 @@ impl Serving {
         request::join_cookies(&parts.headers, &mut self.cookies);
         let decided = request::lines(&parts, &self.cookies, &settings.head).and_then(|lines| {
             let head = request::head(&parts, &lines, body.is_end_stream(), &settings.head)?;
-            let step = front.decide(&head, shared.visitor);
+            let step = front.decide(&head, shared.visitor, front.clock.moment(arrived));
             if front.accounts.is_recording() {
                 kept.keep(&Asked { version: Version::Http2, ..recorded::head(&head, shared.visitor) });
             }

@@ -1,6 +1,5 @@
 //! What a request ends with, as HTTP/2: the same heads as in HTTP/1, and bodies as far as the client's windows let them.
 
-use std::fmt::Display;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -183,7 +182,7 @@ impl Answering<'_> {
         for (index, part) in parts.into_iter().enumerate() {
             self.data(&mut send, part, index == last).await?;
         }
-        let node = node.as_ref().map(|answer| &answer.node as &dyn Display);
+        let node = node.as_ref().map(|answer| &**answer.node.name());
         self.over(Sent { result, status: code, bytes: length as u64, node });
         Ok(())
     }
@@ -210,7 +209,7 @@ impl Answering<'_> {
                 let mut block = Vec::with_capacity(answer.block.len() + 128);
                 answer::not_modified(&mut block, &answer, &status, cache_control, false);
                 self.respond.send_response(fields::response(&block.into()), true)?;
-                self.over(Sent { result, status: 304, bytes: 0, node: Some(&answer.node) });
+                self.over(Sent { result, status: 304, bytes: 0, node: Some(answer.node.name()) });
                 Ok(())
             }
             Outcome::Streaming(streaming) => self.stream(streaming).await,
@@ -249,7 +248,7 @@ impl Answering<'_> {
         let length = match body {
             StreamBody::Nothing => {
                 self.respond.send_response(head, true)?;
-                self.over(Sent { result, status: code, bytes: 0, node: Some(&answer.node) });
+                self.over(Sent { result, status: code, bytes: 0, node: Some(answer.node.name()) });
                 return Ok(());
             }
             StreamBody::Parts(parts) => {
@@ -280,7 +279,7 @@ impl Answering<'_> {
                 // Without a reset the client would take for whole what is not (RFC 9113 section 8.1).
                 Ok(false) | Err(_) => {
                     send.send_reset(Reason::INTERNAL_ERROR);
-                    self.over(Sent { result, status: code, bytes: sent, node: Some(&answer.node) });
+                    self.over(Sent { result, status: code, bytes: sent, node: Some(answer.node.name()) });
                     return Ok(());
                 }
             }
@@ -290,7 +289,7 @@ impl Answering<'_> {
             }
         }
         send.send_data(Bytes::new(), true)?;
-        self.over(Sent { result, status: code, bytes: sent, node: Some(&answer.node) });
+        self.over(Sent { result, status: code, bytes: sent, node: Some(answer.node.name()) });
         Ok(())
     }
 
