@@ -55,19 +55,21 @@ def install(programs=PACKAGES):
             subprocess.run([*sudo, "rm", "-f", str(POLICY)], check=True)
 
 
-def build():
-    """Builds Clearcoat (unless PROXY_BIN names one), the yardstick and the loader; the paths of the three."""
+def build(profile="dist"):
+    """Builds Clearcoat (unless PROXY_BIN names one) by a profile of Cargo.toml, the yardstick and the loader; the paths of the
+    three. `dist` is what is shipped."""
     target = subprocess.run(
         ["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"], cwd=ROOT, capture_output=True, check=True
     ).stdout.decode()
-    target = Path(target.split('"target_directory":"')[1].split('"')[0]) / "release"
-    cargo = ["cargo", "build", "--release", "--locked", "-q"]
-    subprocess.run([*cargo, "-p", "clearcoat-benches", "--example", "epoll", "--example", "loader"], cwd=ROOT, check=True)
+    target = Path(target.split('"target_directory":"')[1].split('"')[0])
+    cargo = ["cargo", "build", "--locked", "-q"]
+    examples = ["--example", "epoll", "--example", "loader"]
+    subprocess.run([*cargo, "--release", "-p", "clearcoat-benches", *examples], cwd=ROOT, check=True)
     binary = os.environ.get("PROXY_BIN")
     if not binary:
-        subprocess.run([*cargo, "-p", "clearcoat"], cwd=ROOT, check=True)
-        binary = target / "clearcoat"
-    return Path(binary), target / "examples" / "epoll", target / "examples" / "loader"
+        subprocess.run([*cargo, "--profile", profile, "-p", "clearcoat"], cwd=ROOT, check=True)
+        binary = target / profile / "clearcoat"
+    return Path(binary), target / "release" / "examples" / "epoll", target / "release" / "examples" / "loader"
 
 
 def open_files(wanted=65536):
