@@ -13,6 +13,7 @@ mod greet;
 pub(crate) mod head;
 pub(crate) mod http2;
 pub(crate) mod lane;
+mod layer;
 mod page;
 mod part;
 mod plain;

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use pingora_core::protocols::l4::socket::SocketAddr;
@@ -16,12 +16,10 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
-/// How long the end may take to be told where nobody else sets a deadline.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+use super::layer::say_last_words;
 
 /// A socket of either kind.
 #[derive(Debug)]
@@ -116,7 +114,7 @@ impl AsyncWrite for PlainStream {
 #[async_trait]
 impl Shutdown for PlainStream {
     async fn shutdown(&mut self) {
-        let _ = timeout(LAST_WORDS, AsyncWriteExt::shutdown(self)).await;
+        say_last_words(self).await;
     }
 }
 

@@ -10,21 +10,14 @@ use std::io::{self, BufRead as _, IoSlice, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
-use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora_core::protocols::{ALPN, Shutdown, Ssl, Stream};
 use rustls::{HandshakeKind, ServerConnection};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How long a client may take to hear the end where nobody else sets a deadline.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+use crate::listen::layer::{say_last_words, tell_of_below};
 
 #[derive(Debug)]
 pub(super) struct TlsStream {
@@ -76,11 +69,7 @@ impl TlsStream {
     /// Reads from the socket once. Gives the number of bytes, zero at the end.
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut reader = Blocking { stream: &mut self.inner, context, first: &mut self.first };
-        let count = match self.session.read_tls(&mut reader) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
+        let count = ready!(pending_if_blocked(self.session.read_tls(&mut reader)))?;
         if let Err(error) = self.session.process_new_packets() {
             let is_plain = self.first.is_some_and(|first| first.is_ascii_uppercase());
             if !(self.session.is_handshaking() && is_plain) {
@@ -96,11 +85,8 @@ impl TlsStream {
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.wants_write() {
             let mut writer = Blocking { stream: &mut self.inner, context, first: &mut self.first };
-            match self.session.write_tls(&mut writer) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(error)),
+            if ready!(pending_if_blocked(self.session.write_tls(&mut writer)))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
         }
         Poll::Ready(Ok(()))
@@ -144,6 +130,22 @@ impl TlsStream {
     }
 }
 
+/// What had to be waited for, as rustls says it.
+fn blocked_if_pending<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+    match polled {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// The same the other way round.
+fn pending_if_blocked<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
 /// The connection below, as rustls wants it: what would have to be waited for is `WouldBlock`.
 struct Blocking<'s, 'c, 'w> {
     stream: &'s mut Stream,
@@ -154,10 +156,7 @@ struct Blocking<'s, 'c, 'w> {
 impl io::Read for Blocking<'_, '_, '_> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(room);
-        match Pin::new(&mut *self.stream).poll_read(self.context, &mut buffer) {
-            Poll::Ready(result) => result?,
-            Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
-        }
+        blocked_if_pending(Pin::new(&mut *self.stream).poll_read(self.context, &mut buffer))?;
         if self.first.is_none() {
             *self.first = buffer.filled().first().copied();
         }
@@ -167,10 +166,7 @@ impl io::Read for Blocking<'_, '_, '_> {
 
 impl io::Write for Blocking<'_, '_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match Pin::new(&mut *self.stream).poll_write(self.context, bytes) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        blocked_if_pending(Pin::new(&mut *self.stream).poll_write(self.context, bytes))
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -178,10 +174,7 @@ impl io::Write for Blocking<'_, '_, '_> {
         if let [part] = parts {
             return self.write(part);
         }
-        match Pin::new(&mut *self.stream).poll_write_vectored(self.context, parts) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        blocked_if_pending(Pin::new(&mut *self.stream).poll_write_vectored(self.context, parts))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -257,14 +250,7 @@ impl AsyncWrite for TlsStream {
 #[async_trait]
 impl Shutdown for TlsStream {
     async fn shutdown(&mut self) {
-        // Best effort, but not for ever: the client may have stopped reading.
-        let _ = timeout(LAST_WORDS, AsyncWriteExt::shutdown(self)).await;
-    }
-}
-
-impl UniqueID for TlsStream {
-    fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        say_last_words(self).await;
     }
 }
 
@@ -282,33 +268,7 @@ impl Ssl for TlsStream {
     }
 }
 
-impl GetTimingDigest for TlsStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for TlsStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.inner.set_proxy_digest(digest);
-    }
-}
-
-impl GetSocketDigest for TlsStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
-    }
-
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.inner.set_socket_digest(digest);
-    }
-}
-
-impl Peek for TlsStream {}
+tell_of_below!(TlsStream, inner);
 
 #[cfg(test)]
 mod tests {
@@ -316,7 +276,7 @@ mod tests {
 
     use rustls::ClientConfig;
     use rustls::pki_types::ServerName;
-    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio_rustls::TlsConnector;
     use tokio_rustls::client::TlsStream as Client;
 
