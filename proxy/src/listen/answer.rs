@@ -151,9 +151,7 @@ pub(super) fn one_range(output: &mut Vec<u8>, head: &[u8], range: &Range<u64>, l
     output.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
     push_lines(output, head, |line| !conditional::is_named(line, b"content-length:"));
     output.extend_from_slice(content_range(range.start, range.end, length).as_bytes());
-    output.extend_from_slice(b"Content-Length: ");
-    push_number(output, range.end - range.start);
-    output.extend_from_slice(b"\r\n");
+    push_length(output, range.end - range.start);
 }
 
 /// Appends the head of a 206 with several ranges (RFC 9110 section 15.3.7.2) and returns its body.
@@ -199,6 +197,13 @@ fn end_hit(output: &mut Vec<u8>, entry: &Entry, now: Moment, status: &CacheStatu
     push_number(output, entry.age_seconds(now));
     output.extend_from_slice(b"\r\n");
     end_head(output, status, close);
+}
+
+/// Appends the line that tells where a body of so many bytes ends.
+pub(super) fn push_length(output: &mut Vec<u8>, length: u64) {
+    output.extend_from_slice(b"Content-Length: ");
+    push_number(output, length);
+    output.extend_from_slice(b"\r\n");
 }
 
 pub(super) fn push_number(output: &mut Vec<u8>, number: u64) {
@@ -284,9 +289,7 @@ pub(super) async fn stream(
         (Delimited::Length, Some(length)) => {
             // A node that answers HEAD says the length that GET would have; the body's own length is none.
             let length = if terms.head_only { answer.length.unwrap_or(length) } else { length };
-            output.extend_from_slice(b"Content-Length: ");
-            push_number(output, length);
-            output.extend_from_slice(b"\r\n");
+            push_length(output, length);
         }
         (Delimited::Chunked, _) => output.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         (Delimited::Empty | Delimited::Close | Delimited::Length, _) => {}
@@ -332,26 +335,36 @@ pub(super) async fn body(
         if !more {
             break;
         }
-        let step: usize = parts.iter().map(Bytes::len).sum();
-        body_bytes += step as u64;
-        if chunked {
-            let output = &mut connection.output;
-            output.extend_from_slice(format!("{step:x}\r\n").as_bytes());
-            parts.push(Bytes::from_static(b"\r\n"));
-        }
-        if step <= COPY_UP_TO {
-            parts.iter().for_each(|part| connection.output.extend_from_slice(part));
-            // The end may be there already, and then goes out in the same write.
-            if reader.whole_length().is_none() {
-                connection.flush().await?;
-            }
-        } else {
-            connection.flush_with(&parts).await?;
+        body_bytes += send_step(connection, &mut parts, chunked).await?;
+        // The end may be there already, and then goes out in the same write.
+        if reader.whole_length().is_none() {
+            connection.flush().await?;
         }
     }
+    end_body(connection, chunked).await?;
+    Ok((body_bytes, true))
+}
+
+/// Sends what came of a body in one step, as a chunk where that is how its end is told (RFC 9112 section 7.1). Returns its
+/// bytes without the framing.
+pub(super) async fn send_step(
+    connection: &mut Connection,
+    parts: &mut Vec<Bytes>,
+    chunked: bool,
+) -> io::Result<u64> {
+    let step: usize = parts.iter().map(Bytes::len).sum();
+    if chunked {
+        connection.output.extend_from_slice(format!("{step:x}\r\n").as_bytes());
+        parts.push(Bytes::from_static(b"\r\n"));
+    }
+    send(connection, parts).await?;
+    Ok(step as u64)
+}
+
+/// Tells the end of a body that was sent in steps, and writes what is left of it.
+pub(super) async fn end_body(connection: &mut Connection, chunked: bool) -> io::Result<()> {
     if chunked {
         connection.output.extend_from_slice(b"0\r\n\r\n");
     }
-    connection.flush().await?;
-    Ok((body_bytes, true))
+    connection.flush().await
 }

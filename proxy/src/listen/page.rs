@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::answer::{self, Delivered, Terms};
-use super::connection::{COPY_UP_TO, Connection};
+use super::connection::Connection;
 use crate::esi::Serving;
 use crate::front::Front;
 
@@ -33,9 +33,7 @@ pub(super) async fn write(
         return Ok(Delivered { body_bytes: 0, close: terms.close, broken: false });
     }
     if serving.page.is_whole() {
-        output.extend_from_slice(b"Content-Length: ");
-        answer::push_number(output, serving.page.bytes());
-        output.extend_from_slice(b"\r\n");
+        answer::push_length(output, serving.page.bytes());
         answer::end_head(output, &serving.status, terms.close);
         let body_bytes = answer::send(connection, serving.page.pieces()).await?;
         return Ok(Delivered { body_bytes, close: terms.close, broken: false });
@@ -62,24 +60,11 @@ pub(super) async fn write(
             Some(false) => break,
             None => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
-        let step: usize = parts.iter().map(Bytes::len).sum();
-        body_bytes += step as u64;
-        if chunked {
-            connection.output.extend_from_slice(format!("{step:x}\r\n").as_bytes());
-            parts.push(Bytes::from_static(b"\r\n"));
-        }
-        if step <= COPY_UP_TO {
-            parts.iter().for_each(|part| connection.output.extend_from_slice(part));
-            if connection.output_is_full() {
-                connection.flush().await?;
-            }
-        } else {
-            connection.flush_with(&parts).await?;
+        body_bytes += answer::send_step(connection, &mut parts, chunked).await?;
+        if connection.output_is_full() {
+            connection.flush().await?;
         }
     }
-    if chunked {
-        connection.output.extend_from_slice(b"0\r\n\r\n");
-    }
-    connection.flush().await?;
+    answer::end_body(connection, chunked).await?;
     Ok(Delivered { body_bytes, close, broken: false })
 }

@@ -80,9 +80,7 @@ impl Answering<'_> {
     pub(super) fn whole_page(&mut self, page: &Serving) -> Result<Option<Rest>, Gone> {
         let mut block = self.page_head(page);
         if !self.head_only {
-            block.extend_from_slice(b"Content-Length: ");
-            answer::push_number(&mut block, page.page.bytes());
-            block.extend_from_slice(b"\r\n");
+            answer::push_length(&mut block, page.page.bytes());
         }
         answer::end_head(&mut block, &page.status, false);
         self.at_once(&block.into(), page.code, page.page.pieces(), page.result)
@@ -138,21 +136,10 @@ impl Answering<'_> {
         let (mut sent, mut pieces) = (0, Vec::new());
         loop {
             pieces.clear();
-            let more = {
-                let mut reading = std::pin::pin!(body.read(&mut pieces, STEP_BYTES));
-                poll_fn(|context| match reading.as_mut().poll(context) {
-                    Poll::Ready(more) => Poll::Ready(Ok(more)),
-                    Poll::Pending => send.poll_reset(context).map(|_| Err(Gone::Left)),
-                })
-                .await?
-            };
-            if !more {
+            if !while_there(&mut send, body.read(&mut pieces, STEP_BYTES)).await? {
                 break;
             }
-            for piece in pieces.drain(..) {
-                sent += piece.len() as u64;
-                self.data(&mut send, piece, false).await?;
-            }
+            sent += self.step(&mut send, &mut pieces).await?;
         }
         send.send_data(Bytes::new(), true)?;
         self.over(Sent::own(page.result, page.code, sent));
@@ -264,16 +251,7 @@ impl Answering<'_> {
         loop {
             // What was sent is let go before the wait, and with it the memory.
             pieces.clear();
-            let more = {
-                let mut reading = std::pin::pin!(reader.read(&mut pieces, STEP_BYTES));
-                poll_fn(|context| match reading.as_mut().poll(context) {
-                    Poll::Ready(more) => Poll::Ready(Ok(more)),
-                    // A client that leaves while nothing is to be sent would be noticed by nobody else.
-                    Poll::Pending => send.poll_reset(context).map(|_| Err(Gone::Left)),
-                })
-                .await?
-            };
-            match more {
+            match while_there(&mut send, reader.read(&mut pieces, STEP_BYTES)).await? {
                 Ok(true) => {}
                 Ok(false) if length.is_none_or(|length| length == sent) => break,
                 // Without a reset the client would take for whole what is not (RFC 9113 section 8.1).
@@ -283,14 +261,21 @@ impl Answering<'_> {
                     return Ok(());
                 }
             }
-            for piece in pieces.drain(..) {
-                sent += piece.len() as u64;
-                self.data(&mut send, piece, false).await?;
-            }
+            sent += self.step(&mut send, &mut pieces).await?;
         }
         send.send_data(Bytes::new(), true)?;
         self.over(Sent { result, status: code, bytes: sent, node: Some(answer.node.name()) });
         Ok(())
+    }
+
+    /// Hands on what came of a body in one step. Returns its bytes.
+    async fn step(&self, send: &mut SendStream<Bytes>, pieces: &mut Vec<Bytes>) -> Result<u64, Gone> {
+        let mut bytes = 0;
+        for piece in pieces.drain(..) {
+            bytes += piece.len() as u64;
+            self.data(send, piece, false).await?;
+        }
+        Ok(bytes)
     }
 
     /// Hands on a piece of a body as far as the client's windows let it.
@@ -312,6 +297,17 @@ impl Answering<'_> {
         self.over(Sent::own(RequestResult::ClientGone, 0, 0));
         self.kept
     }
+}
+
+/// Waits for the next step of a body as long as the client does: one that leaves while nothing is to be sent would be noticed
+/// by nobody else.
+async fn while_there<T>(send: &mut SendStream<Bytes>, reading: impl Future<Output = T>) -> Result<T, Gone> {
+    let mut reading = std::pin::pin!(reading);
+    poll_fn(|context| match reading.as_mut().poll(context) {
+        Poll::Ready(step) => Poll::Ready(Ok(step)),
+        Poll::Pending => send.poll_reset(context).map(|_| Err(Gone::Left)),
+    })
+    .await
 }
 
 /// Hands `piece` to the connection as far as the client's windows let it, and waits for `wait` at most each time they are
@@ -370,9 +366,7 @@ fn stream_head(
             let there = reader.whole_length().map(|length| length as u64);
             let length = if head_only { answer.length } else { there.or(answer.length) };
             if let Some(length) = length {
-                output.extend_from_slice(b"Content-Length: ");
-                answer::push_number(output, length);
-                output.extend_from_slice(b"\r\n");
+                answer::push_length(output, length);
             }
             (code, if head_only { StreamBody::Nothing } else { StreamBody::Reader(length) })
         }
