@@ -13,6 +13,13 @@ const QUICK_PROBES: &str = r#"health = { type = "http", path = "/-/health", inte
 const SHORT_EJECTIONS: &str =
     r#"passive = { errors = 5, eject = "200ms", eject_max = "200ms", max_ejected_percent = 50 }"#;
 
+/// A node that failed requests stays out for as long as a test takes.
+const LONG_EJECTIONS: &str =
+    r#"passive = { errors = 5, eject = "60s", eject_max = "60s", max_ejected_percent = 50 }"#;
+
+/// A node that hangs is given up soon.
+const SHORT_WAITS: &str = r#"timeouts = { connect = "500ms", first_byte = "1s", between_bytes = "1s" }"#;
+
 /// Requests decide alone.
 const NO_PROBES: &str = r#"health = { type = "off" }"#;
 
@@ -33,6 +40,29 @@ async fn until_all_up<A: Address>(proxy: &Proxy, nodes: &[&A]) {
     }
 }
 
+/// Two nodes that both have this page.
+async fn both_with(path: &str, page: &Page) -> (Node, Node) {
+    let (one, two) = (Node::named("one").await, Node::named("two").await);
+    for node in [&one, &two] {
+        node.serve(path, page.clone());
+    }
+    (one, two)
+}
+
+/// A proxy that probes these nodes, all of them up, with more keys of their pool.
+async fn watched<A: Address>(nodes: &[&A], keys: &[&str]) -> Proxy {
+    let setup = Setup::new(nodes.iter().copied()).pool(QUICK_PROBES);
+    let proxy = keys.iter().fold(setup, |setup, key| setup.pool(key)).start().await;
+    until_all_up(&proxy, nodes).await;
+    proxy
+}
+
+/// A proxy that asks the nodes in turns and ejects them by what becomes of requests alone.
+async fn in_turns(nodes: [&Node; 2], ejections: &str) -> Proxy {
+    let balance = r#"balance = "round-robin""#;
+    Setup::new(nodes).pool(NO_PROBES).pool(ejections).pool(balance).start().await
+}
+
 /// Asks often enough that every node in use would be met.
 async fn ask_around(proxy: &Proxy, path: &str, count: usize) {
     let mut visitor = proxy.connect().await;
@@ -44,8 +74,7 @@ async fn ask_around(proxy: &Proxy, path: &str, count: usize) {
 #[tokio::test]
 async fn killing_a_web_server_under_load_costs_nobody_a_page() {
     let (mut one, mut two) = (Nginx::start("web1").await, Nginx::start("web2").await);
-    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).pool(SHORT_EJECTIONS).start().await;
-    until_all_up(&proxy, &[&one, &two]).await;
+    let proxy = watched(&[&one, &two], &[SHORT_EJECTIONS]).await;
     // New URLs all the time: each is a miss that has to reach a node. And pages for one visitor only.
     let cacheable = (0..2_000).map(|number| (Request::get(&format!("/cached/{number}")), None));
     let private = (0..2_000).map(|number| (Request::get(&format!("/uncached/{number}")), None));
@@ -69,8 +98,7 @@ async fn killing_a_web_server_under_load_costs_nobody_a_page() {
 #[tokio::test]
 async fn a_web_server_that_stops_gracefully_costs_nobody_a_page() {
     let (mut one, two) = (Nginx::start("web1").await, Nginx::start("web2").await);
-    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).pool(SHORT_EJECTIONS).start().await;
-    until_all_up(&proxy, &[&one, &two]).await;
+    let proxy = watched(&[&one, &two], &[SHORT_EJECTIONS]).await;
     let pages = (0..500).map(|number| (Request::get(&format!("/uncached/{number}")), None));
     let load = Load::start(proxy.address(), 16, pages);
     for _ in 0..3 {
@@ -86,25 +114,17 @@ async fn a_web_server_that_stops_gracefully_costs_nobody_a_page() {
 
 #[tokio::test]
 async fn a_dead_node_gets_no_traffic_and_comes_back() {
-    let (mut one, two) = (Node::named("one").await, Node::named("two").await);
-    for node in [&one, &two] {
-        node.serve("/a", Page::text("a").no_store());
-    }
-    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
-    until_all_up(&proxy, &[&one, &two]).await;
+    let (mut one, two) = both_with("/a", &Page::text("a").no_store()).await;
+    let proxy = watched(&[&one, &two], &[]).await;
     one.stop().await;
     until_up(&proxy, &one, false).await;
-    let before =
-        proxy.metrics().await.sum("clearcoat_node_requests_total", &[("node", &one.address().to_string())]);
+    let name = one.address().to_string();
+    let sent = async || proxy.metrics().await.sum("clearcoat_node_requests_total", &[("node", &name)]);
+    let before = sent().await;
     ask_around(&proxy, "/a", 100).await;
-    let after =
-        proxy.metrics().await.sum("clearcoat_node_requests_total", &[("node", &one.address().to_string())]);
-    assert_eq!((before, after), (before, before), "nothing is sent to a node known to be down");
+    assert_eq!(sent().await, before, "nothing is sent to a node known to be down");
     assert_eq!(two.count("/a"), 100);
-    assert!(
-        proxy.log().contains("node is down") && proxy.log().contains(&one.address().to_string()),
-        "it is in the log"
-    );
+    assert!(proxy.log().contains("node is down") && proxy.log().contains(&name), "it is in the log");
     one.start_again().await;
     until_up(&proxy, &one, true).await;
     wait::until("the node to be used again", async || {
@@ -116,12 +136,8 @@ async fn a_dead_node_gets_no_traffic_and_comes_back() {
 
 #[tokio::test]
 async fn a_failing_health_page_takes_a_node_out() {
-    let (one, two) = (Node::named("one").await, Node::named("two").await);
-    for node in [&one, &two] {
-        node.serve("/a", Page::text("a").no_store());
-    }
-    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
-    until_all_up(&proxy, &[&one, &two]).await;
+    let (one, two) = both_with("/a", &Page::text("a").no_store()).await;
+    let proxy = watched(&[&one, &two], &[]).await;
     one.serve("/-/health", Page::text("the disk is full").status(503));
     until_up(&proxy, &one, false).await;
     one.forget();
@@ -133,10 +149,7 @@ async fn a_failing_health_page_takes_a_node_out() {
 
 #[tokio::test]
 async fn the_text_of_a_health_page_counts() {
-    let (one, two) = (Node::named("one").await, Node::named("two").await);
-    for node in [&one, &two] {
-        node.serve("/status", Page::text("status: ready"));
-    }
+    let (one, two) = both_with("/status", &Page::text("status: ready")).await;
     let probes = r#"health = { type = "http", path = "/status", interval = "100ms", timeout = "500ms", fall = 1, rise = 1, body = "status: (ready|busy)" }"#;
     let proxy = Setup::new([&one, &two]).pool(probes).start().await;
     until_all_up(&proxy, &[&one, &two]).await;
@@ -147,17 +160,8 @@ async fn the_text_of_a_health_page_counts() {
 
 #[tokio::test]
 async fn a_hanging_node_is_noticed_by_its_probes() {
-    let (one, two) = (Node::named("one").await, Node::named("two").await);
-    for node in [&one, &two] {
-        node.serve("/a", Page::text("a").no_store());
-    }
-    let proxy = Setup::new([&one, &two])
-        .pool(QUICK_PROBES)
-        .pool(SHORT_EJECTIONS)
-        .pool(r#"timeouts = { connect = "500ms", first_byte = "1s", between_bytes = "1s" }"#)
-        .start()
-        .await;
-    until_all_up(&proxy, &[&one, &two]).await;
+    let (one, two) = both_with("/a", &Page::text("a").no_store()).await;
+    let proxy = watched(&[&one, &two], &[SHORT_EJECTIONS, SHORT_WAITS]).await;
     one.freeze();
     until_up(&proxy, &one, false).await;
     let asked = one.count("/a");
@@ -201,12 +205,7 @@ async fn faulty_nodes_are_ejected_by_their_faults() {
         let (bad, good) = (Node::named("bad").await, Node::named("good").await);
         bad.serve_everything(page);
         good.serve_everything(Page::text("a").no_store());
-        let proxy = Setup::new([&bad, &good])
-            .pool(NO_PROBES)
-            .pool(r#"passive = { errors = 5, eject = "60s", eject_max = "60s", max_ejected_percent = 50 }"#)
-            .pool(r#"balance = "round-robin""#)
-            .start()
-            .await;
+        let proxy = in_turns([&bad, &good], LONG_EJECTIONS).await;
         let mut broken = 0;
         for number in 0..60 {
             let answer = proxy.get(&format!("/{number}")).await;
@@ -229,12 +228,7 @@ async fn a_node_that_resets_after_the_head_is_ejected() {
     let (bad, good) = (Node::named("bad").await, Node::named("good").await);
     bad.serve_everything(Page::text("abc").no_store().reset_after_head());
     good.serve_everything(Page::text("abc").no_store());
-    let proxy = Setup::new([&bad, &good])
-        .pool(NO_PROBES)
-        .pool(r#"passive = { errors = 5, eject = "60s", eject_max = "60s", max_ejected_percent = 50 }"#)
-        .pool(r#"balance = "round-robin""#)
-        .start()
-        .await;
+    let proxy = in_turns([&bad, &good], LONG_EJECTIONS).await;
     let mut cut = 0;
     for number in 0..60 {
         // The head may have reached the visitor: then the break must show as one.
@@ -251,12 +245,8 @@ async fn an_ejected_node_comes_back_after_its_time() {
     let (bad, good) = (Node::named("bad").await, Node::named("good").await);
     bad.serve_everything(Page::text("").close_before_head());
     good.serve_everything(Page::text("a").no_store());
-    let proxy = Setup::new([&bad, &good])
-        .pool(NO_PROBES)
-        .pool(r#"passive = { errors = 2, eject = "1s", eject_max = "2s", max_ejected_percent = 50 }"#)
-        .pool(r#"balance = "round-robin""#)
-        .start()
-        .await;
+    let ejections = r#"passive = { errors = 2, eject = "1s", eject_max = "2s", max_ejected_percent = 50 }"#;
+    let proxy = in_turns([&bad, &good], ejections).await;
     ask_around(&proxy, "/a", 20).await;
     until_up(&proxy, &bad, false).await;
     bad.serve_everything(Page::text("a").no_store());
@@ -270,12 +260,8 @@ async fn an_ejected_node_comes_back_after_its_time() {
 
 #[tokio::test]
 async fn without_any_node_visitors_are_told() {
-    let (mut one, mut two) = (Node::named("one").await, Node::named("two").await);
-    for node in [&one, &two] {
-        node.serve("/cached", Page::text("cached").fresh_for(60));
-    }
-    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
-    until_all_up(&proxy, &[&one, &two]).await;
+    let (mut one, mut two) = both_with("/cached", &Page::text("cached").fresh_for(60)).await;
+    let proxy = watched(&[&one, &two], &[]).await;
     proxy.warm(["/cached"]).await;
     one.stop().await;
     two.stop().await;
@@ -295,12 +281,8 @@ async fn without_any_node_visitors_are_told() {
 
 #[tokio::test]
 async fn if_every_health_page_fails_traffic_goes_on() {
-    let (one, two) = (Node::named("one").await, Node::named("two").await);
-    for node in [&one, &two] {
-        node.serve("/a", Page::text("a").no_store());
-    }
-    let proxy = Setup::new([&one, &two]).pool(QUICK_PROBES).start().await;
-    until_all_up(&proxy, &[&one, &two]).await;
+    let (one, two) = both_with("/a", &Page::text("a").no_store()).await;
+    let proxy = watched(&[&one, &two], &[]).await;
     for node in [&one, &two] {
         node.serve("/-/health", Page::text("").status(500));
     }
@@ -485,13 +467,7 @@ async fn a_node_on_a_unix_socket_is_a_node() {
 #[tokio::test]
 async fn a_suspended_process_is_like_a_hanging_node() {
     let (mut one, two) = (Nginx::start("web1").await, Nginx::start("web2").await);
-    let proxy = Setup::new([&one, &two])
-        .pool(QUICK_PROBES)
-        .pool(SHORT_EJECTIONS)
-        .pool(r#"timeouts = { connect = "500ms", first_byte = "1s", between_bytes = "1s" }"#)
-        .start()
-        .await;
-    until_all_up(&proxy, &[&one, &two]).await;
+    let proxy = watched(&[&one, &two], &[SHORT_EJECTIONS, SHORT_WAITS]).await;
     let pages = (0..500).map(|number| (Request::get(&format!("/cached/{number}?s")), None));
     let load = Load::start(proxy.address(), 8, pages);
     load.go_on(100).await;
