@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::text::shown_as_text;
 use crate::error::Invalid;
 
 /// The longest path that fits `sockaddr_un` on every system we run on, with its closing zero.
@@ -183,11 +184,7 @@ impl FromStr for NodeName {
     }
 }
 
-impl fmt::Display for NodeName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
+shown_as_text!(NodeName);
 
 /// Checks the path of a Unix socket.
 fn unix_path(text: &str) -> Result<PathBuf, Invalid> {

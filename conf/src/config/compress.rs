@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::default;
+use super::text::shown_as_text;
 use crate::error::Invalid;
 
 /// What is compressed once it is stored, and how. Which sites compress is theirs to say ([`super::Rules::compress`]).
@@ -58,11 +59,7 @@ impl Coding {
     }
 }
 
-impl fmt::Display for Coding {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.as_str())
-    }
-}
+shown_as_text!(Coding);
 
 /// Media types (RFC 9110 §8.3.1): `text/html`, `text/*`, or all of a structure (RFC 6838 §4.2.8) as
 /// `application/*+json` and `*/*+json`. In lower case.

@@ -22,6 +22,7 @@ mod secret;
 mod site;
 mod status;
 mod status_ttl;
+mod text;
 mod user_context;
 
 use std::collections::BTreeMap;

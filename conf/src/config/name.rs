@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::pattern::is_token;
+use super::text::shown_as_text;
 use crate::error::Invalid;
 
 /// The exact name of a cookie. Case counts (RFC 6265 §4.1.1).
@@ -33,11 +34,7 @@ impl FromStr for CookieName {
     }
 }
 
-impl fmt::Display for CookieName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
+shown_as_text!(CookieName);
 
 /// A name in a list (`PHPSESSID`), or the beginning of one with a `*` after it (`eZSESSID*`). Case counts.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,9 +1,9 @@
 //! Request headers of which only a few values are told apart, so that `Vary` on them makes few variants.
 
-use std::fmt;
 use std::str::FromStr;
 
 use super::pattern::{HeaderName, build_regex};
+use super::text::{equal_if_written_alike, equal_in_any_case, shown_as_text};
 use crate::error::Invalid;
 
 /// A request header of which only a few values are told apart.
@@ -55,13 +55,7 @@ impl LanguageTag {
     }
 }
 
-impl PartialEq for LanguageTag {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.eq_ignore_ascii_case(&other.0)
-    }
-}
-
-impl Eq for LanguageTag {}
+equal_in_any_case!(LanguageTag);
 
 impl FromStr for LanguageTag {
     type Err = Invalid;
@@ -82,11 +76,7 @@ impl FromStr for LanguageTag {
     }
 }
 
-impl fmt::Display for LanguageTag {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
+shown_as_text!(LanguageTag);
 
 /// The longest language tag, in bytes; RFC 5646 §4.4.1 counts on 35 at most.
 const MAX_TAG_BYTES: usize = 35;
@@ -121,11 +111,7 @@ impl FromStr for HeaderText {
     }
 }
 
-impl fmt::Display for HeaderText {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
+shown_as_text!(HeaderText);
 
 /// A regex that a header must match somewhere. Equal if written alike. Matching takes time in proportion to the length of
 /// the header, whatever a client sends.
@@ -146,13 +132,7 @@ impl HeaderPattern {
     }
 }
 
-impl PartialEq for HeaderPattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for HeaderPattern {}
+equal_if_written_alike!(HeaderPattern);
 
 impl FromStr for HeaderPattern {
     type Err = Invalid;

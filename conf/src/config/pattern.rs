@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::address::NodeName;
+use super::text::{equal_if_written_alike, shown_as_text};
 use crate::error::Invalid;
 
 /// The most memory that a compiled regex may take, in bytes.
@@ -66,11 +67,7 @@ impl FromStr for HeaderName {
     }
 }
 
-impl fmt::Display for HeaderName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
+shown_as_text!(HeaderName);
 
 /// Which hosts a site answers for.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -250,13 +247,7 @@ impl BodyPattern {
     }
 }
 
-impl PartialEq for BodyPattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for BodyPattern {}
+equal_if_written_alike!(BodyPattern);
 
 impl FromStr for BodyPattern {
     type Err = Invalid;

@@ -3,9 +3,9 @@
 //! A preset is configuration text like any other, in `presets/`: what it says could stand in the site itself. Which rules it
 //! comes to is `check`'s work.
 
-use std::fmt;
 use std::str::FromStr;
 
+use super::text::shown_as_text;
 use crate::error::Invalid;
 
 /// Ready-made values for the rules of a site; what the site says itself goes before them.
@@ -65,8 +65,4 @@ impl FromStr for Preset {
     }
 }
 
-impl fmt::Display for Preset {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.as_str())
-    }
-}
+shown_as_text!(Preset);

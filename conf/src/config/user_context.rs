@@ -9,6 +9,7 @@ use std::str::FromStr;
 use super::default;
 use super::normalise::HeaderText;
 use super::pattern::HeaderName;
+use super::text::{equal_in_any_case, shown_as_text};
 use crate::error::Invalid;
 
 /// How the group of a visitor is asked for, with the defaults of FOSHttpCache.
@@ -63,13 +64,7 @@ impl MediaType {
     }
 }
 
-impl PartialEq for MediaType {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.eq_ignore_ascii_case(&other.0)
-    }
-}
-
-impl Eq for MediaType {}
+equal_in_any_case!(MediaType);
 
 impl FromStr for MediaType {
     type Err = Invalid;
@@ -85,11 +80,7 @@ impl FromStr for MediaType {
     }
 }
 
-impl fmt::Display for MediaType {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
+shown_as_text!(MediaType);
 
 /// `*.css`: every URL that ends so, its query included; `/a.css?v=1` does not. Case counts.
 #[derive(Clone, Debug, Eq, PartialEq)]
