@@ -1,16 +1,11 @@
 //! Presets: what each comes to, what goes before it, and how that is told.
 #![allow(clippy::unwrap_used)]
 
+mod one_site;
+
 use clearcoat_conf::{Preset, explain, parse, schema};
 
-/// A file with one site; its own keys may follow at once.
-const FILE: &str = r#"
-listen = [{ address = "0.0.0.0:80" }]
-pools.web.nodes = ["10.0.0.11:80"]
-[[site]]
-hosts = ["*"]
-pool = "web"
-"#;
+use self::one_site::FILE;
 
 /// The lines of sites and routes that are said to come from `origin`, without it.
 fn said_by(text: &str, origin: &str) -> Vec<String> {

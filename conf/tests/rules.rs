@@ -1,6 +1,8 @@
 //! The rules of sites and routes: what they come to, and which of them contradict each other.
 #![allow(clippy::unwrap_used)]
 
+mod one_site;
+
 use std::time::Duration;
 
 use clearcoat_conf::{
@@ -8,14 +10,7 @@ use clearcoat_conf::{
     QueryNames, RequestNoCache, Rules, SetCookiePolicy, UserContext, parse,
 };
 
-/// What a file needs besides the part that a test is about. The site's own keys may follow at once.
-const FILE: &str = r#"
-listen = [{ address = "0.0.0.0:80" }]
-pools.web.nodes = ["10.0.0.11:80"]
-[[site]]
-hosts = ["*"]
-pool = "web"
-"#;
+use self::one_site::FILE;
 
 fn read(text: &str) -> Config {
     parse(&format!("{FILE}{text}\n"), "edge.toml", &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"))
