@@ -48,27 +48,13 @@ impl AdminArguments {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::io::{Read as _, Write as _};
-    use std::net::TcpListener;
-    use std::thread;
-
+    use super::super::test::answering;
     use super::*;
 
     /// Asks a listener that gives this answer; what came of it, and the head of the request.
     fn ask(answer: &'static str, token: Option<&str>) -> (Result<Vec<u8>, Trouble>, String) {
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let admin = client::address(&format!("http://{}/", server.local_addr().unwrap())).unwrap();
-        let serving = thread::spawn(move || {
-            let (mut stream, _) = server.accept().unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).unwrap();
-                head.push(byte[0]);
-            }
-            stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8(head).unwrap()
-        });
+        let (address, serving) = answering(answer);
+        let admin = client::address(&format!("http://{address}/")).unwrap();
         let found = AdminArguments { admin, token: token.map(Into::into) }.get("/api/x");
         (found, serving.join().unwrap())
     }

@@ -148,9 +148,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Answer> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::net::TcpListener;
-    use std::thread;
-
+    use super::super::test::answering;
     use super::*;
 
     fn request<'a>(to: &'a str, target: &'a str, fields: &'a [(&'a str, &'a str)]) -> Request<'a> {
@@ -159,21 +157,9 @@ mod tests {
 
     #[test]
     fn an_exchange() {
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let to = server.local_addr().unwrap().to_string();
-        let serving = thread::spawn(move || {
-            let (mut stream, _) = server.accept().unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).unwrap();
-                head.push(byte[0]);
-            }
-            stream
-                .write_all(b"HTTP/1.1 200 Purged 2 objects\r\nContent-Length: 2\r\n\r\nhi, and more")
-                .unwrap();
-            String::from_utf8(head).unwrap()
-        });
+        let (address, serving) =
+            answering("HTTP/1.1 200 Purged 2 objects\r\nContent-Length: 2\r\n\r\nhi, and more");
+        let to = address.to_string();
         let answer = request(&to, "/x?y", &[("A", "b")]).send().unwrap();
         assert_eq!(
             (answer.status, answer.reason.as_str(), answer.body),

@@ -13,6 +13,8 @@ mod purge;
 mod run;
 mod status;
 mod table;
+#[cfg(test)]
+mod test;
 mod why;
 
 use std::io::{self, Write as _};
