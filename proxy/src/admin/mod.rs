@@ -1,11 +1,12 @@
 //! What the edge tells about itself: counters, Prometheus metrics, liveness, readiness, a status document, logs.
 //!
-//! This room only looks, with one exception: [`nodes`] tells a pool what the operator wants of a node. It owns the [`Counters`] that the data plane increments and the listener on which
-//! everything can be read; nodes, the cache and readiness are seen through [`Observed`], which the assembly of the
-//! running parts implements. Nothing here can fail a request: increments are plain atomics, and a scrape reads
-//! without a lock that the data plane could want.
+//! This room only looks, with one exception: [`nodes`] tells a pool what the operator wants of a node. It owns the
+//! [`Counters`] that the data plane increments and the listener on which everything can be read; nodes, the
+//! cache and readiness are seen through [`Observed`], which the assembly of the running parts implements. Nothing here can
+//! fail a request: increments are plain atomics, and a scrape reads without a lock that the data plane could want.
 //!
-//! Reading order: [`kinds`], [`counters`], [`view`], [`metrics`], [`server`] with [`guard`], [`nodes`], [`http1`], [`logs`].
+//! Reading order: [`kinds`], [`counters`], [`view`], [`metrics`], [`status`] with [`window`], [`why`], [`nodes`],
+//! [`server`] with [`guard`], [`http1`], [`logs`].
 
 pub(crate) mod counters;
 mod guard;

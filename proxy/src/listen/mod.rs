@@ -1,8 +1,7 @@
 //! From the listening socket to requests: connections, framing, deadlines.
 //!
-//! Only this room, the fetch and the pass road know pingora. Connections are accepted here ([`service`]) and run by our
-//! own loop ([`lane::Lane`]), because hits are answered from prepared bytes and need neither pingora's stream nor its HTTP
-//! session. What the pass road gets is a stream of pingora's kind all the same.
+//! Connections are accepted here ([`service`]) and run by our own loop ([`lane::Lane`]), because hits are answered from
+//! prepared bytes and need neither pingora's stream nor its HTTP session. What the pass road gets is a stream of pingora's kind all the same.
 
 mod answer;
 pub(crate) mod chunks;
