@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use clearcoat_benches::site::{HOST, NOW, Site};
+use clearcoat_benches::operations::store as operations;
+use clearcoat_benches::visit::response;
 use clearcoat_cache::directive::CacheControl;
 use clearcoat_cache::vary::EncodingClass;
-use clearcoat_cache::{FreshnessSettings, KeySecret, RequestFacts, Scheme, VarySpec, Verdict, assess};
+use clearcoat_cache::{FreshnessSettings, KeySecret, RequestFacts, VarySpec, assess};
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -13,28 +14,9 @@ fn main() {
     divan::main();
 }
 
-/// Ten header lines as a PHP application sends them.
-fn response() -> HeaderMap {
-    HeaderMap::from_iter(
-        [
-            (header::SERVER, "nginx"),
-            (header::CONTENT_TYPE, "text/html; charset=UTF-8"),
-            (header::VARY, "X-User-Context-Hash, Accept-Encoding"),
-            (header::CACHE_CONTROL, "public, s-maxage=86400, stale-while-revalidate=60"),
-            (header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT"),
-            (header::LAST_MODIFIED, "Sat, 05 Nov 1994 12:00:00 GMT"),
-            (header::ETAG, "\"0123456789abcdef\""),
-            (header::CONTENT_LANGUAGE, "en-GB"),
-            (header::AGE, "12"),
-            (HeaderName::from_static("xkey"), "c52 l2 ct1 p42"),
-        ]
-        .map(|(name, value)| (name, HeaderValue::from_static(value))),
-    )
-}
-
 #[divan::bench(sample_size = 1000)]
 fn assess_freshness(bencher: Bencher<'_, '_>) {
-    assess_response(bencher, &response());
+    bencher.bench_local(operations::assess_freshness(response()));
 }
 
 /// The lifetime is in `Expires`, so two dates are read.
@@ -43,7 +25,7 @@ fn assess_freshness_by_date(bencher: Bencher<'_, '_>) {
     let mut headers = response();
     headers.remove(header::CACHE_CONTROL);
     headers.insert(header::EXPIRES, HeaderValue::from_static("Mon, 07 Nov 1994 08:49:37 GMT"));
-    assess_response(bencher, &headers);
+    bencher.bench_local(operations::assess_freshness(headers));
 }
 
 /// What a Symfony application answers: by status, and lines beside those of [`response`].
@@ -77,17 +59,6 @@ fn assess_symfony(bencher: Bencher<'_, '_>, what: &str) {
     bencher.bench(|| assess(&request, status, black_box(&headers), &settings, SystemTime::UNIX_EPOCH));
 }
 
-fn assess_response(bencher: Bencher<'_, '_>, headers: &HeaderMap) {
-    let request = RequestFacts { method: &Method::GET, authorization: false, no_store: false };
-    let settings = FreshnessSettings { keep: Duration::from_secs(600), ..FreshnessSettings::default() };
-    let received = SystemTime::UNIX_EPOCH;
-    bencher.bench(|| {
-        let verdict = assess(&request, StatusCode::OK, black_box(headers), &settings, received);
-        assert!(matches!(verdict, Verdict::Store(_)));
-        verdict
-    });
-}
-
 #[divan::bench(sample_size = 1000)]
 fn read_cache_control(bencher: Bencher<'_, '_>) {
     let headers = response();
@@ -97,14 +68,12 @@ fn read_cache_control(bencher: Bencher<'_, '_>) {
 /// What is asked of a stored entry at every hit.
 #[divan::bench(sample_size = 1000)]
 fn freshness_of_entry(bencher: Bencher<'_, '_>) {
-    let entry = Site::new(1024, 0).entry(&KeySecret::new([1; 16]), 1);
-    bencher.bench(|| (black_box(&entry).freshness(NOW), entry.age_seconds(NOW), entry.ttl_left(NOW)));
+    bencher.bench_local(operations::freshness_of_entry());
 }
 
 #[divan::bench(sample_size = 1000)]
 fn key_of_url(bencher: Bencher<'_, '_>) {
-    let (secret, target) = (KeySecret::new([1; 16]), Site::new(0, 0).target(12_345));
-    bencher.bench(|| secret.key(Scheme::Https, black_box(HOST.as_bytes()), black_box(target.as_bytes())));
+    bencher.bench_local(operations::key_of_url());
 }
 
 #[divan::bench(sample_size = 1000)]

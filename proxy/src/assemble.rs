@@ -47,7 +47,7 @@ use crate::pool::Pools;
 use access::access_log;
 use background::{Draining, Signals, Tidying, Watching};
 use observe::Observer;
-use pools::pool_settings;
+pub(crate) use pools::pool_settings;
 use routes::{header_names, route_table};
 
 /// Starts everything and runs until the process is told to end.
@@ -70,7 +70,6 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             conf::ListenAddress::Unix(path) => BoundSocket::unix(path)?,
         });
     }
-    let clock = Clock::start();
     let counters = Counters::new();
     let threads = match config.threads {
         Some(threads) => threads.get(),
@@ -78,52 +77,10 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     };
     let access = access_log(config, threads, &counters)?;
     let accounts = Accounts { counters: counters.clone(), log: access.clone() };
-    let mut secret = [0; 16];
-    secret.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
-    let store = Arc::new(Store::new(store_settings(config), KeySecret::new(secret)));
     let pools = Pools::new(pool_settings(config)?);
-    let tag_headers = header_names(&config.purge.tag_headers)?;
-    let encoder =
-        Encoder::new(encode_settings(&config.cache.compress), store.clone(), counters.clone(), clock.clone());
-    let fetcher = Fetcher::new(
-        store.clone(),
-        counters.clone(),
-        clock.clone(),
-        encoder.clone(),
-        FetchSettings {
-            max_entry_bytes: config.cache.max_entry,
-            tag_headers: tag_headers.clone(),
-            max_tag_bytes: usize::try_from(config.cache.max_tag_bytes).unwrap_or(usize::MAX),
-            keep_tag_headers: config.purge.keep_tag_headers,
-            collapse_waiters: config.limits.collapse_waiters.get(),
-            finish_abandoned: config.cache.finish_abandoned,
-        },
-    );
-    let routes = Arc::new(ArcSwap::from_pointee(route_table(config, &pools)?));
-    let front = Arc::new(Front {
-        routes: routes.clone(),
-        store: store.clone(),
-        fetcher: fetcher.clone(),
-        encoder: encoder.clone(),
-        decode_turns: DecodeTurns::default(),
-        guard: Guard::new(clearcoat_purge::Settings {
-            allow: config.purge.allow.clone(),
-            token: config.purge.token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
-        }),
-        counters: counters.clone(),
-        accounts: accounts.clone(),
-        clock: clock.clone(),
-        settings: FrontSettings {
-            collapse_timeout: config.limits.collapse_timeout,
-            esi: EsiSettings {
-                depth: config.limits.esi.depth.get(),
-                fragments: config.limits.esi.fragments.get(),
-                bytes: config.limits.esi.bytes,
-                timeout: config.limits.esi.timeout,
-            },
-            unsafe_invalidates: config.cache.unsafe_invalidates,
-        },
-    });
+    let front = Arc::new(front(config, &pools, accounts)?);
+    let Front { routes, store, fetcher, encoder, accounts, clock, .. } = &*front;
+    let (store, clock) = (store.clone(), clock.clone());
 
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config, threads));
     server.bootstrap();
@@ -131,11 +88,15 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     let pass = http_proxy(
         &server.configuration,
         PassRoad {
-            routes,
+            routes: routes.clone(),
             counters: counters.clone(),
-            accounts,
+            accounts: accounts.clone(),
             clock: clock.clone(),
-            unwanted: if config.purge.keep_tag_headers { Vec::new() } else { tag_headers },
+            unwanted: if config.purge.keep_tag_headers {
+                Vec::new()
+            } else {
+                header_names(&config.purge.tag_headers)?
+            },
             fresh_connections: AtomicU64::new(0),
             idle_seconds: config.limits.idle_timeout.as_secs().max(1),
             body_timeout: config.limits.body_timeout,
@@ -162,8 +123,8 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     let observed = Arc::new(Observer {
         store: store.clone(),
         fetcher: fetcher.clone(),
-        explainer: Explainer { front, limits: lane_settings(config).head },
-        encoder,
+        encoder: encoder.clone(),
+        explainer: Explainer { front: front.clone(), limits: lane_settings(config).head },
         pools: pools.clone(),
         memory: config.cache.memory,
     });
@@ -186,6 +147,59 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     ));
     server.run(RunArgs { shutdown_signal: Box::new(Signals { access }) });
     Ok(())
+}
+
+/// What answers requests, with an empty store. It opens no sockets: who hands it requests does.
+///
+/// # Errors
+///
+/// What of the configuration cannot be put into force.
+pub(crate) fn front(config: &conf::Config, pools: &Pools, accounts: Accounts) -> anyhow::Result<Front> {
+    let clock = Clock::start();
+    let counters = accounts.counters.clone();
+    let mut secret = [0; 16];
+    secret.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
+    let store = Arc::new(Store::new(store_settings(config), KeySecret::new(secret)));
+    let encoder =
+        Encoder::new(encode_settings(&config.cache.compress), store.clone(), counters.clone(), clock.clone());
+    let fetcher = Fetcher::new(
+        store.clone(),
+        counters.clone(),
+        clock.clone(),
+        encoder.clone(),
+        FetchSettings {
+            max_entry_bytes: config.cache.max_entry,
+            tag_headers: header_names(&config.purge.tag_headers)?,
+            max_tag_bytes: usize::try_from(config.cache.max_tag_bytes).unwrap_or(usize::MAX),
+            keep_tag_headers: config.purge.keep_tag_headers,
+            collapse_waiters: config.limits.collapse_waiters.get(),
+            finish_abandoned: config.cache.finish_abandoned,
+        },
+    );
+    Ok(Front {
+        routes: Arc::new(ArcSwap::from_pointee(route_table(config, pools)?)),
+        store,
+        fetcher,
+        encoder,
+        decode_turns: DecodeTurns::default(),
+        guard: Guard::new(clearcoat_purge::Settings {
+            allow: config.purge.allow.clone(),
+            token: config.purge.token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
+        }),
+        counters,
+        accounts,
+        clock,
+        settings: FrontSettings {
+            collapse_timeout: config.limits.collapse_timeout,
+            esi: EsiSettings {
+                depth: config.limits.esi.depth.get(),
+                fragments: config.limits.esi.fragments.get(),
+                bytes: config.limits.esi.bytes,
+                timeout: config.limits.esi.timeout,
+            },
+            unsafe_invalidates: config.cache.unsafe_invalidates,
+        },
+    })
 }
 
 /// Kept-alive connections of the pass road to nodes, over all pools. pingora's own default of 128 is short of one busy node.
@@ -225,7 +239,7 @@ const MEMORY_OF_A_MARK: u64 = 1024;
 /// than by a long head, so the limit of heads bounds it too.
 const SMALL_BODY: u64 = 64 * 1024;
 
-fn lane_settings(config: &conf::Config) -> LaneSettings {
+pub(crate) fn lane_settings(config: &conf::Config) -> LaneSettings {
     let limits = &config.limits;
     LaneSettings {
         head: HeadLimits {

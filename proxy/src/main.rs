@@ -1,19 +1,8 @@
-//! Clearcoat: the edge tier of a PHP cluster.
+//! The program: the library on its allocator. Why jemalloc, and how it is set, tells `memory.rs`.
 
-mod access;
-mod admin;
-mod assemble;
-mod cli;
-mod clock;
-mod encode;
-mod esi;
-mod fetch;
-mod front;
-mod listen;
-mod memory;
-mod pool;
-mod respond;
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
-    cli::main(assemble::run)
+    clearcoat::main()
 }

@@ -1,15 +1,13 @@
-//! What the process takes: its allocator, how that is set, and what allocator and system say.
+//! What the process takes: how its allocator is set, and what allocator and system say.
 //!
 //! jemalloc, because memory is a promise here. A cache whose pages come and go in all sizes is what fragments a heap:
 //! in `benches/memory` it keeps a twentieth more than is alive, where mimalloc keeps a fifth, it hands back what a purge
 //! frees, it is the cheapest of the three in processor time, and it counts what is alive. Not here: what is done about
-//! waste, which is `clearcoat_cache::Governor`'s.
+//! waste, which is `clearcoat_cache::Governor`'s; nor
+//! the line that makes it the allocator, which is in `main.rs`, for that is the program's to choose.
 
 use clearcoat_cache::Footprint;
 use tikv_jemalloc_ctl::{Access, AsName, background_thread, epoch, stats};
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// For how long freed pages are kept in case they are needed again, in milliseconds. jemalloc's default of ten seconds
 /// holds back what ten seconds of churn free.
@@ -57,6 +55,10 @@ pub(crate) fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As in `main.rs`, which the tests of the library are without.
+    #[global_allocator]
+    static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
     #[test]
     fn allocations_show_in_the_footprint() {

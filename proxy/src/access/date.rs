@@ -10,7 +10,7 @@ const MONTHS: [&[u8; 3]; 12] =
 
 /// A second and the two texts that it has in logs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Date {
+pub(crate) struct Date {
     /// Seconds since 1970.
     second: u64,
     /// As Apache's and nginx's logs have it: `22/Nov/2026:16:25:53 +0000`.
@@ -21,7 +21,7 @@ pub(super) struct Date {
 
 impl Date {
     /// The second of `wall_micros`, microseconds since 1970.
-    pub(super) fn of(wall_micros: u64) -> Self {
+    pub(crate) fn of(wall_micros: u64) -> Self {
         let second = wall_micros / SECOND;
         let of_day = second % 86_400;
         let (year, month, day) = civil(second / 86_400);

@@ -54,7 +54,7 @@ pub(super) const MAX_LINE: usize = FIXED
 
 /// Appends the line with its end. `wall_micros` is when the request was over, in microseconds since 1970, and `date`
 /// the date of it.
-pub(super) fn push(output: &mut Vec<u8>, format: Format, record: &Record<'_>, date: &Date, wall_micros: u64) {
+pub(crate) fn push(output: &mut Vec<u8>, format: Format, record: &Record<'_>, date: &Date, wall_micros: u64) {
     match format {
         Format::Combined => push_combined(output, record, date),
         Format::Json => push_json_line(output, record, date, wall_micros),

@@ -11,9 +11,9 @@
 
 mod accounts;
 mod buffers;
-mod date;
+pub(crate) mod date;
 mod destination;
-mod line;
+pub(crate) mod line;
 mod record;
 mod text;
 mod writer;

@@ -5,7 +5,7 @@ use clearcoat_conf as conf;
 
 use crate::pool;
 
-pub(super) fn pool_settings(config: &conf::Config) -> anyhow::Result<Vec<pool::PoolSettings>> {
+pub(crate) fn pool_settings(config: &conf::Config) -> anyhow::Result<Vec<pool::PoolSettings>> {
     config.pools.iter().map(|(name, settings)| one_pool(name, settings)).collect()
 }
 

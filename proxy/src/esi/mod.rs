@@ -29,7 +29,7 @@ mod gather;
 mod handshake;
 mod original;
 mod page;
-mod parse;
+pub(crate) mod parse;
 mod serving;
 mod template;
 

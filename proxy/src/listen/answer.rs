@@ -29,7 +29,7 @@ enum Delimited {
 }
 
 /// What of a hit follows its head.
-pub(super) enum HitBody<'e> {
+pub(crate) enum HitBody<'e> {
     Nothing,
     /// The one form that is frequent takes no list of parts.
     One(&'e Bytes),
@@ -76,7 +76,7 @@ pub(super) fn small_hit(output: &mut Vec<u8>, found: &Found, terms: Terms) -> Op
 
 /// Appends the head of a hit. Returns the status and what follows where the method is not HEAD.
 #[inline]
-pub(super) fn hit_head<'f>(output: &mut Vec<u8>, found: &'f Found, close: bool) -> (u16, HitBody<'f>) {
+pub(crate) fn hit_head<'f>(output: &mut Vec<u8>, found: &'f Found, close: bool) -> (u16, HitBody<'f>) {
     let Found { entry, now, form, result: _, status, cache_control } = found;
     let own_head = || delivery::head(entry.head(), *cache_control);
     let whole = |body: &'f Bytes| if body.is_empty() { HitBody::Nothing } else { HitBody::One(body) };

@@ -3,7 +3,7 @@
 //! Connections are accepted here ([`service`]) and run by our own loop ([`lane::Lane`]), because hits are answered from
 //! prepared bytes and need neither pingora's stream nor its HTTP session. What the pass road gets is a stream of pingora's kind all the same.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod chunks;
 pub(crate) mod connection;
 pub(crate) mod deadline;

@@ -1,0 +1,148 @@
+//! What the benches call of the server. No stable interface: it goes with what it wraps.
+//!
+//! Everything here is a thin wrapper that takes text or bytes, so that a bench times the very code that answers visitors
+//! and nothing else of it has to be public. Not here: what is measured from outside, as the benches under load do, and
+//! whatever of `cache` and `purge` the benches reach by themselves.
+//!
+//! The steps of a hit are apart, in the order in which a lane takes them: [`Request::read`], [`Edge::route`] (a part of the
+//! next one), [`Edge::decide`], [`Hit::write_head`], [`LogLine::write`].
+
+mod record;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use clearcoat_cache::{Scheme, Store};
+
+use crate::access::Accounts;
+use crate::admin::Counters;
+use crate::assemble;
+use crate::esi;
+use crate::front::outcome::Found;
+use crate::front::visitor::Visitor;
+use crate::front::{Front, Step};
+use crate::listen::answer;
+use crate::listen::head::{self, Head, HeadLimits, Lines, MAX_HEADERS, Parsed};
+use crate::pool::Pools;
+
+pub use record::{Format, LogLine};
+
+/// Heads may be so large here; the defaults of a configuration.
+const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, count: 100, url_bytes: 8 * 1024 };
+
+const _: () = assert!(LIMITS.count <= MAX_HEADERS);
+
+/// What answers requests, without listeners: nothing connects to it, and it connects to nothing while what is asked for is
+/// stored.
+pub struct Edge {
+    front: Front,
+}
+
+impl Edge {
+    /// What a configuration describes, its store empty.
+    ///
+    /// # Errors
+    ///
+    /// What keeps a server with this configuration from starting.
+    pub fn new(configuration: &str) -> anyhow::Result<Self> {
+        let config = clearcoat_conf::parse(configuration, "bench", &|_| None)?;
+        let pools = Pools::new(assemble::pool_settings(&config)?);
+        let accounts = Accounts { counters: Counters::new(), log: None };
+        Ok(Self { front: assemble::front(&config, &pools, accounts)? })
+    }
+
+    /// Its store, to be filled.
+    pub fn store(&self) -> &Store {
+        &self.front.store
+    }
+
+    /// Finds the route of a host and a target; whether its requests pass the cache by. `None`: no site is for this host.
+    pub fn route(&self, host: &[u8], target: &[u8]) -> Option<bool> {
+        self.front.routes.load().find(host, target).map(|treatment| treatment.pass)
+    }
+
+    /// Decides about the request of a visitor, as the server does; `None` if memory does not answer it.
+    pub fn decide(&self, request: &Request<'_, '_>) -> Option<Hit> {
+        match self.front.decide(&request.0, Visitor { address: Some(VISITOR), scheme: Scheme::Https }) {
+            Step::Hit(found) => Some(Hit(found)),
+            Step::Decode(..) | Step::Local(..) | Step::Page(_) | Step::Fetch(_) | Step::Pass => None,
+        }
+    }
+}
+
+impl fmt::Debug for Edge {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Edge").finish_non_exhaustive()
+    }
+}
+
+const VISITOR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7));
+
+/// Room for the lines of one head, on the caller's stack as in the server.
+#[derive(Debug)]
+pub struct Room<'b>(Lines<'b>);
+
+impl Room<'_> {
+    /// Empty; costs nothing.
+    #[inline]
+    pub const fn new() -> Self {
+        Self(head::lines())
+    }
+}
+
+impl Default for Room<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub struct Request<'b, 'h>(Head<'b, 'h>);
+
+impl<'b, 'h> Request<'b, 'h> {
+    /// Reads a head as it comes from a visitor; `None` if it is not whole or refused.
+    #[inline]
+    pub fn read(bytes: &'b [u8], room: &'h mut Room<'b>) -> Option<Self> {
+        match head::parse(bytes, &mut room.0, &LIMITS) {
+            Parsed::Complete(head) => Some(Self(head)),
+            Parsed::Partial | Parsed::Refused(_) => None,
+        }
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &'b [u8] {
+        self.0.target
+    }
+}
+
+/// An answer from memory.
+#[derive(Debug)]
+pub struct Hit(Found);
+
+impl Hit {
+    /// Appends the head of the answer: what is prepared of it, `Age`, `Cache-Status` and the end. Returns the status.
+    #[inline]
+    pub fn write_head(&self, output: &mut Vec<u8>) -> u16 {
+        answer::hit_head(output, &self.0, false).0
+    }
+}
+
+/// A page that was read for ESI tags.
+#[derive(Debug)]
+pub struct Page(esi::Template);
+
+impl Page {
+    /// Reads a body.
+    pub fn read(body: &[u8]) -> Self {
+        Self(esi::parse::parse(body))
+    }
+
+    /// Texts and tags of which it is made.
+    pub fn parts(&self) -> usize {
+        self.0.parts.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;
