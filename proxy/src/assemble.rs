@@ -239,7 +239,7 @@ const MEMORY_OF_A_MARK: u64 = 1024;
 /// than by a long head, so the limit of heads bounds it too.
 const SMALL_BODY: u64 = 64 * 1024;
 
-pub(crate) fn lane_settings(config: &conf::Config) -> LaneSettings {
+fn lane_settings(config: &conf::Config) -> LaneSettings {
     let limits = &config.limits;
     LaneSettings {
         head: HeadLimits {

@@ -2,9 +2,9 @@
 //!
 //! jemalloc, because memory is a promise here. A cache whose pages come and go in all sizes is what fragments a heap:
 //! in `benches/memory` it keeps a twentieth more than is alive, where mimalloc keeps a fifth, it hands back what a purge
-//! frees, it is the cheapest of the three in processor time, and it counts what is alive. Not here: what is done about
-//! waste, which is `clearcoat_cache::Governor`'s; nor
-//! the line that makes it the allocator, which is in `main.rs`, for that is the program's to choose.
+//! frees, it is the cheapest of the three in processor time, and it counts what is alive. Not here: the line that makes it
+//! the allocator, which is in `main.rs`, because the benches choose theirs; and what is done about waste, which is
+//! `clearcoat_cache::Governor`'s.
 
 use clearcoat_cache::Footprint;
 use tikv_jemalloc_ctl::{Access, AsName, background_thread, epoch, stats};

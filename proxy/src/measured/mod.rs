@@ -28,7 +28,7 @@ use crate::pool::Pools;
 pub use record::{Format, LogLine};
 
 /// Heads may be so large here; the defaults of a configuration.
-const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, count: 100, url_bytes: 8 * 1024 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, count: 128, url_bytes: 16 * 1024 };
 
 const _: () = assert!(LIMITS.count <= MAX_HEADERS);
 
