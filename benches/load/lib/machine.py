@@ -56,20 +56,20 @@ def install(programs=PACKAGES):
 
 
 def build(profile="dist"):
-    """Builds Clearcoat (unless PROXY_BIN names one) by a profile of Cargo.toml, the yardstick and the loader; the paths of the
-    three. `dist` is what is shipped."""
+    """Builds Clearcoat, the yardstick and the loader by a profile of Cargo.toml; the paths of the three. `dist` is what is shipped.
+    PROXY_BIN names a binary that is taken instead."""
+    binary = os.environ.get("PROXY_BIN")
+    if binary:
+        profile = "release"
     target = subprocess.run(
         ["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"], cwd=ROOT, capture_output=True, check=True
     ).stdout.decode()
-    target = Path(target.split('"target_directory":"')[1].split('"')[0])
-    cargo = ["cargo", "build", "--locked", "-q"]
-    examples = ["--example", "epoll", "--example", "loader"]
-    subprocess.run([*cargo, "--release", "-p", "clearcoat-benches", *examples], cwd=ROOT, check=True)
-    binary = os.environ.get("PROXY_BIN")
-    if not binary:
-        subprocess.run([*cargo, "--profile", profile, "-p", "clearcoat"], cwd=ROOT, check=True)
-        binary = target / profile / "clearcoat"
-    return Path(binary), target / "release" / "examples" / "epoll", target / "release" / "examples" / "loader"
+    target = Path(target.split('"target_directory":"')[1].split('"')[0]) / profile
+    # In one call: built apart, some of what they are made of would be built twice, with other features.
+    ours = [] if binary else ["-p", "clearcoat", "--bin", "clearcoat"]
+    tools = ["-p", "clearcoat-benches", "--example", "epoll", "--example", "loader"]
+    subprocess.run(["cargo", "build", "--locked", "-q", "--profile", profile, *ours, *tools], cwd=ROOT, check=True)
+    return Path(binary or target / "clearcoat"), target / "examples" / "epoll", target / "examples" / "loader"
 
 
 def open_files(wanted=65536):
