@@ -117,17 +117,19 @@ impl Connection {
     ///
     /// If the server has closed, or does not read in time.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        timeout(self.patience, self.writer.write_all(bytes.as_ref()))
-            .await
-            .context("sending took too long")??;
-        Ok(())
+        // Flushed, because a layer like TLS may keep what the socket did not take at once, and nobody else would ask for it.
+        let sending = async {
+            self.writer.write_all(bytes.as_ref()).await?;
+            self.writer.flush().await
+        };
+        Ok(timeout(self.patience, sending).await.context("sending took too long")??)
     }
 
     /// Sends bytes in pieces of `size` with a pause behind each. A server that closes meanwhile ends it without an error: that is what
     /// slow senders wait for.
     pub async fn send_slowly(&mut self, bytes: &[u8], size: usize, pause: Duration) {
         for piece in bytes.chunks(size) {
-            if self.writer.write_all(piece).await.is_err() {
+            if self.writer.write_all(piece).await.is_err() || self.writer.flush().await.is_err() {
                 return;
             }
             sleep(pause).await;
