@@ -8,6 +8,7 @@ mod extras;
 mod span;
 mod weight;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -87,8 +88,9 @@ pub struct Entry {
     /// The URL, then the head.
     text: Box<[u8]>,
     body: Bytes,
-    /// What it has that a plain page has not.
-    extras: Option<Box<Extras>>,
+    /// What it has that a plain page has not; made late where it is only for encoded forms, which most pages are never
+    /// asked for.
+    extras: OnceLock<Box<Extras>>,
     /// Milliseconds of monotonic time.
     stored: u64,
     /// Milliseconds of monotonic time; a soft purge sets it back.
@@ -100,6 +102,8 @@ pub struct Entry {
     initial_age: u32,
     /// Seconds after freshness.
     stale_if_error: u32,
+    /// From which second of monotonic time on encoded forms may be asked for (again).
+    encoding_due: AtomicU32,
     /// In which of the store's spans it last told its policy about a use.
     touched: AtomicU32,
     /// What it weighs, and whether that is on the store's books.
@@ -108,13 +112,38 @@ pub struct Entry {
     seat: AtomicU32,
     url_bytes: u16,
     status: u16,
-    may_be_stale: bool,
-    ask_always: bool,
+    flags: Flags,
     said_by: SaidBy,
     recoding: Recoding,
-    /// `Vary: Accept-Encoding` in `head` is not the node's word.
-    vary_added: bool,
     audience: Audience,
+}
+
+/// What is so or not, in one byte.
+#[derive(Clone, Copy)]
+struct Flags(u8);
+
+impl Flags {
+    const MAY_BE_STALE: u8 = 1;
+    const ASK_ALWAYS: u8 = 2;
+    /// `Vary: Accept-Encoding` in the head is not the node's word.
+    const VARY_ADDED: u8 = 4;
+
+    const fn with(self, flag: u8, is_so: bool) -> Self {
+        Self(if is_so { self.0 | flag } else { self.0 & !flag })
+    }
+
+    const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// What encoded forms have added to an entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Growth {
+    /// In bytes.
+    pub(crate) weight: u32,
+    /// It is on the books, because the entry still was.
+    pub(crate) is_booked: bool,
 }
 
 /// How long a job for encoded forms counts as under way, in seconds. After that it may have been dropped, and a client
@@ -146,7 +175,7 @@ impl Entry {
             key,
             text,
             body,
-            extras: extras.map(Box::new),
+            extras: extras.map(|extras| OnceLock::from(Box::new(extras))).unwrap_or_default(),
             stored: stored.as_millis(),
             fresh_until: AtomicU64::new(stored.saturating_add(fresh_for).as_millis()),
             ttl: Span::new(lifetime.ttl),
@@ -154,16 +183,17 @@ impl Entry {
             keep: Span::new(lifetime.keep),
             initial_age: whole_seconds(lifetime.initial_age),
             stale_if_error: whole_seconds(lifetime.stale_if_error.saturating_sub(overdue)),
+            encoding_due: AtomicU32::new(0),
             touched: AtomicU32::new(u32::MAX),
             booking: Booking::new(u32::try_from(own_weight).unwrap_or(u32::MAX)),
             seat: AtomicU32::new(crate::room::NO_SEAT),
             url_bytes: url_bytes as u16,
             status,
-            may_be_stale: lifetime.may_be_stale,
-            ask_always: lifetime.ask_always,
+            flags: Flags(0)
+                .with(Flags::MAY_BE_STALE, lifetime.may_be_stale)
+                .with(Flags::ASK_ALWAYS, lifetime.ask_always),
             said_by: lifetime.said_by,
             recoding: Recoding::Never,
-            vary_added: false,
             audience: Audience::Everybody,
         }
     }
@@ -177,19 +207,20 @@ impl Entry {
     /// Says what may be done to the body on its way to clients, and whether `Accept-Encoding` was added to the `Vary`
     /// in the head for that.
     #[must_use]
-    pub fn with_recoding(mut self, recoding: Recoding, vary_added: bool) -> Self {
-        match recoding {
-            Recoding::Never | Recoding::Assemble => {}
-            Recoding::Encode | Recoding::Decode => _ = self.extras_for_forms(),
-        }
-        Self { recoding, vary_added, ..self }
+    pub fn with_recoding(self, recoding: Recoding, vary_added: bool) -> Self {
+        Self { recoding, flags: self.flags.with(Flags::VARY_ADDED, vary_added), ..self }
     }
 
     /// Makes it a page that is put together for each request ([`Recoding::Assemble`]). `recipe` takes so many bytes.
     #[must_use]
     pub fn with_recipe(mut self, recipe: Recipe, recipe_bytes: usize) -> Self {
-        self.extras_for_forms();
-        if let Some(extras) = &mut self.extras {
+        let booking = &self.booking;
+        let _ = self.extras.get_or_init(|| {
+            let extras = Extras::new(VariantKey::NONE, Box::default());
+            booking.add_base(extras.weight() as u32);
+            Box::new(extras)
+        });
+        if let Some(extras) = self.extras.get_mut() {
             extras.recipe = Some(recipe);
         }
         self.booking.add_base(u32::try_from(recipe_bytes).unwrap_or(u32::MAX));
@@ -198,16 +229,13 @@ impl Entry {
 
     /// How it is put together, if it is.
     pub fn recipe(&self) -> Option<&Recipe> {
-        self.extras.as_ref()?.recipe.as_ref()
+        self.extras.get()?.recipe.as_ref()
     }
 
     /// Gives it its encoded forms before it is stored.
     #[must_use]
-    pub fn with_encoded(mut self, encoded: Encoded) -> Self {
-        let weight = encoded.weight();
-        if self.extras_for_forms().encoded.set(Box::new(encoded)).is_ok() {
-            self.booking.add_encoded(weight);
-        }
+    pub fn with_encoded(self, encoded: Encoded) -> Self {
+        self.add_forms(encoded);
         self
     }
 
@@ -218,7 +246,7 @@ impl Entry {
 
     /// Which variant of the resource.
     pub fn variant(&self) -> VariantKey {
-        self.extras.as_ref().map_or(VariantKey::NONE, |extras| extras.variant)
+        self.extras.get().map_or(VariantKey::NONE, |extras| extras.variant)
     }
 
     /// The URL, for operators.
@@ -243,7 +271,7 @@ impl Entry {
 
     /// The tags.
     pub fn tags(&self) -> &[Tag] {
-        self.extras.as_ref().map_or(&[], |extras| &extras.tags)
+        self.extras.get().map_or(&[], |extras| &extras.tags)
     }
 
     /// When it was received.
@@ -268,7 +296,7 @@ impl Entry {
 
     /// Whether it may be served stale when no node can be reached: nothing in it demanded to be asked after first.
     pub fn may_be_stale(&self) -> bool {
-        self.may_be_stale
+        self.flags.has(Flags::MAY_BE_STALE)
     }
 
     /// How long after freshness it may be served while a newer copy is fetched.
@@ -315,13 +343,13 @@ impl Entry {
     /// response demanded to be asked after first. True as long as it may be served anyway.
     pub fn may_serve_disconnected(&self, now: Moment) -> bool {
         let kept = self.fresh_until().saturating_add(self.grace().saturating_add(self.keep()));
-        self.may_serve_on_error(now) || (self.may_be_stale && now < kept)
+        self.may_serve_on_error(now) || (self.may_be_stale() && now < kept)
     }
 
     /// Whether a node has to be asked before every use: requests for it gain nothing by waiting for each other, since
     /// the answer to one may not be given to another.
     pub fn ask_always(&self) -> bool {
-        self.ask_always
+        self.flags.has(Flags::ASK_ALWAYS)
     }
 
     /// What `Age` says (RFC 9111 §5.1), in seconds.
@@ -346,7 +374,7 @@ impl Entry {
 
     /// Whether `Accept-Encoding` was added to the `Vary` in the head, so that it is not the node's word.
     pub fn vary_added(&self) -> bool {
-        self.vary_added
+        self.flags.has(Flags::VARY_ADDED)
     }
 
     /// For whom it is.
@@ -356,7 +384,7 @@ impl Entry {
 
     /// Its forms in other content codings, once they are made.
     pub fn encoded(&self) -> Option<&Encoded> {
-        self.extras.as_ref()?.encoded.get().map(Box::as_ref)
+        self.extras.get()?.encoded.get().map(Box::as_ref)
     }
 
     /// Its form in one coding.
@@ -368,27 +396,18 @@ impl Entry {
     /// a few seconds later as long as there are none: the job may have been lost.
     pub fn claim_encoding(&self, now: Moment) -> bool {
         let second = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX - 1);
-        let Some(extras) = &self.extras else { return false };
-        let due = extras.encoding_due.load(Ordering::Relaxed);
+        let due = self.encoding_due.load(Ordering::Relaxed);
+        let next = second.saturating_add(ENCODING_RETRY_SECONDS);
         // Of all who find it due, one moves it on.
         second >= due
-            && extras.encoded.get().is_none()
-            && extras
-                .encoding_due
-                .compare_exchange(
-                    due,
-                    second.saturating_add(ENCODING_RETRY_SECONDS),
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+            && self.is_for_forms()
+            && self.encoded().is_none()
+            && self.encoding_due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// No encoded forms will be made of it: [`Entry::claim_encoding`] says no from now on.
     pub fn give_up_encoding(&self) {
-        if let Some(extras) = &self.extras {
-            extras.encoding_due.store(u32::MAX, Ordering::Relaxed);
-        }
+        self.encoding_due.store(u32::MAX, Ordering::Relaxed);
     }
 
     /// The memory it takes, in bytes, with its encoded forms and its share of the indexes.
@@ -425,21 +444,21 @@ impl Entry {
     }
 
     pub(crate) fn places(&self) -> &[AtomicU32] {
-        self.extras.as_ref().map_or(&[], |extras| &extras.places)
+        self.extras.get().map_or(&[], |extras| &extras.places)
     }
 
     pub(crate) fn tags_mut(&mut self) -> &mut [Tag] {
-        self.extras.as_mut().map_or(&mut [], |extras| &mut extras.tags)
+        self.extras.get_mut().map_or(&mut [], |extras| &mut extras.tags)
     }
 
     /// Bytes of the tag index that are on its account.
     pub(crate) fn levy(&self) -> u32 {
-        self.extras.as_ref().map_or(0, |extras| extras.levy.load(Ordering::Relaxed))
+        self.extras.get().map_or(0, |extras| extras.levy.load(Ordering::Relaxed))
     }
 
     /// Puts a part of the tag index on its account, once, while nobody else has it.
     pub(crate) fn set_levy(&self, bytes: u32) {
-        if let Some(extras) = &self.extras {
+        if let Some(extras) = self.extras.get() {
             extras.levy.store(bytes, Ordering::Relaxed);
             self.booking.add_base(bytes);
         }
@@ -455,21 +474,32 @@ impl Entry {
     }
 
     /// Sets its encoded forms and books them. `None` if it has some already or was not made for any
-    /// ([`Entry::with_recoding`]); else whether it was still on the books.
-    pub(crate) fn grow(&self, encoded: Encoded) -> Option<bool> {
-        let weight = encoded.weight();
-        self.extras.as_ref()?.encoded.set(Box::new(encoded)).ok()?;
-        Some(self.booking.add_encoded(weight))
+    /// ([`Entry::with_recoding`]).
+    pub(crate) fn grow(&self, encoded: Encoded) -> Option<Growth> {
+        if self.is_for_forms() { self.add_forms(encoded) } else { None }
     }
 
-    /// The box, made and booked if there is none yet. For an entry that is not stored yet.
-    fn extras_for_forms(&mut self) -> &Extras {
-        let booking = &self.booking;
-        self.extras.get_or_insert_with(|| {
+    const fn is_for_forms(&self) -> bool {
+        match self.recoding {
+            Recoding::Encode | Recoding::Decode => true,
+            Recoding::Never | Recoding::Assemble => false,
+        }
+    }
+
+    /// Two may come at the same time: the forms of one are kept, and whoever makes the box, its own in it, also has it on
+    /// its account.
+    fn add_forms(&self, encoded: Encoded) -> Option<Growth> {
+        let mut weight = encoded.weight();
+        let mut encoded = Some(Box::new(encoded));
+        let extras = self.extras.get_or_init(|| {
             let extras = Extras::new(VariantKey::NONE, Box::default());
-            booking.add_base(extras.weight() as u32);
-            Box::new(extras)
-        })
+            weight = weight.saturating_add(extras.weight() as u32);
+            Box::new(Extras { encoded: encoded.take().map(OnceLock::from).unwrap_or_default(), ..extras })
+        });
+        if let Some(encoded) = encoded {
+            extras.encoded.set(encoded).ok()?;
+        }
+        Some(Growth { weight, is_booked: self.booking.add_encoded(weight) })
     }
 
     pub(crate) fn seat(&self) -> &AtomicU32 {

@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 
 use crate::budget::FillBudget;
 use crate::encoded::{Encoded, Recoding};
-use crate::entry::Entry;
+use crate::entry::{Entry, Growth};
 use crate::generation::{FillStamp, Generation, Ledger, Sentence};
 use crate::index::{Index, SHARDS};
 use crate::key::{CacheKey, KeySecret};
@@ -223,11 +223,10 @@ impl Store {
             entry.give_up_encoding();
             return Grown::Refused;
         }
-        let weight = encoded.weight();
         match entry.grow(encoded) {
             None => Grown::Already,
-            Some(false) => Grown::Gone,
-            Some(true) => {
+            Some(Growth { is_booked: false, .. }) => Grown::Gone,
+            Some(Growth { weight, is_booked: true }) => {
                 self.counters.bytes.fetch_add(i64::from(weight), Relaxed);
                 self.count_encoded(weight, 1);
                 self.room.reweigh(entry);

@@ -72,7 +72,7 @@ def build(profile="dist"):
     return Path(binary or target / "clearcoat"), target / "examples" / "epoll", target / "examples" / "loader"
 
 
-def open_files(wanted=65536):
+def open_files(wanted=262_144):
     """Lets this process and what it starts open many files; how many they may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < wanted:

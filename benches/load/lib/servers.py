@@ -124,6 +124,8 @@ class Nginx(Contestant):
             "LISTEN": next((listen[need] for need in workload.needs if need in listen), ""),
             "ACCESS_LOG": self.access_log.replace("@DIR@", str(self.context.folder)),
             "NOFILE": self.context.open_files,
+            # Of the files that may be open, connections and the like take some.
+            "CACHED_FILES": self.context.open_files - 24_000,
         }
 
     def start(self, workload):
@@ -149,6 +151,7 @@ class Haproxy(Contestant):
     name = "haproxy"
     port = 18305
     cannot = {
+        "304": "HAProxy's 304 has a Content-Length, and wrk waits for that body",
         "ez": "HAProxy has no look-up before the look-up", "esi": "HAProxy has no ESI", "tags": "HAProxy's cache has no purge",
     }
 

@@ -94,7 +94,7 @@ WORKLOADS = [
     Workload("post", "a form of 100 bytes to the node", path="/post/", length=7, script="post.lua", node="all", servers=CACHES),
     Workload(
         "304", "one page of 1 KiB, If-None-Match with its ETag",
-        headers=("If-None-Match: @ETAG@",), status=304, length=0, servers=CACHES,
+        headers=("If-None-Match: @ETAG@",), status=304, length=0, needs=("304",), servers=CACHES,
     ),
     Workload(
         "purge-storm", "1,000 pages of 1 KiB, 200 of them purged by tag a second",

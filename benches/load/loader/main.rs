@@ -22,6 +22,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser as _;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::net::sockopt;
 
 use crate::answer::{Progress, Reader};
 use crate::target::Targets;
@@ -122,9 +123,11 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A connection that has had one answer, so that the server took it for a visitor's.
+/// A connection that has had one answer, so that the server took it for a visitor's. It ends with a reset: ten thousand that
+/// the kernel remembers for a minute, and then forgets at once, would disturb whatever is measured next.
 fn idle_connection(server: SocketAddr, request: &[u8]) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(server).context("connecting an idle connection")?;
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
     stream.write_all(request)?;
     let mut buffer = [0; 16 << 10];
     let mut reader = Reader::new();

@@ -16,8 +16,6 @@ pub(super) struct Extras {
     pub(super) places: Box<[AtomicU32]>,
     /// Bytes of the tag index that are on the entry's account.
     pub(super) levy: AtomicU32,
-    /// From which second of monotonic time on encoded forms may be asked for (again).
-    pub(super) encoding_due: AtomicU32,
     /// Set once, by whoever made the forms.
     pub(super) encoded: OnceLock<Box<Encoded>>,
     /// Of an entry that is put together for each request.
@@ -31,7 +29,6 @@ impl Extras {
             places: tags.iter().map(|_| AtomicU32::new(crate::tag::NOWHERE)).collect(),
             tags: tags.into_vec().into_boxed_slice(),
             levy: AtomicU32::new(0),
-            encoding_due: AtomicU32::new(0),
             encoded: OnceLock::new(),
             recipe: None,
         }

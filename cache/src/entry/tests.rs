@@ -180,7 +180,7 @@ fn one_that_is_sent_as_it_is_has_no_forms() {
     let entry = entry([60, 0, 0, 0]);
     assert!(!entry.claim_encoding(Moment::ZERO));
     assert_eq!(entry.grow(forms(5000, 700)), None);
-    assert!(growing([60, 0, 0, 0]).weight() > entry.weight(), "what it needs for them is on the books");
+    assert_eq!(growing([60, 0, 0, 0]).weight(), entry.weight(), "what they need is made with them");
 }
 
 #[test]
@@ -188,8 +188,8 @@ fn encoded_forms_come_once_and_weigh() {
     let entry = growing([60, 0, 0, 0]);
     let own = entry.weight();
     assert!(entry.form(Coding::Gzip).is_none());
-    let weight = forms(5000, 700).weight();
-    assert_eq!(entry.grow(forms(5000, 700)), Some(true));
+    let Some(Growth { weight, is_booked }) = entry.grow(forms(5000, 700)) else { panic!("it has none") };
+    assert!(is_booked && weight > forms(5000, 700).weight(), "with the box that they are in");
     assert_eq!(entry.weight(), own + weight);
     assert_eq!(entry.grow(forms(5000, 100)), None, "they are there already");
     assert_eq!(entry.weight(), own + weight);
@@ -204,7 +204,7 @@ fn encoded_forms_come_once_and_weigh() {
 fn forms_that_come_too_late_are_served_and_not_booked() {
     let entry = growing([60, 0, 0, 0]);
     let own = entry.close_books();
-    assert_eq!(entry.grow(forms(5000, 700)), Some(false));
+    assert!(matches!(entry.grow(forms(5000, 700)), Some(Growth { is_booked: false, .. })));
     assert_eq!(entry.booked(), own);
     assert!(entry.form(Coding::Gzip).is_some());
 }
