@@ -124,8 +124,8 @@ class Nginx(Contestant):
             "LISTEN": next((listen[need] for need in workload.needs if need in listen), ""),
             "ACCESS_LOG": self.access_log.replace("@DIR@", str(self.context.folder)),
             "NOFILE": self.context.open_files,
-            # Of the files that may be open, connections and the like take some.
-            "CACHED_FILES": self.context.open_files - 24_000,
+            # Connections and the like take some of the files that may be open.
+            "CACHED_FILES": max(self.context.open_files - 24_000, 1000),
         }
 
     def start(self, workload):
