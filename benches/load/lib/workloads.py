@@ -53,6 +53,8 @@ class Workload:
     idle: int = 0
     # Purges a second beside the load.
     purges: int = 0
+    # Workloads of the same group are measured in turns, so that they can be compared with each other too.
+    group: str = ""
 
     @property
     def tls(self):
@@ -101,9 +103,9 @@ WORKLOADS = [
         path="/tagged/", keys=1000, script="many.lua", arguments=("even",), node="some", purges=200,
         needs=("tags",), servers=CACHES,
     ),
-    Workload("rate-1k", "one page of 1 KiB at half of what the slowest can", driver="loader", servers=WITH_YARDSTICK),
+    Workload("rate-1k", "one page of 1 KiB at half of what the slowest can", driver="loader", servers=WITH_YARDSTICK, group="rate"),
     Workload(
         "idle-10k", "the same, beside 10,000 connections that wait",
-        driver="loader", idle=10_000, servers=(*CACHES, "epoll"),
+        driver="loader", idle=10_000, servers=(*CACHES, "epoll"), group="rate",
     ),
 ]
