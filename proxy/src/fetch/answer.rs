@@ -167,22 +167,24 @@ fn push_head(
 }
 
 pub(super) fn push_line(block: &mut Vec<u8>, name: &str, value: &[u8]) {
-    // Names go out as browsers' tools show them: Content-Type, not content-type.
+    block.reserve(name.len() + value.len() + 4);
     let start = block.len();
     block.extend_from_slice(name.as_bytes());
-    let mut first = true;
-    for byte in &mut block[start..] {
-        if first {
-            byte.make_ascii_uppercase();
+    // Names go out as browsers' tools show them: Content-Type, not content-type.
+    let written = &mut block[start..];
+    for part in written.split_mut(|byte| *byte == b'-') {
+        if let Some(first) = part.first_mut() {
+            first.make_ascii_uppercase();
         }
-        first = *byte == b'-';
     }
     block.extend_from_slice(b": ");
-    // A value came through a parser that lets no line end in; what still looks like one would split the answer.
-    let start = block.len();
-    block.extend_from_slice(value);
-    for byte in &mut block[start..] {
-        *byte = if matches!(*byte, b'\r' | b'\n' | 0) { b' ' } else { *byte };
+    // A value came through a parser that lets no line end in; what still looks like one would split the answer. Asked of
+    // all bytes at once, without a branch for each.
+    let would_split = value.iter().fold(false, |found, byte| found | matches!(byte, b'\r' | b'\n' | 0));
+    if would_split {
+        block.extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }));
+    } else {
+        block.extend_from_slice(value);
     }
     block.extend_from_slice(b"\r\n");
 }

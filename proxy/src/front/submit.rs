@@ -89,17 +89,27 @@ impl Front {
             target: &plan.target,
             status: answer.status,
         };
-        let named = answer.block.split(|byte| *byte == b'\n').filter_map(named);
+        let mut rest = &answer.block[..];
+        let lines = std::iter::from_fn(|| {
+            let end = memchr::memchr(b'\n', rest)?;
+            let (line, behind) = rest.split_at(end);
+            rest = &behind[1..];
+            Some(line)
+        });
+        let named = lines.filter_map(named);
         invalidate(&self.store, &self.routes.load(), &changed, named, self.clock.now());
     }
 }
 
 /// The URL that a header line names as what was changed or made.
 fn named(line: &[u8]) -> Option<&str> {
-    let colon = memchr::memchr(b':', line)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    let names = name.eq_ignore_ascii_case(b"location") || name.eq_ignore_ascii_case(b"content-location");
-    std::str::from_utf8(value).ok().map(str::trim).filter(|_| names)
+    let value = [&b"location:"[..], b"content-location:"].into_iter().find_map(|name| {
+        // Where the colon stands sorts out nearly every line before a name is compared.
+        let is_this =
+            line.get(name.len() - 1) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
+        is_this.then(|| &line[name.len()..])
+    })?;
+    std::str::from_utf8(value).ok().map(str::trim)
 }
 
 #[cfg(test)]
