@@ -152,6 +152,15 @@ fn a_body_keeps_no_more_memory_than_it_shows() {
 }
 
 #[test]
+fn small_bodies_are_not_shared_with_others() {
+    for (bytes, is_shared) in [(1000, false), (4096, false), (4097, true)] {
+        let body = Bytes::from(vec![7; bytes]);
+        let kept = fitted(body.clone());
+        assert_eq!((kept.as_ptr() == body.as_ptr(), kept == body), (is_shared, true), "{bytes}");
+    }
+}
+
+#[test]
 fn weight_counts_everything() {
     let small = entry([60, 0, 0, 0]);
     let body = Bytes::from(vec![0; 100_000]);

@@ -32,14 +32,19 @@ pub(super) const BOOKKEEPING_BYTES: usize = crate::index::SLOT_BYTES + crate::ro
 /// they are found by hash, up to 75 for the slot and 53 for its place in the order.
 pub(super) const VARIANT_BYTES: usize = 128;
 
-/// The body in an allocation of its own size. A buffer that grew while it was filled has up to twice its length; a
-/// body that others hold too stays shared, because a copy would only add to the memory.
+/// A body up to so many bytes is copied rather than shared.
+const COPY_UP_TO: usize = 4096;
+
+/// The body in an allocation of its own size. A buffer that grew while it was filled has up to twice its length. A body that
+/// others hold too is copied if it is small, because sharing takes memory too, and the copy needs no counters as long as
+/// nobody clones it; a large one stays shared.
 pub(crate) fn fitted(body: Bytes) -> Bytes {
     match body.try_into_mut() {
         Ok(buffer) if buffer.capacity() - buffer.len() > buffer.len() / 16 + 64 => {
             Bytes::copy_from_slice(&buffer)
         }
         Ok(buffer) => buffer.freeze(),
+        Err(shared) if shared.len() <= COPY_UP_TO => Bytes::copy_from_slice(&shared),
         Err(shared) => shared,
     }
 }
