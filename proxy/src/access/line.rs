@@ -1,6 +1,5 @@
 //! A record as a line.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 
 use super::date::Date;
@@ -8,6 +7,7 @@ use super::record::{
     Asked, Ended, MAX_HOST, MAX_METHOD, MAX_REFERER, MAX_REQUEST_ID, MAX_TARGET, MAX_USER_AGENT, Record,
 };
 use super::text::{push_escaped, push_json, room};
+use crate::front::visitor::write_address;
 
 /// How a record is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -145,18 +145,7 @@ fn push_number(output: &mut Vec<u8>, number: u64) {
 }
 
 fn push_address(output: &mut Vec<u8>, address: IpAddr) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            for (place, byte) in address.octets().into_iter().enumerate() {
-                if place > 0 {
-                    output.push(b'.');
-                }
-                output.extend_from_slice(itoa::Buffer::new().format(byte).as_bytes());
-            }
-        }
-        // Writing into memory cannot fail.
-        IpAddr::V6(address) => write!(output, "{address}").unwrap_or_default(),
-    }
+    write_address(address, |piece| output.extend_from_slice(piece));
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::parts::{KEY_COOKIES, KeyParts};
-use super::visitor::Visitor;
+use super::visitor::{Visitor, write_address};
 use crate::fetch::{Caching, is_hop_by_hop};
 use crate::listen::head::Head;
 
@@ -179,21 +179,10 @@ pub(crate) fn is_not_for_nodes(name: &HeaderName) -> bool {
 /// What stands in `Via` for us.
 pub(crate) const VIA: &str = "1.1 clearcoat";
 
-/// A visitor's address in text; one that stands for an IPv4 address as that.
+/// A visitor's address in text.
 pub(crate) fn address(client: IpAddr) -> SmallVec<[u8; 48]> {
     let mut text = SmallVec::new();
-    match client.to_canonical() {
-        // Said for every fetch, and the machinery of formatting takes longer than all the rest of the line.
-        IpAddr::V4(client) => {
-            for (index, octet) in client.octets().into_iter().enumerate() {
-                if index > 0 {
-                    text.push(b'.');
-                }
-                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-            }
-        }
-        IpAddr::V6(client) => text.extend_from_slice(client.to_string().as_bytes()),
-    }
+    write_address(client, |piece| text.extend_from_slice(piece));
     text
 }
 

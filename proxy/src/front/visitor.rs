@@ -33,3 +33,19 @@ impl Visitor {
 pub(crate) const fn scheme(has_tls: bool) -> Scheme {
     if has_tls { Scheme::Https } else { Scheme::Http }
 }
+
+/// Writes an address as text, in pieces; one that stands for an IPv4 address as that. For every line of the access log and every
+/// fetch, where the machinery of formatting would take longer than all the rest.
+pub(crate) fn write_address(address: IpAddr, mut write: impl FnMut(&[u8])) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    write(b".");
+                }
+                write(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => write(address.to_string().as_bytes()),
+    }
+}

@@ -16,7 +16,7 @@ mod layer;
 mod page;
 mod part;
 mod plain;
-mod recorded;
+pub(crate) mod recorded;
 mod rewound;
 pub(crate) mod service;
 pub(crate) mod tls;

@@ -8,7 +8,7 @@ use crate::front::visitor::Visitor;
 const LINE_BYTES: usize = 4096 + 1;
 
 /// Of a request whose head was read.
-pub(super) fn head<'b>(head: &Head<'b, '_>, visitor: Visitor) -> Asked<'b> {
+pub(crate) fn head<'b>(head: &Head<'b, '_>, visitor: Visitor) -> Asked<'b> {
     let mut asked = Asked {
         client: visitor.address,
         method: match head.method {

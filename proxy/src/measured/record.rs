@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use clearcoat_cache::Scheme;
+
 use super::{Request, VISITOR};
 use crate::access::date::Date;
-use crate::access::{self, Asked, Ended, Record, Version, line};
+use crate::access::{self, Ended, Record, line};
 use crate::admin::RequestResult;
+use crate::front::visitor::Visitor;
+use crate::listen::recorded;
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,18 +32,7 @@ pub struct LogLine<'b> {
 impl<'b> LogLine<'b> {
     /// The record of a request that was answered from memory with a body of so many bytes.
     pub fn of_hit(request: &Request<'b, '_>, body_bytes: u64, format: Format) -> Self {
-        let head = &request.0;
-        let mut asked = Asked {
-            client: Some(VISITOR),
-            method: head.method.as_str().as_bytes(),
-            target: head.target,
-            version: if head.version_11 { Version::Http11 } else { Version::Http10 },
-            host: head.host,
-            ..Asked::default()
-        };
-        for header in head.headers {
-            asked.header(header.name, header.value);
-        }
+        let asked = recorded::head(&request.0, Visitor { address: Some(VISITOR), scheme: Scheme::Http });
         let took = Duration::from_micros(17);
         let ended =
             Ended { result: RequestResult::Hit, status: 200, sent_bytes: body_bytes, took, node: None };
