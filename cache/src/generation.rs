@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::key::CacheKey;
+use crate::key::{BuildIdentity, CacheKey};
 use crate::store::PurgeMode;
 use crate::tag::Tag;
 
@@ -82,7 +82,7 @@ struct State {
     current: Generation,
     /// Fills under way, counted by their stamp.
     in_flight: BTreeMap<Generation, usize>,
-    keys: HashMap<CacheKey, Named>,
+    keys: HashMap<CacheKey, Named, BuildIdentity>,
     tags: HashMap<Tag, Named>,
     all: Named,
     /// The names in the order of their purges, to forget them in that order. A name that was purged again stands

@@ -69,9 +69,9 @@ pub(crate) struct Answer {
     pub(crate) recoding: Recoding,
     /// How the body is read where it is a page with holes ([`Recoding::Assemble`]); its coding is not in `block`.
     pub(crate) page: Option<Readable>,
-    /// When the request for it went out, in purges. Shared, so that purges since then are remembered for as long as a
-    /// reader may want to know.
-    pub(crate) stamp: Arc<FillStamp>,
+    /// When the request for it went out, in purges; `None` where it is none of the cache's business. Shared, so that purges
+    /// since then are remembered for as long as a reader may want to know.
+    pub(crate) stamp: Option<Arc<FillStamp>>,
 }
 
 impl Answer {

@@ -147,10 +147,11 @@ pub(super) async fn exchange(
         let failure = match attempt(plan, stale, lease, anew, connector, budget).await {
             Ok(exchange) => {
                 counters.fetch(FetchResult::Ok);
+                if plan.submission.is_some() || !asks_for_another_node(exchange.head.status) {
+                    return Ok(exchange);
+                }
                 tried.push(node.id());
-                let again = plan.submission.is_none()
-                    && asks_for_another_node(exchange.head.status)
-                    && tried.len() < pool.attempts() as usize
+                let again = tried.len() < pool.attempts() as usize
                     && pool.is_usable_besides(&tried)
                     && may_retry(pool, counters);
                 if !again {

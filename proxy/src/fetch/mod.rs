@@ -21,6 +21,7 @@ mod revalidate;
 mod stream;
 mod wire;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,6 +53,7 @@ use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use fate::Fate;
 use last::{LastFetches, Noting};
+use stream::Pouring;
 use wire::NodeHead;
 
 /// What fills are joined by: the URL, and the variant as far as it is known.
@@ -134,15 +136,38 @@ impl Fetcher {
         Driven::new(async move { fetcher.run(&plan, writer).await }, interim)
     }
 
-    async fn run(&self, plan: &Plan, mut writer: Writer) {
-        // Taken before the request goes out: a purge from now on names what this fetch will bring.
-        let stamp = Arc::new(self.store.begin_fill());
-        let mut noting = Noting::new(&self.last, &self.clock, plan);
-        let asked = tokio::select! {
-            asked = self.ask(plan) => asked,
-            // What nobody else can join is for its one visitor, who has left.
-            () = writer.deserted(), if !writer.can_be_joined() => return,
+    async fn run(&self, plan: &Plan, writer: Writer) {
+        // Taken before the request goes out: a purge from now on names what this fetch will bring, if that is for others.
+        let stamp = match plan.caching {
+            Caching::Shared | Caching::Apart => Some(Arc::new(self.store.begin_fill())),
+            Caching::Bypass | Caching::Part => None,
         };
+        let mut noting = Noting::new(&self.last, &self.clock, plan);
+        let asked = {
+            // Pinned here, because `select!` would move it.
+            let asking = pin!(self.ask(plan));
+            tokio::select! {
+                asked = asking => asked,
+                // What nobody else can join is for its one visitor, who has left.
+                () = writer.deserted(), if !writer.can_be_joined() => return,
+            }
+        };
+        // What follows waits no more, unless a body has to be; by then all that is not needed for that is gone.
+        if let Some(pouring) = self.tell(asked, stamp, &mut noting, writer) {
+            self.stream(&noting, pouring).await;
+        }
+    }
+
+    /// Tells the visitors who wait what came of asking a node, and stores what is all there. What is left to be done is
+    /// to pour the body.
+    fn tell(
+        &self,
+        asked: Result<(Exchange, Option<Arc<Entry>>), FetchError>,
+        stamp: Option<Arc<FillStamp>>,
+        noting: &mut Noting<'_>,
+        mut writer: Writer,
+    ) -> Option<Pouring> {
+        let plan = noting.plan;
         let (Exchange { node, head, held, held_charge, rest }, revalidated) = match asked {
             Ok(asked) => asked,
             Err(error) => {
@@ -157,7 +182,8 @@ impl Fetcher {
                     None => FillResult::Failed(error),
                 });
                 writer.publish(instead.unwrap_or(Published::Failed(error)), Retention::Whole);
-                return writer.fail();
+                writer.fail();
+                return None;
             }
         };
         noting.answered(&node, if revalidated.is_some() { 304 } else { head.status.as_u16() });
@@ -171,9 +197,11 @@ impl Fetcher {
         {
             noting.note(FillResult::StaleServed);
             writer.publish(published, Retention::Whole);
-            return writer.fail();
+            writer.fail();
+            return None;
         }
-        let (mut answer, lifetime, offer) = self.answer(plan, &head, &stamp, revalidated.as_deref(), node);
+        let (mut answer, lifetime, offer) =
+            self.answer(plan, &head, stamp.as_ref(), revalidated.as_deref(), node);
         let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
         let fits = known_bytes <= self.settings.max_entry_bytes;
         if lifetime.is_some() && !fits {
@@ -183,7 +211,8 @@ impl Fetcher {
                 self.note_uncacheable(plan);
             }
         }
-        let storing = lifetime.filter(|_| fits).map(|lifetime| Storing {
+        let storing = lifetime.filter(|_| fits).zip(stamp).map(|(lifetime, stamp)| Storing {
+            stamp,
             status: head.status,
             block: answer.block.clone(),
             tags: answer.tags.clone(),
@@ -211,12 +240,12 @@ impl Fetcher {
                     writer.append(chunk);
                 }
                 drop(held_charge);
-                if let Err(refused) = self.store_whole(&noting, &stamp, storing, Bytes::new(), &mut writer).1
-                {
+                if let Err(refused) = self.store_whole(noting, storing, Bytes::new(), &mut writer).1 {
                     (answer.stored, answer.fresh_until, answer.detail) = (false, None, Some(refused));
                 }
                 writer.publish(Published::Answer(Arc::new(answer)), Retention::Whole);
                 writer.complete();
+                None
             }
             (storing, rest) => {
                 noting.note(match answer.detail {
@@ -225,8 +254,7 @@ impl Fetcher {
                 });
                 let retention = Self::retention(storing.as_ref());
                 writer.publish(Published::Answer(Arc::new(answer)), retention);
-                drop(held_charge);
-                self.stream(&noting, &stamp, storing, held, rest, writer).await;
+                Some(Pouring { storing, held, rest, writer })
             }
         }
     }
@@ -273,7 +301,7 @@ impl Fetcher {
         &self,
         plan: &Plan,
         head: &NodeHead,
-        stamp: &Arc<FillStamp>,
+        stamp: Option<&Arc<FillStamp>>,
         revalidated: Option<&Entry>,
         node: Arc<Node>,
     ) -> (Answer, Option<Lifetime>, Offer) {
@@ -362,20 +390,14 @@ impl Fetcher {
             revalidated: revalidated.is_some(),
             recoding: if page.is_some() { Recoding::Assemble } else { offer.recoding },
             page,
-            stamp: stamp.clone(),
+            stamp: stamp.cloned(),
         };
         (answer, lifetime, offer)
     }
 
     /// Stores the answer; if that was refused, why, in a word. Those who have the head already were told that it would be
     /// stored, and cannot be told otherwise any more.
-    fn commit(
-        &self,
-        plan: &Plan,
-        stamp: &FillStamp,
-        storing: Storing,
-        body: Bytes,
-    ) -> Result<(), &'static str> {
+    fn commit(&self, plan: &Plan, storing: Storing, body: Bytes) -> Result<(), &'static str> {
         let now = self.clock.now();
         let (body, template) = match storing.page {
             None => (body, None),
@@ -414,7 +436,7 @@ impl Fetcher {
             None => entry,
         };
         let vary = storing.vary.map(|vary| VarySpec::clone(&vary));
-        match self.store.commit(stamp, entry, vary, now) {
+        match self.store.commit(&storing.stamp, entry, vary, now) {
             Commit::Stored(entry) | Commit::StoredSoft(entry) => {
                 self.encoder.stored(&entry, &plan.headers, now);
                 Ok(())
@@ -456,6 +478,7 @@ fn is_failure(status: http::StatusCode) -> bool {
 
 /// What is needed of an answer to store it.
 struct Storing {
+    stamp: Arc<FillStamp>,
     status: http::StatusCode,
     block: Bytes,
     audience: Audience,

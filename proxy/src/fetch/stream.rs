@@ -6,7 +6,6 @@
 //! leaves can make them fetch.
 
 use bytes::Bytes;
-use clearcoat_cache::FillStamp;
 use clearcoat_cache::collapse::Retention;
 use tokio::pin;
 
@@ -31,6 +30,17 @@ enum More {
     Abandoned,
 }
 
+/// A body whose head has been told, on its way.
+pub(super) struct Pouring {
+    /// What else is known of it, if it is to be stored.
+    pub(super) storing: Option<Storing>,
+    /// What of it is there already.
+    pub(super) held: Vec<Bytes>,
+    /// Where the rest comes from; `None` when nothing is to come.
+    pub(super) rest: Option<Rest>,
+    pub(super) writer: Writer,
+}
+
 impl Fetcher {
     /// How a body begins its way: kept from its first byte, or passing through.
     pub(super) fn retention(storing: Option<&Storing>) -> Retention {
@@ -41,15 +51,8 @@ impl Fetcher {
     }
 
     /// Pours the body as it comes, and stores it before its end is seen, if that is wanted.
-    pub(super) async fn stream(
-        &self,
-        noting: &Noting<'_>,
-        stamp: &FillStamp,
-        mut storing: Option<Storing>,
-        held: Vec<Bytes>,
-        mut rest: Option<Rest>,
-        mut writer: Writer,
-    ) {
+    pub(super) async fn stream(&self, noting: &Noting<'_>, pouring: Pouring) {
+        let Pouring { mut storing, held, mut rest, mut writer } = pouring;
         let length = storing.as_ref().and_then(|storing| storing.length);
         let mut held = held.into_iter();
         loop {
@@ -94,7 +97,7 @@ impl Fetcher {
                 // With this piece the body is whole: it is stored first, so that whoever has read it to its end and asks
                 // again finds it.
                 // Those who have the head were told that it would be stored, and cannot be told otherwise any more.
-                Some(storing) => self.store_whole(noting, stamp, storing, chunk, &mut writer).0,
+                Some(storing) => self.store_whole(noting, storing, chunk, &mut writer).0,
                 None => chunk,
             };
             if writer.pour(chunk).await.is_err() {
@@ -104,7 +107,7 @@ impl Fetcher {
         }
         if let Some(storing) = storing {
             // Only the framing told the end: readers hear of it when the body is stored.
-            let _ = self.store_whole(noting, stamp, storing, Bytes::new(), &mut writer);
+            let _ = self.store_whole(noting, storing, Bytes::new(), &mut writer);
         }
         writer.complete();
         if let Some(rest) = rest {
@@ -117,13 +120,12 @@ impl Fetcher {
     pub(super) fn store_whole(
         &self,
         noting: &Noting<'_>,
-        stamp: &FillStamp,
         storing: Storing,
         last: Bytes,
         writer: &mut Writer,
     ) -> (Bytes, Result<(), &'static str>) {
         let (body, last) = writer.gather(last);
-        let stored = self.commit(noting.plan, stamp, storing, body);
+        let stored = self.commit(noting.plan, storing, body);
         noting.note(FillResult::of_commit(stored));
         if stored.is_err() {
             writer.take_back();

@@ -157,12 +157,14 @@ impl Front {
 
     /// Whether what somebody else asked for is an answer to this request too.
     fn fitness(&self, plan: &Plan, answer: &Answer, asked_at: clearcoat_cache::Generation) -> Fitness {
-        if !answer.shared || !is_readable_for(answer, &plan.headers) {
+        let Some(stamp) =
+            answer.stamp.as_ref().filter(|_| answer.shared && is_readable_for(answer, &plan.headers))
+        else {
             return Fitness::NotForSharing;
-        }
+        };
         // A purge that had been answered when this request came must not be undone by an older fetch. One that came
         // later does not matter: this request could as well have been served before it.
-        let purged = self.store.named_since(&answer.stamp, plan.key, &answer.tags);
+        let purged = self.store.named_since(stamp, plan.key, &answer.tags);
         if purged.is_some_and(|generation| generation <= asked_at) {
             return Fitness::Purged;
         }
