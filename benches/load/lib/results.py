@@ -76,9 +76,8 @@ class Results:
         with_them, without = (self.median(workload, goal.control, goal.what) for workload in (goal.workload, goal.other_workload))
         return ratio * without / with_them if with_them and without else None
 
-    def keep_others(self, path):
-        """Takes over from an earlier run what was not measured now, and says so."""
-        earlier = json.loads(path.read_text())
+    def keep_others(self, earlier):
+        """Takes over from the JSON of an earlier run what was not measured now, and says so."""
         again = ", ".join(self.rounds)
         self.rounds = {**earlier["rounds"], **self.rounds}
         self.left_out = {**earlier["left_out"], **self.left_out}
@@ -145,7 +144,7 @@ class Results:
         return [
             workload, server, f"{value('cpu_us'):.1f}", f"{ratio:.2f}" if ratio and server != "clearcoat" else "",
             f"{value('rps'):,.0f}", f"{value('p50_us'):,.0f}", f"{value('p99_us'):,.0f}", f"{value('p999_us'):,.0f}",
-            f"{value('proportional') / 2**20:,.0f}", raw,
+            f"{value('proportional') / 2**20:,.0f}" if value("proportional") else "", raw,
         ]
 
 
