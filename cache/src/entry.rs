@@ -9,7 +9,7 @@ mod span;
 mod weight;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -104,8 +104,10 @@ pub struct Entry {
     stale_if_error: u32,
     /// From which second of monotonic time on encoded forms may be asked for (again).
     encoding_due: AtomicU32,
-    /// In which of the store's spans it last told its policy about a use.
-    touched: AtomicU32,
+    /// In which of the store's spans it last told its policy about a use; the number wraps.
+    touched: AtomicU16,
+    /// Up to which of the store's bans it was tested; the number wraps.
+    ban_mark: AtomicU16,
     /// What it weighs, and whether that is on the store's books.
     booking: Booking,
     /// Where the policy keeps it; only the policy reads and writes it.
@@ -184,7 +186,8 @@ impl Entry {
             initial_age: whole_seconds(lifetime.initial_age),
             stale_if_error: whole_seconds(lifetime.stale_if_error.saturating_sub(overdue)),
             encoding_due: AtomicU32::new(0),
-            touched: AtomicU32::new(u32::MAX),
+            touched: AtomicU16::new(u16::MAX),
+            ban_mark: AtomicU16::new(0),
             booking: Booking::new(u32::try_from(own_weight).unwrap_or(u32::MAX)),
             seat: AtomicU32::new(crate::room::NO_SEAT),
             url_bytes: url_bytes as u16,
@@ -436,11 +439,23 @@ impl Entry {
 
     /// Whether this is its first use within a span of the store.
     pub(crate) fn touch(&self, span: u32) -> bool {
-        // Two threads may both say yes: the policy hears twice, which is harmless.
+        let span = span as u16;
+        // Two threads may both say yes: the policy hears twice, which is harmless; so is a use that it does not hear of,
+        // because the last was just as many spans ago as the number counts.
         self.touched.load(Ordering::Relaxed) != span && {
             self.touched.store(span, Ordering::Relaxed);
             true
         }
+    }
+
+    /// The number of the last ban that it was tested against.
+    pub(crate) fn ban_mark(&self) -> u16 {
+        self.ban_mark.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it was tested up to another ban, unless that was done meanwhile.
+    pub(crate) fn advance_ban_mark(&self, from: u16, to: u16) {
+        let _ = self.ban_mark.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(crate) fn places(&self) -> &[AtomicU32] {

@@ -95,14 +95,18 @@ struct State {
 impl State {
     /// Forgets what no fill can ask about any more, a little at a time.
     fn prune(&mut self) {
-        // A fill asks about purges later than its stamp, so the oldest stamp itself is not needed.
-        let needless = self.in_flight.keys().next().copied().unwrap_or(self.current);
+        let needless = self.needless();
         for _ in 0..PRUNE_AT_ONCE {
             match self.order.front() {
                 Some((generation, _)) if *generation <= needless => self.forget_oldest(),
                 Some(_) | None => return,
             }
         }
+    }
+
+    /// A fill asks about purges later than its stamp, so the oldest stamp itself is not needed.
+    fn needless(&self) -> Generation {
+        self.in_flight.keys().next().copied().unwrap_or(self.current)
     }
 
     fn forget_oldest(&mut self) {
@@ -196,6 +200,26 @@ impl Ledger {
         state.current.0 += 1;
         state.all = state.all.merge(Named::by(mode, state.current));
         state.current
+    }
+
+    /// Takes the next generation for a ban, which `add` puts where it is found. It tells up to which generation bans had to
+    /// be forgotten that a fill under way may not have seen.
+    pub(crate) fn ban<E>(
+        &self,
+        add: impl FnOnce(Generation) -> Result<Option<Generation>, E>,
+    ) -> Result<Generation, E> {
+        let mut state = self.0.lock();
+        let generation = Generation(state.current.0 + 1);
+        let forgotten = add(generation)?;
+        state.current = generation;
+        state.floor = state.floor.max(forgotten.unwrap_or_default());
+        Ok(generation)
+    }
+
+    /// The stamp of the oldest fill under way; where there is none, the last purge. What happened up to then no fill asks
+    /// about any more.
+    pub(crate) fn needless(&self) -> Generation {
+        self.0.lock().needless()
     }
 
     /// The newest purge after `stamp` that names the key or a tag, as far as it is remembered.

@@ -3,6 +3,7 @@
 //! Read [`key`], [`entry`] and [`freshness`] first, then [`store`], which brings them together. The crate opens no
 //! sockets, spawns no tasks and reads no clock: `now` is an argument, the last one.
 
+pub mod ban;
 pub mod bounded;
 pub mod budget;
 pub mod coding;
@@ -25,6 +26,7 @@ mod index;
 mod room;
 mod variants;
 
+pub use ban::{BanReport, Condition, Page, TooManyBans};
 pub use coding::{Accepted, Coding};
 pub use encoded::{Encoded, EncodedForm, Recipe, Recoding};
 pub use entry::{Audience, Entry, EntryParts, Freshness};

@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | ledger (one mutex) | a purge is noted, a fill is judged and put into the index | a part of the index |
 //! | part of the index (256 reader-writer locks) | one look-up, one insertion or removal | none |
+//! | bans (one reader-writer lock) | a ban is added, pending bans are copied | none; added with the ledger locked |
 //! | part of the tags (64 mutexes) | one tag's list is changed, 512 carriers are copied | none |
 //! | room (one mutex) | the policy takes an entry in, notes a use, chooses who goes | a part of the index |
 //!
@@ -20,6 +21,7 @@
 //! to (a), in its tags' lists. An entry leaves the index first and its tags' lists afterwards, so a second purge
 //! that runs beside the first finds everything the first has not removed yet.
 
+mod ban;
 mod give_way;
 mod look;
 mod purge;
@@ -30,10 +32,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use crate::ban::Bans;
 use crate::budget::FillBudget;
 use crate::encoded::{Encoded, Recoding};
 use crate::entry::{Entry, Growth};
-use crate::generation::{FillStamp, Generation, Ledger, Sentence};
+use crate::generation::{FillStamp, Generation, Ledger, PurgesWait, Sentence};
 use crate::index::{Index, SHARDS};
 use crate::key::{CacheKey, KeySecret};
 use crate::room::Room;
@@ -45,6 +48,7 @@ pub use look::{Known, Peek};
 pub use purge::{PurgeCount, PurgeMode};
 pub use stats::StoreStats;
 
+use ban::{Sentence as BanSentence, Tested};
 use stats::Counters;
 
 /// Different `Vary` lists that are kept once and shared.
@@ -112,6 +116,9 @@ pub struct Store {
     index: Index,
     tags: TagIndex,
     ledger: Arc<Ledger>,
+    bans: Bans,
+    /// Held by the one sweep of bans that is under way.
+    sweeping: Mutex<()>,
     room: Room,
     specs: Mutex<Vec<Arc<VarySpec>>>,
     counters: Counters,
@@ -144,6 +151,8 @@ impl Store {
             index: Index::new(settings.max_variants as usize, settings.max_marks),
             tags: TagIndex::new(),
             ledger: Arc::default(),
+            bans: Bans::default(),
+            sweeping: Mutex::default(),
             room: Room::new(capacity_bytes),
             specs: Mutex::default(),
             counters: Counters::default(),
@@ -181,20 +190,27 @@ impl Store {
         self.tags.intern(entry.tags_mut());
         let entry = Arc::new(entry);
         self.enter(&entry);
+        let refuse = || {
+            self.leave(&entry);
+            self.counters.refused_by_purge.fetch_add(1, Relaxed);
+            Commit::Refused
+        };
         let (softened, inserted) = {
-            let (sentence, purges_wait) = self.ledger.judge(stamp, entry.key(), entry.tags());
-            let softened = match sentence {
-                Sentence::Clean => false,
-                Sentence::Soft => {
+            let (banned, sentence, purges_wait) = self.judge(stamp, &entry);
+            let softened = match (banned, sentence) {
+                (BanSentence::Hard(_), _) | (_, Sentence::Hard) => {
+                    drop(purges_wait);
+                    return refuse();
+                }
+                (BanSentence::Soft(ban), _) => {
+                    entry.soften(ban.at());
+                    true
+                }
+                (BanSentence::Clean, Sentence::Soft) => {
                     entry.soften(now);
                     true
                 }
-                Sentence::Hard => {
-                    drop(purges_wait);
-                    self.leave(&entry);
-                    self.counters.refused_by_purge.fetch_add(1, Relaxed);
-                    return Commit::Refused;
-                }
+                (BanSentence::Clean, Sentence::Clean) => false,
             };
             let inserted = self.index.insert(Arc::clone(&entry), vary);
             drop(purges_wait);
@@ -210,6 +226,21 @@ impl Store {
         self.make_room();
         self.count_stored();
         if softened { Commit::StoredSoft(entry) } else { Commit::Stored(entry) }
+    }
+
+    /// What bans and purges since `stamp` say of an entry that is about to be inserted; no other can begin as long as the
+    /// guard lives, and the entry is marked as tested against all that there are.
+    fn judge(&self, stamp: &FillStamp, entry: &Entry) -> (BanSentence, Sentence, PurgesWait<'_>) {
+        loop {
+            // Conditions may take their time: they are asked before the ledger is locked. If a ban comes meanwhile, once
+            // more; that takes a ban each time, and bans have to wait for the sweep when there are many.
+            let (banned, through) = self.tested_fill(stamp, entry);
+            let (sentence, purges_wait) = self.ledger.judge(stamp, entry.key(), entry.tags());
+            if self.bans.newest() == through {
+                entry.advance_ban_mark(entry.ban_mark(), through);
+                return (banned, sentence, purges_wait);
+            }
+        }
     }
 
     /// Gives an entry its encoded forms, once. They are served from now on and are part of its weight, and of what goes
@@ -237,7 +268,8 @@ impl Store {
     }
 
     /// The newest purge after `stamp` that names `key` or one of `tags`. While a purge is remembered at all it is
-    /// found; one that was forgotten for lack of space is reported as naming everything.
+    /// found; one that was forgotten for lack of space is reported as naming everything. Bans are asked apart
+    /// ([`Store::banned_since`]).
     pub fn named_since(&self, stamp: &FillStamp, key: CacheKey, tags: &[Tag]) -> Option<Generation> {
         self.ledger.named_since(stamp, key, tags)
     }
@@ -269,7 +301,9 @@ impl Store {
 
     /// All stored variants of a URL, whatever their freshness.
     pub fn variants(&self, key: CacheKey) -> Vec<Arc<Entry>> {
-        self.index.variants(key).into_vec()
+        let mut variants = self.index.variants(key).into_vec();
+        variants.retain(|entry| !matches!(self.tested(entry), Tested::Struck(_)));
+        variants
     }
 
     /// Some entries that carry a tag, at most `limit`.

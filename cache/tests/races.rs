@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clearcoat_cache::{
-    CacheKey, Coding, Commit, Encoded, EncodedForm, Entry, EntryParts, Grown, KeySecret, Lifetime, Lookup,
-    Moment, PurgeCount, PurgeMode, Recoding, Settings, Store, Tag, VariantKey,
+    CacheKey, Coding, Commit, Condition, Encoded, EncodedForm, Entry, EntryParts, Grown, KeySecret, Lifetime,
+    Lookup, Moment, Page, PurgeCount, PurgeMode, Recoding, Settings, Store, Tag, VariantKey,
 };
 use http::HeaderMap;
 
@@ -53,16 +54,48 @@ fn number_in(entry: &Entry) -> u64 {
     u64::from_le_bytes(entry.body()[..8].try_into().unwrap())
 }
 
+/// Pages with a tag.
+struct Tagged {
+    tag: Tag,
+    text: String,
+}
+
+impl Condition for Tagged {
+    fn names(&self, page: &Page<'_>) -> bool {
+        page.tags.contains(&self.tag)
+    }
+
+    fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Every second ban says the same as one before it, the others are new to the list.
+fn ban(store: &Store, page: u64) {
+    static ROUND: AtomicU64 = AtomicU64::new(0);
+    let round = ROUND.fetch_add(1, Ordering::Relaxed);
+    let text =
+        if round.is_multiple_of(2) { format!("page {page}") } else { format!("page {page} in {round}") };
+    let condition = Arc::new(Tagged { tag: tag(page), text });
+    while store.ban(condition.clone(), PurgeMode::Hard, NOW).is_err() {
+        thread::yield_now();
+    }
+}
+
 /// The promise itself. An origin has a version for each page. A writer raises it, then purges; whoever looks up after
 /// the purge has answered must not see an older version, although fills of older versions are under way all the time.
 #[test]
 fn nothing_older_than_an_answered_purge_is_served() {
     const PAGES: u64 = 4;
     type PurgeOne = fn(&Store, u64) -> PurgeCount;
-    let ways: [PurgeOne; 3] = [
+    let ways: [PurgeOne; 4] = [
         |store, page| store.purge_tags(&[tag(page), tag(99)], PurgeMode::Hard, NOW),
         |store, page| store.purge_key(key(store, page), PurgeMode::Hard, NOW),
         |store, _| store.purge_all(PurgeMode::Hard, NOW),
+        |store, page| {
+            ban(store, page);
+            PurgeCount::default()
+        },
     ];
     for purge in ways {
         let store = store(16 << 20);
@@ -111,6 +144,11 @@ fn nothing_older_than_an_answered_purge_is_served() {
                     }
                 });
             }
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    store.sweep_bans(thread::yield_now);
+                }
+            });
             // Two purgers share a page: the second must not answer while the first is still removing.
             let purgers: Vec<_> = (0..2)
                 .map(|_| {
@@ -129,6 +167,8 @@ fn nothing_older_than_an_answered_purge_is_served() {
             done.store(true, Ordering::Relaxed);
             assert!(ended.iter().all(Result::is_ok));
         });
+        store.sweep_bans(|| {});
+        assert_eq!(store.ban_count(), 0);
         // The test has met the race only if both sides of it were seen.
         assert!(served.into_inner() > 0 && refused.into_inner() > 0);
     }
@@ -159,7 +199,11 @@ fn the_books_agree_after_a_storm() {
                         1 => _ = store.purge_tags(&[tag(random % 7)], PurgeMode::Soft, NOW),
                         2 => _ = store.purge_key(key(store, page), PurgeMode::Hard, NOW),
                         3 => store.mark_uncacheable(key(store, page), Moment::FAR),
-                        4 => store.settle(NOW),
+                        4 if random.is_multiple_of(2) => ban(store, random % 7),
+                        4 => {
+                            store.settle(NOW);
+                            store.sweep_bans(thread::yield_now);
+                        }
                         5 if random % 100 == 0 => _ = store.purge_all(PurgeMode::Hard, NOW),
                         // Forms come late for entries that others replace, purge and evict meanwhile.
                         6..9 => {
@@ -184,6 +228,8 @@ fn the_books_agree_after_a_storm() {
         }
     });
     store.settle(NOW);
+    store.sweep_bans(|| {});
+    assert_eq!(store.ban_count(), 0);
     let all: Vec<_> = (0..Store::PARTS).flat_map(|part| store.part(part)).collect();
     let stats = store.stats();
     assert_eq!(stats.entries, all.len() as u64);

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::ban::Tested;
 use super::{Lookup, Store};
 use crate::entry::{Entry, Freshness};
 use crate::key::CacheKey;
@@ -51,7 +52,14 @@ impl Store {
 
     /// The same without a trace: nothing is noted and nothing goes.
     pub fn peek(&self, key: CacheKey, request: &dyn SelectingHeaders, now: Moment) -> Peek {
-        let found = self.index.find(key, &self.secret, request, now);
+        let mut found = self.index.find(key, &self.secret, request, now);
+        if let Some((entry, freshness)) = &mut found.entry {
+            match self.tested(entry) {
+                Tested::Clean => {}
+                Tested::Softened => *freshness = entry.freshness(now),
+                Tested::Struck(_) => *freshness = Freshness::Dead,
+            }
+        }
         let apart = if found.others { Known::OtherVariants } else { Known::Nothing };
         let missing = if found.uncacheable { Lookup::Uncacheable } else { Lookup::Missing };
         let (lookup, known, dead) = match found.entry {
@@ -81,7 +89,9 @@ impl Store {
 
     /// Takes out an entry that was found to be of no use any more.
     pub fn discard(&self, dead: &Arc<Entry>) {
-        if self.remove(dead) {
+        if let Tested::Struck(ban) = self.tested(dead) {
+            self.strike(dead, &ban);
+        } else if self.remove(dead) {
             self.counters.expired.fetch_add(1, Relaxed);
         }
     }

@@ -48,6 +48,11 @@ impl Store {
         self.count_purged(entries, mode, now)
     }
 
+    /// Lets no fill of a URL that is under way be stored or joined any more. What is stored stays.
+    pub fn outdate_fills(&self, key: CacheKey) {
+        self.ledger.purge_key(key, PurgeMode::Hard);
+    }
+
     /// Purges every entry that carries one of the tags, and the fills under way whose answer will carry one.
     ///
     /// The cost is that of the entries named, one or two microseconds each: for tags that thousands carry, call it

@@ -32,6 +32,10 @@ pub struct StoreStats {
     pub evictions: u64,
     /// Counter: entries that went because their time was over.
     pub expired: u64,
+    /// Gauge: bans that are not over.
+    pub bans: u64,
+    /// Counter: entries that went because of a ban.
+    pub banned: u64,
     /// Counter: fills refused because of a purge.
     pub refused_by_purge: u64,
     /// Counter: fills refused because of their size.
@@ -52,6 +56,7 @@ pub(super) struct Counters {
     pub(super) stored: AtomicU64,
     pub(super) evictions: AtomicU64,
     pub(super) expired: AtomicU64,
+    pub(super) banned: AtomicU64,
     pub(super) refused_by_purge: AtomicU64,
     pub(super) too_large: AtomicU64,
     pub(super) variants_dropped: AtomicU64,
@@ -75,6 +80,8 @@ impl Store {
             stored: counters.stored.load(Relaxed),
             evictions: counters.evictions.load(Relaxed),
             expired: counters.expired.load(Relaxed),
+            bans: self.bans.len() as u64,
+            banned: counters.banned.load(Relaxed),
             refused_by_purge: counters.refused_by_purge.load(Relaxed),
             too_large: counters.too_large.load(Relaxed),
             variants_dropped: counters.variants_dropped.load(Relaxed),
