@@ -25,9 +25,9 @@ pub use crate::config::{
     Class, Coding, Compress, Config, CookieName, CookiePolicy, Dns, EsiLimits, HashOn, HeaderName,
     HeaderPattern, HeaderText, Health, HostPattern, KeepCookies, LanguageTag, Limits, Listen, ListenAddress,
     ListenTls, Log, LogFormat, LogLevel, MediaType, NamePattern, Node, NodeAddress, NodeName, NodeTls,
-    NormaliseHow, Normaliser, Passive, PathPattern, Pool, Preset, Probe, ProbeMethod, Purge, QueryNames,
-    QueryRules, Queue, RequestNoCache, Retry, Route, Rules, Secret, SetCookiePolicy, Site, StatusKey,
-    StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext, parse_net,
+    NormaliseHow, Normaliser, Passive, PathPattern, Pool, Preset, Probe, ProbeMethod, Purge, PurgeDialect,
+    QueryNames, QueryRules, Queue, RequestNoCache, Retry, Route, Rules, Secret, SetCookiePolicy, Site,
+    StatusKey, StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext, parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

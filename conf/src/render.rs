@@ -249,6 +249,9 @@ fn rules_about_storing(page: &mut Page<'_>, rules: &Rules) {
     page.raw("compress", rules.compress);
     page.raw("esi", rules.esi);
     page.raw("grace_for_sessions", rules.grace_for_sessions);
+    if let Some(name) = &rules.tag_suffix_header {
+        page.text("tag_suffix_header", name);
+    }
     match &rules.user_context {
         None => page.raw("user_context", false),
         Some(context) => {
@@ -294,6 +297,8 @@ fn normalise(page: &mut Page<'_>, normaliser: &Normaliser) {
 fn purge(page: &mut Page<'_>, purge: &Purge) {
     page.header("[purge]");
     page.list("allow", purge.allow.iter().map(quoted));
+    page.list("dialects", purge.dialects.iter().map(|dialect| quoted(dialect.as_str())));
+    page.list("ban_headers", purge.ban_headers.iter().map(quoted));
     page.list("tag_headers", purge.tag_headers.iter().map(quoted));
     page.secret("token", purge.token.as_ref());
     page.raw("keep_tag_headers", purge.keep_tag_headers);

@@ -32,7 +32,7 @@ const FILES: &str = concat!(
 #[test]
 fn what_each_preset_comes_to() {
     let as_sent = "user_context.authorized = false";
-    let ez = |context: &[&str], hidden: &str| {
+    let ez = |context: &[&str], hidden: &str, suffix: bool| {
         let before = [
             r#"default_ttl = "2m""#,
             r#"grace = "1h""#,
@@ -51,6 +51,10 @@ fn what_each_preset_comes_to() {
             "user_context.rewrite_cache_control = true".to_owned(),
             format!("hide_headers = [{hidden}]"),
         ]);
+        if suffix {
+            let stale = lines.iter().position(|line| line.starts_with("grace_for_sessions")).unwrap();
+            lines.insert(stale + 1, r#"tag_suffix_header = "x-lang""#.to_owned());
+        }
         lines
     };
     let old_header = r#"user_context.header = "x-user-hash""#;
@@ -59,17 +63,22 @@ fn what_each_preset_comes_to() {
         (Preset::Http, vec![]),
         (
             Preset::Symfony,
-            vec!["esi = true".to_owned(), r#"hide_headers = ["x-user-context-hash"]"#.to_owned()],
+            vec![
+                r#"request_no_cache = "refresh""#.to_owned(),
+                "esi = true".to_owned(),
+                r#"hide_headers = ["x-user-context-hash"]"#.to_owned(),
+            ],
         ),
         (
             Preset::EzPlatform,
             ez(
                 &[r#"user_context.header = "x-user-context-hash""#, as_sent],
                 r#""x-user-context-hash", "x-lang""#,
+                true,
             ),
         ),
-        (Preset::EzPlatform2, ez(&[old_header, as_sent], r#""x-user-hash", "x-lang""#)),
-        (Preset::EzPlatform1, ez(&[old_header, anonymous], r#""x-user-hash", "x-lang""#)),
+        (Preset::EzPlatform2, ez(&[old_header, as_sent], r#""x-user-hash", "x-lang""#, true)),
+        (Preset::EzPlatform1, ez(&[old_header, anonymous], r#""x-user-hash", "x-lang""#, false)),
     ] {
         let found = said_by(&format!("preset = \"{preset}\""), &format!("preset {preset}"));
         assert_eq!(found, expected, "{preset}");

@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::encode::{EncodeSettings, Encoder};
 use crate::esi::EsiSettings;
 use crate::fetch::{FetchSettings, Fetcher};
+use crate::front::audit::Audit;
 use crate::front::explain::Explainer;
 use crate::front::pass::PassRoad;
 use crate::front::{DecodeTurns, Front, FrontSettings};
@@ -141,6 +142,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         "store",
         Tidying { store, counters: counters.clone(), clock: clock.clone(), memory: config.cache.memory },
     ));
+    background::sweep_bans(&front.store)?;
     server.add_service(background_service(
         "drain",
         Draining { counters, timeout: config.shutdown_timeout, access: access.clone() },
@@ -186,6 +188,12 @@ pub(crate) fn front(config: &conf::Config, pools: &Pools, accounts: Accounts) ->
             allow: config.purge.allow.clone(),
             token: config.purge.token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
         }),
+        audit: Audit::default(),
+        purges: clearcoat_purge::Reader::new(
+            config.purge.dialects.iter().map(|dialect| purge_dialect(*dialect)).collect(),
+            header_names(&config.purge.tag_headers)?,
+            header_names(&config.purge.ban_headers)?,
+        ),
         counters,
         accounts,
         clock,
@@ -200,6 +208,17 @@ pub(crate) fn front(config: &conf::Config, pools: &Pools, accounts: Accounts) ->
             unsafe_invalidates: config.cache.unsafe_invalidates,
         },
     })
+}
+
+fn purge_dialect(dialect: conf::PurgeDialect) -> clearcoat_purge::Dialect {
+    match dialect {
+        conf::PurgeDialect::Purge => clearcoat_purge::Dialect::Purge,
+        conf::PurgeDialect::PurgeKeys => clearcoat_purge::Dialect::PurgeKeys,
+        conf::PurgeDialect::Ban => clearcoat_purge::Dialect::Ban,
+        conf::PurgeDialect::Key => clearcoat_purge::Dialect::Key,
+        conf::PurgeDialect::LocationId => clearcoat_purge::Dialect::LocationId,
+        conf::PurgeDialect::SurrogateKey => clearcoat_purge::Dialect::SurrogateKey,
+    }
 }
 
 /// Kept-alive connections of the pass road to nodes, over all pools. pingora's own default of 128 is short of one busy node.

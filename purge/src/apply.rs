@@ -2,7 +2,10 @@
 
 use clearcoat_cache::{Moment, PurgeCount, PurgeMode, Store};
 
-use crate::{Admitted, PurgeRequest};
+use crate::{Admitted, Dialect, PurgeError, PurgeRequest};
+
+/// How often a ban is tried again when there are too many: each time the sweep has been through once more.
+const MOST_TRIES: usize = 8;
 
 /// What a purge did, and what to answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -11,7 +14,8 @@ pub struct Outcome {
     pub status: u16,
     /// The reason phrase.
     pub reason: String,
-    /// Entries removed. Each counts once. (Varnish's xkey counts an entry once per tag that names it.)
+    /// Entries removed. Each counts once. (Varnish's xkey counts an entry once per tag that names it.) What a ban removes
+    /// is known only when it is over.
     pub purged: u64,
     /// Entries that were fresh and are stale now.
     pub softened: u64,
@@ -19,32 +23,46 @@ pub struct Outcome {
 
 /// Carries out a purge: when it returns, the purge holds, also for what is being fetched.
 ///
-/// The time it takes grows with the number of entries named, one or two microseconds each.
-pub fn apply(admitted: Admitted, store: &Store, now: Moment) -> Outcome {
-    let count = match admitted.request() {
-        PurgeRequest::Url { keys } => {
-            let mut count = PurgeCount::default();
+/// The time it takes grows with the number of entries named, one or two microseconds each. A ban takes none, unless so many
+/// are pending that the caller has to help with the sweep first.
+///
+/// # Errors
+///
+/// [`PurgeError::TooManyBans`] when bans come faster than they can be worked off.
+pub fn apply(admitted: Admitted, store: &Store, now: Moment) -> Result<Outcome, PurgeError> {
+    let mut count = PurgeCount::default();
+    match admitted.request() {
+        PurgeRequest::Url { keys, mode } => {
             for key in keys {
-                count += store.purge_key(*key, PurgeMode::Hard, now);
+                count += store.purge_key(*key, *mode, now);
             }
-            count
         }
-        PurgeRequest::Tags { hard, soft } => {
-            let mut count = PurgeCount::default();
+        PurgeRequest::Tags { hard, soft, dialect: _ } => {
             for (tags, mode) in [(hard, PurgeMode::Hard), (soft, PurgeMode::Soft)] {
                 if !tags.is_empty() {
                     count += store.purge_tags(tags, mode, now);
                 }
             }
-            count
         }
-    };
+        PurgeRequest::Ban { condition, mode, dialect: _ } => {
+            let mut tries = 1;
+            while let Err(too_many) = store.ban(condition.clone(), *mode, now) {
+                if tries == MOST_TRIES {
+                    return Err(too_many.into());
+                }
+                tries += 1;
+                store.sweep_bans(|| {});
+            }
+        }
+    }
     let PurgeCount { purged, softened } = count;
     let reason = match admitted.request() {
         PurgeRequest::Url { .. } => "Purged".to_owned(),
+        PurgeRequest::Ban { .. } | PurgeRequest::Tags { dialect: Dialect::Ban, .. } => "Banned".to_owned(),
+        PurgeRequest::Tags { dialect: Dialect::Key, .. } => format!("Invalidated {softened} objects"),
         PurgeRequest::Tags { .. } => format!("Purged {purged} objects, expired {softened} objects"),
     };
-    Outcome { status: 200, reason, purged, softened }
+    Ok(Outcome { status: 200, reason, purged, softened })
 }
 
 #[cfg(test)]
@@ -59,7 +77,7 @@ mod tests {
     use http::{HeaderMap, HeaderName};
 
     use super::*;
-    use crate::{Guard, Settings, read};
+    use crate::{Guard, Reader, Settings};
 
     const NOW: Moment = Moment::from_millis(1000);
 
@@ -90,9 +108,10 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
             .collect();
-        let request = read(method, &headers, vec![CacheKey::from_number(key)]);
+        let reader = Reader::new(Dialect::ALL.into(), vec!["x-cache-tags".parse().unwrap()], Vec::new());
+        let request = reader.read(method, &headers, vec![CacheKey::from_number(key)]);
         let admitted = Guard::new(Settings::default()).admit(request, None, None).unwrap();
-        apply(admitted, store, NOW)
+        apply(admitted, store, NOW).unwrap()
     }
 
     /// A letter per page: fresh, grace, or missing.

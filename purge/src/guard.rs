@@ -50,6 +50,12 @@ impl Guard {
         Self { settings }
     }
 
+    /// Whether a client may purge by its address alone; none is that of a local socket.
+    pub fn allows(&self, sender: Option<IpAddr>) -> bool {
+        let sender = sender.map(|address| address.to_canonical());
+        sender.is_none_or(|address| self.settings.allow.iter().any(|net| net.contains(&address)))
+    }
+
     /// Lets a purge through if its sender may purge.
     ///
     /// `sender` is the client's address, none for a local socket, whose file mode has decided already. `token` is
@@ -57,7 +63,7 @@ impl Guard {
     /// Platform's VCL); a wrong one is refused even from an address on the list. The comparison takes the same time
     /// wherever the two differ; only whether their lengths do can be measured.
     ///
-    /// The request is taken as [`read`](crate::read) returned it, so that the sender is checked before anything is
+    /// The request is taken as [`Reader::read`](crate::Reader::read) returned it, so that the sender is checked before anything is
     /// said about it.
     ///
     /// # Errors
@@ -69,14 +75,12 @@ impl Guard {
         sender: Option<IpAddr>,
         token: Option<&[u8]>,
     ) -> Result<Admitted, PurgeError> {
-        let sender = sender.map(|address| address.to_canonical());
         let may = match (token, &self.settings.token) {
             (Some(sent), Some(expected)) => sent.ct_eq(expected).into(),
             (Some(_), None) => false,
-            (None, _) => {
-                sender.is_none_or(|address| self.settings.allow.iter().any(|net| net.contains(&address)))
-            }
+            (None, _) => self.allows(sender),
         };
+        let sender = sender.map(|address| address.to_canonical());
         if !may {
             return Err(PurgeError::Denied { sender });
         }
@@ -101,7 +105,9 @@ mod tests {
 
     use super::*;
 
-    const REQUEST: PurgeRequest = PurgeRequest::Url { keys: Vec::new() };
+    fn request() -> PurgeRequest {
+        PurgeRequest::Url { keys: Vec::new(), mode: clearcoat_cache::PurgeMode::Hard }
+    }
 
     fn guard(allow: &[&str], token: Option<&str>) -> Guard {
         let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
@@ -111,10 +117,11 @@ mod tests {
     #[track_caller]
     fn check(guard: &Guard, sender: &str, token: Option<&str>, expected: bool) {
         let address = (!sender.is_empty()).then(|| sender.parse::<IpAddr>().unwrap());
-        let found = guard.admit(Ok(REQUEST), address, token.map(str::as_bytes));
+        let found = guard.admit(Ok(request()), address, token.map(str::as_bytes));
         match found {
             Ok(admitted) => {
-                assert!(expected && *admitted.request() == REQUEST, "{sender} {token:?} was admitted")
+                assert!(expected, "{sender} {token:?} was admitted");
+                assert!(matches!(admitted.request(), PurgeRequest::Url { keys, .. } if keys.is_empty()));
             }
             Err(error) => {
                 assert_eq!(
@@ -189,7 +196,7 @@ mod tests {
         let status = |sender: &str| {
             guard
                 .admit(Err(PurgeError::NoKeys), Some(sender.parse().unwrap()), None)
-                .map_err(PurgeError::status)
+                .map_err(|error| error.status())
                 .err()
         };
         assert_eq!(status("10.0.0.1"), Some(405));

@@ -8,6 +8,7 @@
 mod abandoned;
 mod access_log;
 mod balance;
+mod bans;
 mod bounds;
 mod caching;
 mod coded;
@@ -31,6 +32,8 @@ mod memory;
 mod observing;
 mod poisoning;
 mod purge;
+mod purge_api;
+mod refresh;
 mod revalidation;
 mod routing;
 mod rules;

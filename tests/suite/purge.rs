@@ -185,6 +185,20 @@ async fn tags_are_whole_words_in_all_header_lines() {
 }
 
 #[tokio::test]
+async fn translations_are_purged_by_themselves() {
+    let node = Node::start().await;
+    for (path, language) in [("/fr", "fre-FR"), ("/en", "eng-GB")] {
+        node.serve(path, Page::text("x").fresh_for(60).tags("c7 l8").header("x-lang", language));
+    }
+    let proxy = Setup::before(&node).site(r#"tag_suffix_header = "x-lang""#).start().await;
+    proxy.warm(["/fr", "/en"]).await;
+    assert_eq!(proxy.purge_tags("c7fre-FR").await.purged, 1);
+    assert_eq!(proxy.get("/en").await.served(), Served::Hit);
+    assert_eq!(proxy.get("/fr").await.served(), Served::Miss);
+    assert_eq!(proxy.purge_tags("c7").await.purged, 2);
+}
+
+#[tokio::test]
 async fn many_tags_in_one_request() {
     let node = Node::start().await;
     for id in 0..50 {

@@ -6,12 +6,12 @@ use std::io::Read;
 use super::{Check, count, distinct, number, optional_count};
 use crate::config::{
     AccessFormat, AccessLog, AccessTarget, EsiLimits, HeaderName, Limits, Log, LogFormat, LogLevel, Purge,
-    Secret, default, parse_net,
+    PurgeDialect, Secret, default, parse_net,
 };
 use crate::error::Invalid;
 use crate::file::{
-    AccessFormatWord, AccessLogTable, At, FormatWord, LevelWord, LimitsTable, LogTable, PurgeTable,
-    SecretEntry,
+    AccessFormatWord, AccessLogTable, At, DialectWord, FormatWord, LevelWord, LimitsTable, LogTable,
+    PurgeTable, SecretEntry,
 };
 use crate::units;
 
@@ -23,6 +23,28 @@ pub(super) fn purge(check: &mut Check<'_>, table: Option<At<PurgeTable>>) -> Pur
     let mut purge = Purge::default();
     if let Some(list) = table.allow {
         purge.allow = distinct(check, list, "network", parse_net);
+    }
+    if let Some(list) = table.dialects {
+        let mut dialects = Vec::new();
+        for word in list.value {
+            let dialect = match word.value {
+                DialectWord::Purge => PurgeDialect::Purge,
+                DialectWord::Purgekeys => PurgeDialect::PurgeKeys,
+                DialectWord::Ban => PurgeDialect::Ban,
+                DialectWord::Key => PurgeDialect::Key,
+                DialectWord::LocationId => PurgeDialect::LocationId,
+                DialectWord::SurrogateKey => PurgeDialect::SurrogateKey,
+            };
+            if dialects.contains(&dialect) {
+                check.report(&word.span, format!("{:?} is there twice", dialect.as_str()), "write it once");
+            } else {
+                dialects.push(dialect);
+            }
+        }
+        purge.dialects = dialects;
+    }
+    if let Some(list) = table.ban_headers {
+        purge.ban_headers = distinct(check, list, "header", |text| text.parse::<HeaderName>());
     }
     if let Some(list) = table.tag_headers {
         purge.tag_headers = distinct(check, list, "header", |text| text.parse::<HeaderName>());

@@ -40,6 +40,7 @@ pub(super) fn check(check: &mut Check<'_>, table: RulesTable, place: &Range<usiz
         request_no_cache: table.request_no_cache.map_or(outer.request_no_cache, |at| match at.value {
             RequestNoCacheWord::Ignore => RequestNoCache::Ignore,
             RequestNoCacheWord::Revalidate => RequestNoCache::Revalidate,
+            RequestNoCacheWord::Refresh => RequestNoCache::Refresh,
         }),
         cookies: table.cookies.map_or(outer.cookies, |at| match at.value {
             CookiesWord::Share => CookiePolicy::Share,
@@ -72,6 +73,10 @@ pub(super) fn check(check: &mut Check<'_>, table: RulesTable, place: &Range<usiz
         hide_headers: match table.hide_headers {
             Some(list) => distinct(check, list, "header", hidden_header),
             None => outer.hide_headers.clone(),
+        },
+        tag_suffix_header: match table.tag_suffix_header {
+            Some(at) => check.value::<HeaderName>(&at),
+            None => outer.tag_suffix_header.clone(),
         },
         user_context: match table.user_context {
             Some(at) => user_context::check(check, at, outer.user_context.as_ref()),

@@ -42,7 +42,7 @@ pub use self::pool::{
     Balance, Dns, HashOn, Health, Node, NodeTls, Passive, Pool, Probe, ProbeMethod, Queue, Retry, Timeouts,
 };
 pub use self::preset::Preset;
-pub use self::purge::{Purge, parse_net};
+pub use self::purge::{Purge, PurgeDialect, parse_net};
 pub use self::rules::{
     CookiePolicy, KeepCookies, QueryNames, QueryRules, RequestNoCache, Rules, SetCookiePolicy,
 };

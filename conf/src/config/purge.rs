@@ -7,11 +7,51 @@ use super::pattern::HeaderName;
 use super::secret::Secret;
 use crate::error::Invalid;
 
-/// Who may purge, and which headers carry tags.
+/// A way in which web nodes ask for purges.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PurgeDialect {
+    /// `PURGE` of a URL.
+    Purge,
+    /// `PURGEKEYS` with `xkey-purge` and `xkey-softpurge`.
+    PurgeKeys,
+    /// `BAN` with expressions.
+    Ban,
+    /// `PURGE` with `key`.
+    Key,
+    /// `BAN` and `PURGE` with `X-Location-Id`.
+    LocationId,
+    /// `PURGE` with `Surrogate-Key`.
+    SurrogateKey,
+}
+
+impl PurgeDialect {
+    /// All of them, which is the default.
+    pub const ALL: [Self; 6] =
+        [Self::Purge, Self::PurgeKeys, Self::Ban, Self::Key, Self::LocationId, Self::SurrogateKey];
+
+    /// As it is written in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Purge => "purge",
+            Self::PurgeKeys => "purgekeys",
+            Self::Ban => "ban",
+            Self::Key => "key",
+            Self::LocationId => "location-id",
+            Self::SurrogateKey => "surrogate-key",
+        }
+    }
+}
+
+/// Who may purge, how, and which headers carry tags.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Purge {
     /// Networks that may purge (Varnish's `acl`). Default loopback; empty: nobody by address.
     pub allow: Vec<IpNet>,
+    /// How. Default: all ways. A method that none of them uses goes to the nodes.
+    pub dialects: Vec<PurgeDialect>,
+    /// Response headers that a `BAN` may name by a header of the same name, besides `X-Content-Type` and the tags. Default
+    /// none.
+    pub ban_headers: Vec<HeaderName>,
     /// Response headers that carry tags. Default `xkey`, `x-cache-tags`, `surrogate-key`, `cache-tag`; empty: no tags.
     pub tag_headers: Vec<HeaderName>,
     /// Whoever shows it may purge from anywhere. `None`, the default: only `allow` counts.
@@ -25,6 +65,8 @@ impl Default for Purge {
         // The constants are good; a test looks at the number that comes out.
         Self {
             allow: default::PURGE_ALLOW.iter().filter_map(|text| parse_net(text).ok()).collect(),
+            dialects: PurgeDialect::ALL.into(),
+            ban_headers: Vec::new(),
             tag_headers: default::PURGE_TAG_HEADERS.iter().filter_map(|text| text.parse().ok()).collect(),
             token: None,
             keep_tag_headers: false,

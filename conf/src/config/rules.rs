@@ -60,6 +60,8 @@ pub struct Rules {
     /// Response headers that visitors do not see, in the order of the file, each once; none that the message cannot be read
     /// without. Default: none.
     pub hide_headers: Vec<HeaderName>,
+    /// A response header whose value every tag gets as its end too. `None`, the default: tags are what they are.
+    pub tag_suffix_header: Option<HeaderName>,
     /// Groups of visitors that share pages. `None`, the default: there are none.
     pub user_context: Option<UserContext>,
 }
@@ -88,6 +90,7 @@ impl Rules {
             esi: false,
             grace_for_sessions: true,
             hide_headers: Vec::new(),
+            tag_suffix_header: None,
             user_context: None,
         }
     }
@@ -102,6 +105,8 @@ pub enum RequestNoCache {
     Ignore,
     /// It is answered after a node was asked, and that renews the copy for everybody.
     Revalidate,
+    /// The same for those who may purge by their address, and for nobody else: FOSHttpCache's `refresh`.
+    Refresh,
 }
 
 impl RequestNoCache {
@@ -111,6 +116,7 @@ impl RequestNoCache {
         match self {
             Self::Ignore => "ignore",
             Self::Revalidate => "revalidate",
+            Self::Refresh => "refresh",
         }
     }
 }

@@ -80,6 +80,11 @@ pub(crate) struct PurgeTable {
     /// Addresses and networks that may purge. Default 127.0.0.0/8 and ::1.
     #[schemars(extend("examples" = [["127.0.0.1", "192.168.0.0/16"]]))]
     pub(crate) allow: Option<At<Vec<At<String>>>>,
+    /// The ways to ask for purges that are understood. Default: all. A method that none of them uses goes to the nodes.
+    pub(crate) dialects: Option<At<Vec<At<DialectWord>>>>,
+    /// Response headers that a BAN may name by a header of the same name, besides X-Content-Type and the tag headers.
+    #[schemars(extend("examples" = [["X-Location-Id"]]))]
+    pub(crate) ban_headers: Option<At<Vec<At<String>>>>,
     /// Response headers that carry tags. Default xkey, X-Cache-Tags, Surrogate-Key, Cache-Tag.
     #[schemars(extend("examples" = [["xkey", "X-Cache-Tags"]]))]
     pub(crate) tag_headers: Option<At<Vec<At<String>>>>,
@@ -87,6 +92,25 @@ pub(crate) struct PurgeTable {
     pub(crate) token: Option<At<SecretEntry>>,
     /// true lets visitors see the tag headers. Default false.
     pub(crate) keep_tag_headers: Option<At<bool>>,
+}
+
+/// A way to ask for purges.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum DialectWord {
+    /// PURGE of a URL.
+    Purge,
+    /// PURGEKEYS with xkey-purge and xkey-softpurge.
+    Purgekeys,
+    /// BAN with X-Host, X-Url, X-Content-Type and the tag headers.
+    Ban,
+    /// PURGE with key, of ezplatform-http-cache before 2.0.
+    Key,
+    /// BAN and PURGE with X-Location-Id, of eZ Publish 5 and eZ Platform 1.
+    LocationId,
+    /// PURGE with Surrogate-Key, as Fastly has it.
+    SurrogateKey,
 }
 
 /// Bounds on what one client may ask for.

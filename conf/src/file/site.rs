@@ -69,6 +69,10 @@ macro_rules! table_with_rules {
             /// Response headers that visitors do not see. Default: none.
             #[schemars(extend("examples" = [["X-User-Context-Hash", "x-lang"]]))]
             pub(crate) hide_headers: Option<At<Vec<At<String>>>>,
+            /// A response header whose value every tag gets as its end too, so that pages go by their language: `c7` and `x-lang:
+            /// fre-FR` make the tags c7 and c7fre-FR. Default: none.
+            #[schemars(extend("examples" = ["x-lang"]))]
+            pub(crate) tag_suffix_header: Option<At<String>>,
             /// Groups of visitors that share pages: their hash is looked up before the page. {} for the defaults, false for
             /// none. What is left out is as outside. Default: none.
             pub(crate) user_context: Option<At<UserContextEntry>>,
@@ -86,7 +90,7 @@ macro_rules! with_rule_keys {
     ($then:ident $($first:tt)*) => {
         $then!($($first)* ttl default_ttl status_ttl grace keep stale_if_error uncacheable_ttl request_no_cache cookies
             keep_cookies set_cookie query key_headers key_cookies deception_guard compress esi grace_for_sessions
-            hide_headers user_context)
+            hide_headers tag_suffix_header user_context)
     };
 }
 
@@ -216,6 +220,8 @@ pub(crate) enum RequestNoCacheWord {
     Ignore,
     /// The node is asked first, and its answer renews the copy for everybody.
     Revalidate,
+    /// The same for addresses that may purge, and for nobody else: FOSHttpCache's refresh.
+    Refresh,
 }
 
 /// Whether requests with cookies share what is stored.

@@ -202,6 +202,8 @@ counted! {
         Url => "url",
         /// All entries that carry one of some tags.
         Tags => "tags",
+        /// All entries that match some expressions. What it takes is counted by the store, when it is known.
+        Ban => "ban",
     }
 }
 

@@ -146,6 +146,10 @@ families! {
         "Entries removed to make room.";
     CACHE_EXPIRATIONS: COUNTER "clearcoat_cache_expirations_total" []
         "Entries removed because they were too old to be of use.";
+    CACHE_BANS: GAUGE "clearcoat_cache_bans" []
+        "Bans that not all entries were tested against yet, or that a fetch under way has to be.";
+    CACHE_BANNED: COUNTER "clearcoat_cache_banned_total" []
+        "Entries removed because of a ban.";
     ENCODED_ENTRIES: GAUGE "clearcoat_cache_encoded_entries" []
         "Stored responses that have forms in other content codings.";
     ENCODED_BYTES: GAUGE "clearcoat_cache_encoded_bytes" []
@@ -289,6 +293,8 @@ fn cache(page: &mut Page, view: &CacheView) {
     page.counter(&CACHE_STORED, &[], view.stored);
     page.counter(&CACHE_EVICTIONS, &[], view.evictions);
     page.counter(&CACHE_EXPIRATIONS, &[], view.expirations);
+    page.gauge(&CACHE_BANS, &[], view.bans as f64);
+    page.counter(&CACHE_BANNED, &[], view.banned);
     encoding(page, &view.encoding);
 }
 
@@ -429,6 +435,26 @@ mod tests {
     impl Observed for Two {
         fn explain(&self, _: String, _: clearcoat_cache::Scheme, _: &[u8]) -> crate::admin::why::Explanation {
             crate::admin::why::Explanation::default()
+        }
+
+        fn purge(&self, _: &crate::admin::purging::Order) -> Result<crate::admin::purging::Report, String> {
+            Err(String::new())
+        }
+
+        fn purges(&self) -> Vec<crate::admin::purging::PurgeView> {
+            Vec::new()
+        }
+
+        fn bans(&self) -> Vec<crate::admin::purging::BanView> {
+            Vec::new()
+        }
+
+        fn tags_of(&self, _: &str) -> Result<Vec<crate::admin::purging::TagsView>, String> {
+            Ok(Vec::new())
+        }
+
+        fn urls_of(&self, _: &str, _: usize) -> Result<crate::admin::purging::UrlsView, String> {
+            Ok(crate::admin::purging::UrlsView::default())
         }
 
         fn set_node(&self, _: &str, _: &str, _: crate::admin::Wish) -> bool {

@@ -15,6 +15,7 @@ pub(crate) mod kinds;
 pub(crate) mod logs;
 mod metrics;
 pub(crate) mod nodes;
+pub(crate) mod purging;
 pub(crate) mod server;
 mod status;
 pub(crate) mod view;

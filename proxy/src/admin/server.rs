@@ -312,6 +312,11 @@ impl Routes {
                 "POST /api/pools/POOL/nodes/NODE/drain",
                 "take a node out; also /disable, and /ready to give it back",
             ),
+            ("POST /api/purge", "a purge as JSON: tags, urls, ban, all; soft, dry_run"),
+            ("GET /api/purges", "the last purges: who, what, how many"),
+            ("GET /api/bans", "the bans that are not over"),
+            ("GET /api/tags?url=URL", "the tags of what is stored of a URL"),
+            ("GET /api/urls?tag=TAG", "URLs that carry a tag; also limit="),
             ("GET /live", "200 while the process runs"),
             ("GET /ready", "200 if traffic should be sent here, else 503 and why"),
         ];
@@ -349,6 +354,9 @@ impl Handler for Routes {
                 (None, "/metrics") => read_only(&request, || self.metrics()),
                 (None, "/api/status") => read_only(&request, || self.status()),
                 (None, why::PATH) => read_only(&request, || why::answer(&request, &*self.observed)),
+                (None, "/api/purge" | "/api/purges" | "/api/bans" | "/api/tags" | "/api/urls") => {
+                    super::purging::answer(&request, &*self.observed).unwrap_or_else(not_found)
+                }
                 (None, path) if path.starts_with("/api/pools/") => {
                     super::nodes::answer(&request, &*self.observed).unwrap_or_else(not_found)
                 }
@@ -379,6 +387,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::super::RequestResult;
+    use super::super::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
     use super::super::view::{CacheView, NodeState, NodeView, PoolView};
     use super::*;
 
@@ -405,6 +414,30 @@ mod tests {
 
         fn set_node(&self, pool: &str, node: &str, _: crate::admin::Wish) -> bool {
             (pool, node) == ("web", "a:80")
+        }
+
+        fn purge(&self, order: &Order) -> Result<Report, String> {
+            if order.tags.is_empty() {
+                Err("nothing".into())
+            } else {
+                Ok(Report { id: 3, ..Report::default() })
+            }
+        }
+
+        fn purges(&self) -> Vec<PurgeView> {
+            Vec::new()
+        }
+
+        fn bans(&self) -> Vec<BanView> {
+            Vec::new()
+        }
+
+        fn tags_of(&self, url: &str) -> Result<Vec<TagsView>, String> {
+            Ok(vec![TagsView { url: url.into(), tags: vec!["a".into()] }])
+        }
+
+        fn urls_of(&self, tag: &str, limit: usize) -> Result<UrlsView, String> {
+            Ok(UrlsView { entries: limit as u64, urls: vec![tag.into()] })
         }
     }
 
@@ -458,6 +491,13 @@ mod tests {
             ("GET", "/metrics/", 404, ""),
             ("POST", "/metrics", 405, "GET, HEAD"),
             ("DELETE", "/api/status", 405, ""),
+            ("GET", "/api/purge", 405, "POST"),
+            ("POST", "/api/purge", 400, "cannot be read"),
+            ("POST", "/api/purges", 405, "GET, HEAD"),
+            ("GET", "/api/purges", 200, "[]"),
+            ("GET", "/api/bans", 200, "[]"),
+            ("GET", "/api/tags", 400, "url is missing"),
+            ("GET", "/api/urls", 400, "tag is missing"),
             ("POST", "/ready", 405, ""),
             ("POST", "/live", 405, ""),
         ] {

@@ -53,6 +53,7 @@ struct Connections {
 struct Purges {
     url: u64,
     tags: u64,
+    ban: u64,
     purged_entries: u64,
     softened_entries: u64,
 }
@@ -92,6 +93,7 @@ impl Status {
             purges: Purges {
                 url: totals.purges(PurgeKind::Url),
                 tags: totals.purges(PurgeKind::Tags),
+                ban: totals.purges(PurgeKind::Ban),
                 purged_entries: totals.purged_entries,
                 softened_entries: totals.softened_entries,
             },

@@ -3,6 +3,7 @@
 use clearcoat_cache::Scheme;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
 use super::why::Explanation;
 
 /// What the running parts show of themselves. Calls come from the admin listener only, a few a second at most; they
@@ -20,6 +21,21 @@ pub(crate) trait Observed: Send + Sync {
     /// What `request`, a head as a client would send it over a connection of this scheme, would meet now; `url` is it for
     /// people. Nothing comes of it.
     fn explain(&self, url: String, scheme: Scheme, request: &[u8]) -> Explanation;
+
+    /// Carries out a purge, or tells what is wrong with it.
+    fn purge(&self, order: &Order) -> Result<Report, String>;
+
+    /// The last purges, newest first.
+    fn purges(&self) -> Vec<PurgeView>;
+
+    /// The bans that are not over, oldest first.
+    fn bans(&self) -> Vec<BanView>;
+
+    /// The tags of what is stored of a URL, or what is wrong with the URL.
+    fn tags_of(&self, url: &str) -> Result<Vec<TagsView>, String>;
+
+    /// At most `limit` URLs that carry a tag, or why it is none.
+    fn urls_of(&self, tag: &str, limit: usize) -> Result<UrlsView, String>;
 
     /// Tells a pool what the operator wants of a node; whether there is such a node.
     fn set_node(&self, pool: &str, node: &str, wish: super::nodes::Wish) -> bool;
@@ -174,6 +190,10 @@ pub(crate) struct CacheView {
     pub(crate) evictions: u64,
     /// Entries removed because they were too old to be of use.
     pub(crate) expirations: u64,
+    /// Bans that are not over.
+    pub(crate) bans: u64,
+    /// Entries removed because of a ban.
+    pub(crate) banned: u64,
     /// Their forms in other content codings.
     pub(crate) encoding: EncodingView,
 }

@@ -1,7 +1,7 @@
 //! What runs beside the requests: probes, tidying up, the end of the process, signals.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use clearcoat_cache::{Footprint, Governor, Store};
@@ -81,6 +81,33 @@ impl Tidying {
             info!(waste_mib, "the cache has all of its memory again");
         }
     }
+}
+
+/// How often it is looked whether there are bans to sweep.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Starts the thread that sweeps bans. It takes at most half of a core: between the parts of the store it rests for as long
+/// as the last part took. It ends with the store.
+pub(super) fn sweep_bans(store: &Arc<Store>) -> std::io::Result<()> {
+    let store = Arc::downgrade(store);
+    std::thread::Builder::new().name("bans".into()).spawn(move || {
+        while let Some(store) = store.upgrade() {
+            if store.ban_count() > 0 {
+                let (began, bans) = (Instant::now(), store.ban_count());
+                let mut part_began = began;
+                let struck = store.sweep_bans(|| {
+                    std::thread::sleep(part_began.elapsed());
+                    part_began = Instant::now();
+                });
+                if struck > 0 {
+                    info!(bans, struck, millis = began.elapsed().as_millis() as u64, "bans were swept");
+                }
+            }
+            drop(store);
+            std::thread::sleep(SWEEP_INTERVAL);
+        }
+    })?;
+    Ok(())
 }
 
 /// Ends the process once a shutdown has begun and no connection is left, at the latest when the time is over.

@@ -43,6 +43,10 @@ pub(super) fn delivery(rules: &conf::Rules) -> anyhow::Result<Arc<Delivery>> {
     let context = rules.user_context.as_ref();
     Ok(Arc::new(Delivery {
         hide: header_names(&rules.hide_headers)?.into(),
+        tag_suffix: match &rules.tag_suffix_header {
+            Some(name) => Some(HeaderName::from_bytes(name.as_str().as_bytes())?),
+            None => None,
+        },
         context: context.map(header).transpose()?,
         rewrite_cache_control: context.is_some_and(|context| context.rewrite_cache_control),
     }))

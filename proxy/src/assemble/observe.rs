@@ -6,6 +6,7 @@ use clearcoat_cache::coding::Coding;
 use clearcoat_cache::{Scheme, Store};
 
 use crate::admin;
+use crate::admin::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
 use crate::encode::Encoder;
 use crate::fetch::Fetcher;
 use crate::front::explain::Explainer;
@@ -41,6 +42,8 @@ impl admin::Observed for Observer {
             stored: stats.stored,
             evictions: stats.evictions,
             expirations: stats.expired,
+            bans: stats.bans,
+            banned: stats.banned,
             encoding: admin::EncodingView {
                 entries: stats.encoded_entries,
                 bytes: stats.encoded_bytes,
@@ -56,6 +59,27 @@ impl admin::Observed for Observer {
 
     fn explain(&self, url: String, scheme: Scheme, request: &[u8]) -> admin::why::Explanation {
         self.explainer.explain(url, scheme, request)
+    }
+
+    fn purge(&self, order: &Order) -> Result<Report, String> {
+        // It may take a while, and the other requests of this thread go on elsewhere.
+        tokio::task::block_in_place(|| self.explainer.front.order(order))
+    }
+
+    fn purges(&self) -> Vec<PurgeView> {
+        self.explainer.front.audit.purges()
+    }
+
+    fn bans(&self) -> Vec<BanView> {
+        self.explainer.front.bans()
+    }
+
+    fn tags_of(&self, url: &str) -> Result<Vec<TagsView>, String> {
+        self.explainer.front.tags_of(url)
+    }
+
+    fn urls_of(&self, tag: &str, limit: usize) -> Result<UrlsView, String> {
+        self.explainer.front.urls_of(tag, limit)
     }
 
     fn set_node(&self, pool: &str, node: &str, wish: admin::Wish) -> bool {

@@ -14,7 +14,7 @@ use crate::front::normalise::{self, By, Normaliser};
 use crate::front::parts::KeyParts;
 use crate::front::query::{Parameters, QueryRules};
 use crate::front::route::{HashOn, HostRule, PathRule, Route, RouteTable, Site, Treatment};
-use crate::front::seen::RequestRules;
+use crate::front::seen::{NoCache, RequestRules};
 use crate::pool::Pools;
 
 pub(super) fn header_names(names: &[conf::HeaderName]) -> anyhow::Result<Vec<HeaderName>> {
@@ -86,7 +86,11 @@ fn request_rules(rules: &conf::Rules, normalise: &Arc<[Normaliser]>) -> anyhow::
             rules.key_cookies.iter().map(conf::CookieName::as_str),
         ),
         normalise: normalise.clone(),
-        revalidate_on_request: rules.request_no_cache == conf::RequestNoCache::Revalidate,
+        no_cache: match rules.request_no_cache {
+            conf::RequestNoCache::Ignore => NoCache::Ignored,
+            conf::RequestNoCache::Revalidate => NoCache::Everybody,
+            conf::RequestNoCache::Refresh => NoCache::Purgers,
+        },
     })
 }
 

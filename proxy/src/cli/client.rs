@@ -1,5 +1,6 @@
 //! The few HTTP requests that commands send to a running edge: one per connection, blocking.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
@@ -142,6 +143,19 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Answer> {
         reason: head.reason.unwrap_or_default().to_owned(),
         body: body.to_vec(),
     })
+}
+
+/// Percent-encoding of all but the unreserved characters (RFC 3986 section 2.3).
+pub(super) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod purge;
 mod run;
 mod status;
 mod table;
+mod tags;
 #[cfg(test)]
 mod test;
 mod why;
@@ -50,6 +51,12 @@ enum Command {
     Demo(demo::Arguments),
     /// Remove pages from the cache of a running edge, by tag or by URL.
     Purge(purge::Arguments),
+    /// Show the last purges: who sent them, what they named, how many pages went.
+    Purges(tags::PurgesArguments),
+    /// Show the tags of what is stored of a URL.
+    Tags(tags::TagsArguments),
+    /// Show which URLs carry a tag.
+    Urls(tags::UrlsArguments),
     /// Show what a running edge says about itself.
     Status(status::Arguments),
     /// Tell what the next request of a URL would meet, and why; nothing is requested.
@@ -87,6 +94,9 @@ pub(crate) fn main(run: Run) -> ExitCode {
         Command::Schema => check::schema(),
         Command::Demo(arguments) => demo::command(&arguments, run),
         Command::Purge(arguments) => purge::command(&arguments),
+        Command::Purges(arguments) => tags::purges(&arguments),
+        Command::Tags(arguments) => tags::tags(&arguments),
+        Command::Urls(arguments) => tags::urls(&arguments),
         Command::Status(arguments) => status::command(&arguments),
         Command::Why(arguments) => why::command(&arguments),
     };

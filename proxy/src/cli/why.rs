@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::admin::AdminArguments;
+use super::client::encoded;
 use super::{Trouble, print};
 
 /// Tell what the next request of a URL would meet, and why; nothing is requested.
@@ -52,19 +53,6 @@ fn target(arguments: &Arguments) -> String {
         let _ = write!(target, "&header={}", encoded(header));
     }
     target
-}
-
-/// Percent-encoding of all but the unreserved characters (RFC 3986 section 2.3).
-fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 /// The parts of the answer that are shown. An edge of another version may lack some.

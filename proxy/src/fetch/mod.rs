@@ -309,6 +309,7 @@ impl Fetcher {
             Caching::Bypass => Ok(Box::default()),
             Caching::Shared | Caching::Apart | Caching::Part => {
                 collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes)
+                    .and_then(|tags| plan.delivery.with_suffix(tags, &head.headers))
             }
         };
         let Fate { shared, detail, lifetime } = match plan.caching {

@@ -12,7 +12,7 @@ use super::Front;
 use super::cache_status::Forwarded;
 use super::context::{Context, Missing};
 use super::route::{RouteTable, Treatment};
-use super::seen::Seen;
+use super::seen::{NoCache, Seen};
 use super::visitor::Visitor;
 use super::wishes;
 use crate::admin::Forward;
@@ -135,7 +135,7 @@ impl Way {
     }
 
     /// Whether the client waits for a node.
-    const fn asks_a_node(&self) -> bool {
+    pub(super) const fn asks_a_node(&self) -> bool {
         match self {
             Self::Hit(_) | Self::Grace(_) | Self::Disconnected(_) | Self::Nothing => false,
             Self::Revalidate(_) | Self::Anew(_) | Self::Fetch | Self::FetchApart => true,
@@ -156,7 +156,7 @@ impl Front {
             Method::Get | Method::Head if head.upgrade => Some(Passed::Upgrade),
             Method::Get | Method::Head if head.framing != Framing::None => Some(Passed::Body),
             Method::Get | Method::Head => None,
-            Method::Other(method) if clearcoat_purge::is_purge_method(method) => None,
+            Method::Other(method) if self.purges.is_purge_method(method) => None,
             Method::Other(_) => Some(Passed::Method),
         };
         let treatment = routes.find(head.host, head.target);
@@ -182,7 +182,11 @@ impl Front {
         if treatment.pass || seen.passes_by_cookie() {
             return Course::Bypass(key, treatment);
         }
-        let anew = rules.revalidate_on_request && wishes::asks_anew(head);
+        let anew = match rules.no_cache {
+            NoCache::Ignored => false,
+            NoCache::Everybody => wishes::asks_anew(head),
+            NoCache::Purgers => self.refreshes(treatment, head, visitor),
+        };
         let may_be_stale = || treatment.grace_for_sessions || !seen.has_session();
         let context = match self.context(treatment, head, seen, visitor, &target, now) {
             Context::Refused(key, entry) => {
@@ -210,6 +214,13 @@ impl Front {
         let way = self.way(lookup, &treatment.pool, anew, may_be_stale, now);
         let way = if way.asks_a_node() && wishes::only_if_stored(head) { Way::Nothing } else { way };
         Course::Cached(Met { treatment, key, target, context, known, dead, way })
+    }
+
+    /// Whether somebody who may purge wants a newer copy than there is, whoever may be fetching one.
+    pub(super) fn refreshes(&self, treatment: &Treatment, head: &Head<'_, '_>, visitor: Visitor) -> bool {
+        treatment.request.no_cache == NoCache::Purgers
+            && wishes::asks_anew(head)
+            && self.guard.allows(visitor.address)
     }
 
     /// What is done with what was found. `may_be_stale` tells whether the visitor may have a page within grace while a node

@@ -3,6 +3,7 @@
 //! [`Front::decide`] is the short way: it looks ([`look`]) and never waits. [`Front::obtain`] is the long one. The pass road is
 //! pingora-proxy's, told what to do by [`pass::PassRoad`].
 
+pub(crate) mod audit;
 pub(crate) mod cache_status;
 pub(crate) mod cold_range;
 pub(crate) mod conditional;
@@ -16,6 +17,7 @@ pub(crate) mod look;
 pub(crate) mod names;
 pub(crate) mod normalise;
 mod obtain;
+mod order;
 pub(crate) mod outcome;
 pub(crate) mod parts;
 pub(crate) mod pass;
@@ -75,6 +77,8 @@ pub(crate) struct Front {
     pub(crate) encoder: Arc<Encoder>,
     pub(crate) decode_turns: DecodeTurns,
     pub(crate) guard: Guard,
+    pub(crate) purges: clearcoat_purge::Reader,
+    pub(crate) audit: audit::Audit,
     pub(crate) counters: Arc<Counters>,
     pub(crate) accounts: Accounts,
     pub(crate) clock: Clock,
@@ -171,6 +175,10 @@ impl Front {
             Course::Cached(met) => met,
         };
         let Met { treatment, key, ref target, ref context, known, dead, way } = met;
+        if way.asks_a_node() && self.refreshes(treatment, head, visitor) {
+            // From now on nobody joins what was asked for before, and it is not stored over what this brings.
+            self.store.outdate_fills(key);
+        }
         let asked = |forward, stale| asked(key, target, treatment, context.hash(), forward, stale);
         if let Some(dead) = &dead {
             self.store.discard(dead);

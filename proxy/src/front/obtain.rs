@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clearcoat_cache::collapse::{FillFailed, Joined};
-use clearcoat_cache::{Entry, Lookup};
+use clearcoat_cache::{Entry, Lookup, Page};
 use tokio::time::timeout;
 
 use super::Front;
@@ -164,7 +164,11 @@ impl Front {
         };
         // A purge that had been answered when this request came must not be undone by an older fetch. One that came
         // later does not matter: this request could as well have been served before it.
-        let purged = self.store.named_since(stamp, plan.key, &answer.tags);
+        let mut purged = self.store.named_since(stamp, plan.key, &answer.tags);
+        if self.store.ban_count() > 0 {
+            let page = Page { url: &plan.url(), head: &answer.block, tags: &answer.tags };
+            purged = purged.max(self.store.banned_since(stamp, &page));
+        }
         if purged.is_some_and(|generation| generation <= asked_at) {
             return Fitness::Purged;
         }

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use clearcoat_cache::key::canonical_host;
 use clearcoat_cache::{CacheKey, KeySecret, Moment, PurgeCount, PurgeMode, Scheme, Tag};
-use clearcoat_purge::{Outcome, apply, read};
+use clearcoat_purge::{Outcome, PurgeError, PurgeRequest, apply};
 use smallvec::SmallVec;
 use tracing::{info, warn};
 
+use super::audit::{self, By, Purged};
 use super::context;
 use super::forward;
 use super::route::Treatment;
@@ -30,49 +31,88 @@ impl Front {
         let token = head.values("x-invalidate-token").next();
         let outcome = self
             .guard
-            .admit(read(method, &headers, keys.to_vec()), sender, token)
-            // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere.
-            .map(|admitted| tokio::task::block_in_place(|| apply(admitted, &self.store, now)));
+            .admit(self.purges.read(method, &headers, keys.to_vec()), sender, token)
+            .and_then(|admitted| {
+                let kind = match admitted.request() {
+                    PurgeRequest::Url { .. } => PurgeKind::Url,
+                    PurgeRequest::Tags { .. } => PurgeKind::Tags,
+                    PurgeRequest::Ban { .. } => PurgeKind::Ban,
+                };
+                let what = admitted.request().to_string();
+                // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere.
+                let done = tokio::task::block_in_place(|| apply(admitted, &self.store, now))?;
+                Ok((kind, Some(what).filter(|what| !what.is_empty()), done))
+            });
         match outcome {
-            Ok(done) => {
-                let kind = if method == "PURGE" { PurgeKind::Url } else { PurgeKind::Tags };
+            Ok((kind, what, done)) => {
                 let own = match kind {
                     PurgeKind::Url
                         if routes.find(head.host, &target).is_some_and(Treatment::guards_context) =>
                     {
                         self.purge_contexts(head.host, &target, now)
                     }
-                    PurgeKind::Url | PurgeKind::Tags => PurgeCount::default(),
+                    PurgeKind::Url | PurgeKind::Tags | PurgeKind::Ban => PurgeCount::default(),
                 };
                 let done = Outcome {
                     purged: done.purged + own.purged,
                     softened: done.softened + own.softened,
                     ..done
                 };
-                self.counters.purge(kind, done.purged, done.softened);
-                info!(
-                    method,
-                    sender = sender.map(|address| address.to_string()),
-                    target = %String::from_utf8_lossy(head.target),
-                    purged = done.purged,
-                    softened = done.softened,
-                    micros = started.elapsed().as_micros() as u64,
-                    "purged"
+                let what = match what {
+                    Some(what) => what,
+                    None => format!(
+                        "{}{}",
+                        String::from_utf8_lossy(head.host),
+                        String::from_utf8_lossy(head.target)
+                    ),
+                };
+                self.note_purge(
+                    kind,
+                    &Purged {
+                        by: By::Client(sender),
+                        method,
+                        what: &what,
+                        purged: done.purged,
+                        softened: done.softened,
+                        took: started.elapsed(),
+                    },
                 );
                 Local::plain(done.status, Some(done.reason.clone()), done.reason).of_purge()
             }
             Err(error) => {
                 warn!(method, sender = sender.map(|address| address.to_string()), %error, "a purge was refused");
-                Local::plain(error.status(), Some(error.reason().to_owned()), error.reason().to_owned())
-                    .refused()
+                // Whoever was let in is told what was wrong with it.
+                let told = match &error {
+                    PurgeError::BadBan(bad) => bad.to_string(),
+                    _ => error.reason().to_owned(),
+                };
+                Local::plain(error.status(), Some(error.reason().to_owned()), told).refused()
             }
         }
     }
 }
 
 impl Front {
+    /// Counts a purge that was carried out, and tells of it in the log and to those who ask later.
+    pub(super) fn note_purge(&self, kind: PurgeKind, purged: &Purged<'_>) -> u64 {
+        let purged = &Purged { what: audit::shortened(purged.what), ..purged.clone() };
+        self.counters.purge(kind, purged.purged, purged.softened);
+        let id = self.audit.note(purged);
+        info!(
+            id,
+            method = purged.method,
+            by = %purged.by,
+            what = purged.what,
+            purged = purged.purged,
+            softened = purged.softened,
+            micros = purged.took.as_micros() as u64,
+            "purged"
+        );
+        id
+    }
+
     /// Purges what a URL answered to visitors who were asked about by it, each under a key of its own.
-    fn purge_contexts(&self, host: &[u8], target: &[u8], now: Moment) -> PurgeCount {
+    pub(super) fn purge_contexts(&self, host: &[u8], target: &[u8], now: Moment) -> PurgeCount {
         let target = String::from_utf8_lossy(target);
         let hosts = [Scheme::Http, Scheme::Https].map(|scheme| known_host(scheme, host));
         let tags: Vec<Tag> = hosts.iter().filter_map(|host| context::tag(host, &target)).collect();

@@ -30,9 +30,21 @@ pub(crate) struct RequestRules {
     pub(crate) parts: KeyParts,
     /// Each reads what the client sent, not what another makes of it.
     pub(crate) normalise: Arc<[Normaliser]>,
-    /// Whether a request that asks for nothing from memory (`Cache-Control: no-cache` and its kin) is listened to: the
-    /// stored copy is asked after, and what comes of it is for all. Default false, as in Varnish.
-    pub(crate) revalidate_on_request: bool,
+    /// Who is listened to when he asks for nothing from memory (`Cache-Control: no-cache` and its kin): the stored copy is
+    /// asked after, and what comes of it is for all.
+    pub(crate) no_cache: NoCache,
+}
+
+/// Whose wish for nothing from memory counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum NoCache {
+    /// Nobody's, as in Varnish.
+    #[default]
+    Ignored,
+    /// Everybody's.
+    Everybody,
+    /// That of who may purge (FOSHttpCache's `refresh`). What was asked for before is not what he wants either.
+    Purgers,
 }
 
 impl RequestRules {

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 pub use answer::{Answer, Head, Served};
 pub use request::Request;
-pub(crate) use request::USUAL_HOST;
+pub use request::USUAL_HOST;
 
 use crate::wait::PATIENCE;
 use crate::wire::{self, Framing, Left, Reader};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// Host sent when a test does not care.
-pub(crate) const USUAL_HOST: &str = "www.example.com";
+pub const USUAL_HOST: &str = "www.example.com";
 
 /// An HTTP/1.1 request. Header lines are sent as given, in the order given, behind `Host`.
 #[derive(Clone, Debug)]

@@ -9,10 +9,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use clearcoat_cache::Audience;
 use clearcoat_cache::directive::directives;
+use clearcoat_cache::{Audience, Tag, TagsTooLong};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use pingora_error::Result;
 use pingora_http::ResponseHeader;
 
 use crate::front::conditional::is_named;
@@ -29,6 +28,8 @@ const FOR_OTHERS: &str = "public, s-maxage=600, stale-while-revalidate=300, stal
 pub(crate) struct Delivery {
     /// Names of headers that are taken away.
     pub(crate) hide: Box<[HeaderName]>,
+    /// A header whose value every tag gets as its end too (eZ Platform's `x-lang`).
+    pub(crate) tag_suffix: Option<HeaderName>,
     /// The header of the user context, which is taken out of `Vary`.
     pub(crate) context: Option<HeaderName>,
     /// Whether `Cache-Control` is replaced where `Vary` named that header.
@@ -44,6 +45,27 @@ pub(crate) struct Shown<'a> {
 }
 
 impl Delivery {
+    /// An answer's tags, and each once more with its language behind it, if it tells one: `c7` and `fre-FR` make `c7fre-FR`.
+    ///
+    /// # Errors
+    ///
+    /// If one of them would be no tag. Then the answer must not be stored: nobody could purge it by that.
+    pub(crate) fn with_suffix(
+        &self,
+        tags: Box<[Tag]>,
+        headers: &HeaderMap,
+    ) -> Result<Box<[Tag]>, TagsTooLong> {
+        let suffix = self.tag_suffix.as_ref().and_then(|name| headers.get(name));
+        let Some(suffix) =
+            suffix.map(|value| value.as_bytes().trim_ascii()).filter(|suffix| !suffix.is_empty())
+        else {
+            return Ok(tags);
+        };
+        let longer = tags.iter().map(|tag| Tag::new(&[tag.as_bytes(), suffix].concat()));
+        let longer = longer.collect::<Result<Vec<_>, _>>()?;
+        Ok(tags.into_iter().chain(longer).collect())
+    }
+
     /// Whether visitors do not see headers of this name.
     pub(crate) fn hides(&self, name: &HeaderName) -> bool {
         self.hide.contains(name)
@@ -94,7 +116,7 @@ impl Delivery {
     /// # Errors
     ///
     /// None with lines that were parsed; pingora's type allows for one.
-    pub(crate) fn show(&self, response: &mut ResponseHeader, session: bool) -> Result<()> {
+    pub(crate) fn show(&self, response: &mut ResponseHeader, session: bool) -> pingora_error::Result<()> {
         for name in &self.hide {
             response.remove_header(name);
         }
@@ -192,6 +214,7 @@ mod tests {
     fn delivery(rewrite_cache_control: bool) -> Delivery {
         Delivery {
             hide: [HeaderName::from_static("x-lang")].into(),
+            tag_suffix: Some(HeaderName::from_static("x-lang")),
             context: Some(HeaderName::from_static("x-user-context-hash")),
             rewrite_cache_control,
         }
@@ -202,6 +225,27 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn tags_come_again_with_their_language() {
+        let rules = delivery(false);
+        let tags =
+            |list: &[&str]| list.iter().map(|tag| Tag::new(tag.as_bytes()).unwrap()).collect::<Box<[Tag]>>();
+        for (lines, expected) in [
+            (&[("x-lang", "fre-FR")][..], &["c7", "l8", "c7fre-FR", "l8fre-FR"][..]),
+            (&[("x-lang", "  ")], &["c7", "l8"]),
+            (&[], &["c7", "l8"]),
+        ] {
+            assert_eq!(
+                rules.with_suffix(tags(&["c7", "l8"]), &headers(lines)),
+                Ok(tags(expected)),
+                "{lines:?}"
+            );
+        }
+        assert!(rules.with_suffix(tags(&["c7"]), &headers(&[("x-lang", "fre, FR")])).is_err());
+        let none = Delivery::default();
+        assert_eq!(none.with_suffix(tags(&["c7"]), &headers(&[("x-lang", "fre-FR")])), Ok(tags(&["c7"])));
     }
 
     fn passed(delivery: &Delivery, own: &HeaderMap, session: bool) -> HeaderMap {
