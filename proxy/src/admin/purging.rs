@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::http1::{Answer, Request};
 use super::nodes::decode;
+use super::server::json;
 use super::view::Observed;
 
 /// Most URLs that are listed for a tag, whatever is asked for.
@@ -166,14 +167,4 @@ pub(super) fn answer(request: &Request, observed: &dyn Observed) -> Option<Answe
         }
         _ => return None,
     })
-}
-
-fn json(value: &impl Serialize) -> Answer {
-    match serde_json::to_vec_pretty(value) {
-        Ok(mut text) => {
-            text.push(b'\n');
-            Answer::new(200, "application/json", text)
-        }
-        Err(error) => super::server::failed(&error.into()),
-    }
 }

@@ -290,13 +290,7 @@ impl Routes {
         let last_minute = self.window.lock().ratio(totals.hits(), totals.lookups());
         let (cache, pools) = (self.observed.cache(), self.observed.pools());
         let status = Status::new(&totals, last_minute, self.readiness(), cache, pools, self.started);
-        match serde_json::to_vec_pretty(&status) {
-            Ok(mut text) => {
-                text.push(b'\n');
-                Answer::new(200, "application/json", text)
-            }
-            Err(error) => failed(&error.into()),
-        }
+        json(&status)
     }
 
     fn index(&self) -> Answer {
@@ -328,7 +322,18 @@ impl Routes {
     }
 }
 
-pub(super) fn failed(error: &anyhow::Error) -> Answer {
+/// A page in JSON, with its last line ended.
+pub(super) fn json(page: &impl serde::Serialize) -> Answer {
+    match serde_json::to_vec_pretty(page) {
+        Ok(mut text) => {
+            text.push(b'\n');
+            Answer::new(200, "application/json", text)
+        }
+        Err(error) => failed(&error.into()),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> Answer {
     error!(error = format!("{error:#}"), "an admin page could not be made");
     Answer::text(500, "this page could not be made; the log says why")
 }

@@ -21,13 +21,7 @@ pub(super) fn answer(request: &Request, observed: &dyn Observed) -> Answer {
         Err(why) => return Answer::text(400, why),
     };
     let explanation = observed.explain(question.url(), question.scheme, &question.text());
-    match serde_json::to_vec_pretty(&explanation) {
-        Ok(mut text) => {
-            text.push(b'\n');
-            Answer::new(200, "application/json", text)
-        }
-        Err(error) => super::server::failed(&error.into()),
-    }
+    super::server::json(&explanation)
 }
 
 /// The request that is meant. Nothing in it can end a line.
