@@ -14,14 +14,12 @@ class Goal:
     at_most: float
     what: str = "cpu_us"
     other_workload: str = ""
-    # Who shows what the machine itself does to the ratio: his own is taken out of it.
-    control: str = ""
 
     def names(self):
         """What is compared, and with whom."""
-        what = {"cpu_us": "CPU", "p99_us": "p99"}[self.what]
+        what = {"cpu_us": "CPU", "p99_us": "p99", "window_p99_us": "p99 of 100 ms"}[self.what]
         of = f"clearcoat / {self.other}" + (f" in {self.other_workload}" if self.other_workload else "")
-        return what, of + (f", of the same of {self.control}" if self.control else "")
+        return what, of
 
 
 def goals():
@@ -37,8 +35,8 @@ def goals():
         Goal("tls-1k", "nginx", 1.0), Goal("h2-1k", "nginx", 1.0),
         Goal("miss", "nginx", 1.3), Goal("pass", "nginx", 1.3), Goal("post", "nginx", 1.3),
         Goal("rate-1k", "varnish", 1.0, "p99_us"), Goal("rate-1k", "nginx", 1.0, "p99_us"),
-        # Ten thousand sockets raise the bare loop's p99 as well, by what this machine is interrupted.
-        Goal("idle-10k", "clearcoat", 1.2, "p99_us", "rate-1k", "epoll"), Goal("idle-10k", "clearcoat", 1.2, "cpu_us", "rate-1k"),
+        # What a virtual machine does to a whole run now and then is more than a hundredth of its requests, and no server's doing.
+        Goal("idle-10k", "clearcoat", 1.2, "window_p99_us", "rate-1k"), Goal("idle-10k", "clearcoat", 1.2, "cpu_us", "rate-1k"),
     )
 
 
@@ -70,11 +68,7 @@ class Results:
 
     def reached(self, goal):
         """The ratio of a goal, or None where it was not measured."""
-        ratio = self.ratio(goal.workload, goal.other, goal.what, goal.other_workload)
-        if not goal.control or not ratio:
-            return ratio
-        with_them, without = (self.median(workload, goal.control, goal.what) for workload in (goal.workload, goal.other_workload))
-        return ratio * without / with_them if with_them and without else None
+        return self.ratio(goal.workload, goal.other, goal.what, goal.other_workload)
 
     def keep_others(self, earlier):
         """Takes over from the JSON of an earlier run what was not measured now, and says so."""
@@ -99,9 +93,9 @@ class Results:
     def to_markdown(self, workloads):
         lines = ["# Load", ""]
         lines += [f"* {name}: {value}" for name, value in self.facts.items()]
-        lines += ["", "Medians of the rounds. CPU is user and system time of all the server's processes for one request.", ""]
+        lines += ["", "Medians of the rounds. CPU is user and system time of all the server's processes for one request. `of 100 ms`: the median of the 99th percentiles of each tenth of a second, where the load has a fixed rate.", ""]
         lines += table(
-            ["workload", "server", "CPU µs", "clearcoat / it", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "PSS MiB", "rounds, CPU µs"],
+            ["workload", "server", "CPU µs", "clearcoat / it", "requests/s", "p50 µs", "p99 µs", "of 100 ms", "p99.9 µs", "PSS MiB", "rounds, CPU µs"],
             [self.row(workload.name, server) for workload in workloads for server in self.rounds.get(workload.name, {})],
         )
         lines += ["", "## Ratios", "", "CPU of a request: Clearcoat's, and what it is of that of the others.", ""]
@@ -143,7 +137,8 @@ class Results:
         raw = " ".join(f"{result['cpu_us']:.1f}" for result in self.rounds[workload][server])
         return [
             workload, server, f"{value('cpu_us'):.1f}", f"{ratio:.2f}" if ratio and server != "clearcoat" else "",
-            f"{value('rps'):,.0f}", f"{value('p50_us'):,.0f}", f"{value('p99_us'):,.0f}", f"{value('p999_us'):,.0f}",
+            f"{value('rps'):,.0f}", f"{value('p50_us'):,.0f}", f"{value('p99_us'):,.0f}",
+            f"{value('window_p99_us'):,.0f}" if value("window_p99_us") else "", f"{value('p999_us'):,.0f}",
             f"{value('proportional') / 2**20:,.0f}" if value("proportional") else "", raw,
         ]
 
