@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use clearcoat_benches::scale::scaled;
 use clearcoat_benches::site::{NOW, Site, put, store, tag};
 use clearcoat_cache::{CacheKey, Entry, EntryParts, PurgeCount, PurgeMode, Store, Tag};
-use clearcoat_purge::{Dialect, Guard, Reader, Settings, apply};
+use clearcoat_purge::{Dialects, Guard, Reader, Settings, apply};
 use divan::Bencher;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -107,9 +107,14 @@ fn purge_request_10_tags(bencher: Bencher<'_, '_>) {
     let sender = Some(std::net::IpAddr::from([192, 168, 1, 7]));
     let tags = HeaderValue::from_static("x1042 x1043 x1044 x1045 x1046 x1047 x1048 x1049 x1050 x1051");
     let headers = HeaderMap::from_iter([(HeaderName::from_static("xkey-purge"), tags)]);
-    let reader = Reader::new(Dialect::ALL.into(), Vec::new(), Vec::new());
+    let reader = Reader::new(Vec::new(), Vec::new());
     bencher.bench(|| {
-        let request = reader.read("PURGEKEYS", divan::black_box(&headers), vec![CacheKey::from_number(1)]);
+        let request = reader.read(
+            Dialects::ALL,
+            "PURGEKEYS",
+            divan::black_box(&headers),
+            vec![CacheKey::from_number(1)],
+        );
         guard.admit(request, sender, None).map(|admitted| apply(admitted, &stock.store, NOW))
     });
 }
@@ -119,9 +124,9 @@ fn purge_request_10_tags(bencher: Bencher<'_, '_>) {
 fn admit_by_token(bencher: Bencher<'_, '_>) {
     let guard = Guard::new(Settings { allow: Vec::new(), token: Some(b"a secret of some length".to_vec()) });
     let headers = HeaderMap::new();
-    let reader = Reader::new(Dialect::ALL.into(), Vec::new(), Vec::new());
+    let reader = Reader::new(Vec::new(), Vec::new());
     bencher.bench(|| {
-        let asked = reader.read("PURGE", &headers, vec![CacheKey::from_number(1)]);
+        let asked = reader.read(Dialects::ALL, "PURGE", &headers, vec![CacheKey::from_number(1)]);
         let admitted = guard.admit(asked, None, Some(b"a secret of some length"));
         assert!(admitted.is_ok());
         admitted

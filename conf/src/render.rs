@@ -28,6 +28,7 @@ impl Config {
             page.header("[[listen]]");
             page.text("address", &listen.address);
             page.raw("http2", listen.http2);
+            page.list("purge_dialects", listen.purge_dialects.iter().map(|dialect| quoted(dialect.as_str())));
             if let Some(tls) = &listen.tls {
                 page.list("tls.certificates", tls.certificates.iter().map(certificate));
                 page.raw("tls.http2", tls.http2);
@@ -251,6 +252,9 @@ fn rules_about_storing(page: &mut Page<'_>, rules: &Rules) {
     page.raw("grace_for_sessions", rules.grace_for_sessions);
     if let Some(name) = &rules.tag_suffix_header {
         page.text("tag_suffix_header", name);
+    }
+    if let Some(path) = &rules.purge_token_path {
+        page.text("purge_token_path", path);
     }
     match &rules.user_context {
         None => page.raw("user_context", false),

@@ -54,6 +54,7 @@ fn what_each_preset_comes_to() {
         if suffix {
             let stale = lines.iter().position(|line| line.starts_with("grace_for_sessions")).unwrap();
             lines.insert(stale + 1, r#"tag_suffix_header = "x-lang""#.to_owned());
+            lines.insert(stale + 2, r#"purge_token_path = "/_ez_http_invalidatetoken""#.to_owned());
         }
         lines
     };

@@ -112,11 +112,13 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         settings: lane_settings(config),
         tls: None,
         http2: false,
+        dialects: clearcoat_purge::Dialects::default(),
         connections: Arc::new(Semaphore::new(config.limits.max_connections.get() as usize)),
     };
     let mut listeners = Vec::new();
     for ((listen, tls), socket) in config.listen.iter().zip(acceptors).zip(sockets) {
-        listeners.push((socket, Arc::new(Lane { tls, http2: listen.http2, ..lane.clone() })));
+        let dialects = listen.purge_dialects.iter().map(|dialect| purge_dialect(*dialect)).collect();
+        listeners.push((socket, Arc::new(Lane { tls, http2: listen.http2, dialects, ..lane.clone() })));
         info!(address = %listen.address, "serving");
     }
     server.add_service(Edge::new("edge", threads, listeners));
@@ -190,7 +192,6 @@ pub(crate) fn front(config: &conf::Config, pools: &Pools, accounts: Accounts) ->
         }),
         audit: Audit::default(),
         purges: clearcoat_purge::Reader::new(
-            config.purge.dialects.iter().map(|dialect| purge_dialect(*dialect)).collect(),
             header_names(&config.purge.tag_headers)?,
             header_names(&config.purge.ban_headers)?,
         ),

@@ -87,7 +87,7 @@ impl Local {
             FetchError::Unavailable(
                 Unavailable::QueueFull | Unavailable::QueueTimeout | Unavailable::NoNode,
             ) => 503,
-            FetchError::Crowded | FetchError::Context => 503,
+            FetchError::Crowded | FetchError::Context | FetchError::Token => 503,
             FetchError::ConnectFailed | FetchError::Broken | FetchError::GivenUp => 502,
             FetchError::TimedOut => 504,
         };

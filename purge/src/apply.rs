@@ -77,7 +77,7 @@ mod tests {
     use http::{HeaderMap, HeaderName};
 
     use super::*;
-    use crate::{Guard, Reader, Settings};
+    use crate::{Dialects, Guard, Reader, Settings};
 
     const NOW: Moment = Moment::from_millis(1000);
 
@@ -108,8 +108,8 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
             .collect();
-        let reader = Reader::new(Dialect::ALL.into(), vec!["x-cache-tags".parse().unwrap()], Vec::new());
-        let request = reader.read(method, &headers, vec![CacheKey::from_number(key)]);
+        let reader = Reader::new(vec!["x-cache-tags".parse().unwrap()], Vec::new());
+        let request = reader.read(Dialects::ALL, method, &headers, vec![CacheKey::from_number(key)]);
         let admitted = Guard::new(Settings::default()).admit(request, None, None).unwrap();
         apply(admitted, store, NOW).unwrap()
     }

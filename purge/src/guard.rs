@@ -56,12 +56,36 @@ impl Guard {
         sender.is_none_or(|address| self.settings.allow.iter().any(|net| net.contains(&address)))
     }
 
+    /// Whether this is the token of the settings. The comparison takes the same time wherever the two differ; only whether
+    /// their lengths do can be measured.
+    pub fn knows(&self, token: &[u8]) -> bool {
+        self.settings.token.as_ref().is_some_and(|expected| is_same(token, expected))
+    }
+
+    /// Lets a purge through whose sender showed the token that an application told us for its site; [`Guard::knows`] did not
+    /// know it. An empty one is never right.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guard::admit`].
+    pub fn admit_by(
+        &self,
+        request: Result<PurgeRequest, PurgeError>,
+        sender: Option<IpAddr>,
+        token: &[u8],
+        told: Option<&[u8]>,
+    ) -> Result<Admitted, PurgeError> {
+        if told.is_some_and(|told| is_same(token, told)) {
+            return request.map(Admitted);
+        }
+        Err(PurgeError::Denied { sender: sender.map(|address| address.to_canonical()) })
+    }
+
     /// Lets a purge through if its sender may purge.
     ///
     /// `sender` is the client's address, none for a local socket, whose file mode has decided already. `token` is
     /// what `X-Invalidate-Token` carried. If there is one, it alone decides, whoever the sender is (the rule of eZ
-    /// Platform's VCL); a wrong one is refused even from an address on the list. The comparison takes the same time
-    /// wherever the two differ; only whether their lengths do can be measured.
+    /// Platform's VCL); a wrong one is refused even from an address on the list.
     ///
     /// The request is taken as [`Reader::read`](crate::Reader::read) returned it, so that the sender is checked before anything is
     /// said about it.
@@ -75,10 +99,9 @@ impl Guard {
         sender: Option<IpAddr>,
         token: Option<&[u8]>,
     ) -> Result<Admitted, PurgeError> {
-        let may = match (token, &self.settings.token) {
-            (Some(sent), Some(expected)) => sent.ct_eq(expected).into(),
-            (Some(_), None) => false,
-            (None, _) => self.allows(sender),
+        let may = match token {
+            Some(token) => self.knows(token),
+            None => self.allows(sender),
         };
         let sender = sender.map(|address| address.to_canonical());
         if !may {
@@ -86,6 +109,11 @@ impl Guard {
         }
         request.map(Admitted)
     }
+}
+
+/// In constant time. No two are the same that are empty: whoever shows no secret knows none.
+fn is_same(shown: &[u8], secret: &[u8]) -> bool {
+    !secret.is_empty() && bool::from(shown.ct_eq(secret))
 }
 
 /// Networks of IPv4 addresses written as IPv6 (`::ffff:10.0.0.0/104`) are what they mean, like the senders.

@@ -15,7 +15,7 @@ pub use apply::{Outcome, apply};
 pub use ban::BanCondition;
 pub use guard::{Admitted, Guard, Settings};
 pub use pattern::InvalidPattern;
-pub use request::{Dialect, PurgeRequest, Reader};
+pub use request::{Dialect, Dialects, PurgeRequest, Reader};
 
 /// What is wrong with a ban.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -53,10 +53,37 @@ pub enum Dialect {
     SurrogateKey,
 }
 
-impl Dialect {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Purge, Self::PurgeKeys, Self::Ban, Self::Key, Self::LocationId, Self::SurrogateKey];
+/// A set of dialects: those that one listener understands.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Dialects(u8);
+
+impl FromIterator<Dialect> for Dialects {
+    fn from_iter<I: IntoIterator<Item = Dialect>>(dialects: I) -> Self {
+        Self(dialects.into_iter().fold(0, |bits, dialect| bits | 1 << dialect as u8))
+    }
+}
+
+impl Dialects {
+    /// All that there are.
+    pub const ALL: Self = Self((1 << (Dialect::SurrogateKey as u8 + 1)) - 1);
+
+    /// Whether this one is understood.
+    pub const fn has(self, dialect: Dialect) -> bool {
+        self.0 & 1 << dialect as u8 != 0
+    }
+
+    /// Whether a request with this method is for us and not for a node. Methods are case-sensitive (RFC 9110 section 9.1).
+    ///
+    /// A method that no dialect uses that is understood goes to a node like any other.
+    pub fn take(self, method: &str) -> bool {
+        use Dialect::{Ban, Key, LocationId, Purge, PurgeKeys, SurrogateKey};
+        match method {
+            PURGE => [Purge, Key, LocationId, SurrogateKey].into_iter().any(|dialect| self.has(dialect)),
+            PURGE_KEYS => self.has(PurgeKeys),
+            BAN => self.has(Ban) || self.has(LocationId),
+            _ => false,
+        }
+    }
 }
 
 /// What to purge.
@@ -115,30 +142,17 @@ impl std::fmt::Display for PurgeRequest {
 /// Reads purge requests.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    dialects: Vec<Dialect>,
     tag_headers: Vec<HeaderName>,
     ban_headers: Vec<HeaderName>,
 }
 
 impl Reader {
-    /// Reads these dialects. A `BAN` names tags by any of `tag_headers`, and lines of heads by any of `ban_headers`.
-    pub fn new(dialects: Vec<Dialect>, tag_headers: Vec<HeaderName>, ban_headers: Vec<HeaderName>) -> Self {
-        Self { dialects, tag_headers, ban_headers }
+    /// A `BAN` names tags by any of `tag_headers`, and lines of heads by any of `ban_headers`.
+    pub fn new(tag_headers: Vec<HeaderName>, ban_headers: Vec<HeaderName>) -> Self {
+        Self { tag_headers, ban_headers }
     }
 
-    /// Whether a request with this method is for us and not for a node. Methods are case-sensitive (RFC 9110 section 9.1).
-    ///
-    /// A method that no dialect uses that is read here goes to a node like any other.
-    pub fn is_purge_method(&self, method: &str) -> bool {
-        self.dialects.iter().any(|dialect| match dialect {
-            Dialect::Purge | Dialect::Key | Dialect::SurrogateKey => method == PURGE,
-            Dialect::PurgeKeys => method == PURGE_KEYS,
-            Dialect::Ban => method == BAN,
-            Dialect::LocationId => method == PURGE || method == BAN,
-        })
-    }
-
-    /// Reads a purge request; `keys` are those of its URL.
+    /// Reads a purge request in one of these dialects; `keys` are those of its URL.
     ///
     /// All lines of a header count. (Varnish's xkey looks at the first only; no client sends a second.)
     ///
@@ -148,11 +162,12 @@ impl Reader {
     /// because a stranger must not learn even that much.
     pub fn read(
         &self,
+        dialects: Dialects,
         method: &str,
         headers: &HeaderMap,
         keys: Vec<CacheKey>,
     ) -> Result<PurgeRequest, PurgeError> {
-        let has = |dialect, name: &HeaderName| self.reads(dialect) && headers.contains_key(name);
+        let has = |dialect, name: &HeaderName| dialects.has(dialect) && headers.contains_key(name);
         match method {
             PURGE if has(Dialect::LocationId, &LOCATION) => locations_purge(headers),
             PURGE if has(Dialect::LocationId, &LOCATIONS) => locations_purge(headers),
@@ -167,12 +182,12 @@ impl Reader {
                 };
                 Ok(PurgeRequest::Tags { hard, soft, dialect: Dialect::SurrogateKey })
             }
-            PURGE if self.reads(Dialect::Purge) => {
+            PURGE if dialects.has(Dialect::Purge) => {
                 let mode =
-                    if self.reads(Dialect::SurrogateKey) { fastly_mode(headers) } else { PurgeMode::Hard };
+                    if dialects.has(Dialect::SurrogateKey) { fastly_mode(headers) } else { PurgeMode::Hard };
                 Ok(PurgeRequest::Url { keys, mode })
             }
-            PURGE_KEYS if !self.reads(Dialect::PurgeKeys) => Err(PurgeError::Method),
+            PURGE_KEYS if !dialects.has(Dialect::PurgeKeys) => Err(PurgeError::Method),
             PURGE_KEYS if !headers.contains_key(HARD_TAGS) && !headers.contains_key(SOFT_TAGS) => {
                 Err(PurgeError::NoKeys)
             }
@@ -188,13 +203,9 @@ impl Reader {
                 condition.lines.extend(pattern.map(|pattern| (LOCATION, pattern)));
                 Ok(ban(condition, Dialect::LocationId))
             }
-            BAN if self.reads(Dialect::Ban) => self.ban(headers),
+            BAN if dialects.has(Dialect::Ban) => self.ban(headers),
             _ => Err(PurgeError::Method),
         }
-    }
-
-    fn reads(&self, dialect: Dialect) -> bool {
-        self.dialects.contains(&dialect)
     }
 
     /// A ban as FOSHttpCache asks for it.
@@ -330,13 +341,13 @@ mod tests {
     }
 
     fn reader() -> Reader {
-        Reader::new(Dialect::ALL.into(), vec![HeaderName::from_static("x-cache-tags")], Vec::new())
+        Reader::new(vec![HeaderName::from_static("x-cache-tags")], Vec::new())
     }
 
     /// What is asked for, as text.
     fn read(method: &str, headers: &HeaderMap) -> Result<String, PurgeError> {
         let list = |tags: &[Tag]| tags.iter().map(Tag::to_string).collect::<Vec<_>>().join(" ");
-        reader().read(method, headers, keys()).map(|request| match request {
+        reader().read(Dialects::ALL, method, headers, keys()).map(|request| match request {
             PurgeRequest::Url { keys, mode } => format!("{mode:?} {}", keys.len()),
             PurgeRequest::Tags { hard, soft, .. } => format!("{}|{}", list(&hard), list(&soft)),
             PurgeRequest::Ban { condition, .. } => condition.text.clone(),
@@ -353,15 +364,12 @@ mod tests {
             ("GET", false),
             ("BAN", true),
         ] {
-            assert_eq!(reader().is_purge_method(method), expected, "{method}");
+            assert_eq!(Dialects::ALL.take(method), expected, "{method}");
         }
         assert_eq!(read("GET", &headers(&[])), Err(PurgeError::Method));
-        let some = Reader::new(vec![Dialect::Ban], Vec::new(), Vec::new());
-        assert!(
-            some.is_purge_method("BAN")
-                && !some.is_purge_method("PURGE")
-                && !some.is_purge_method("PURGEKEYS")
-        );
+        let some: Dialects = [Dialect::Ban].into_iter().collect();
+        assert!(some.take("BAN") && !some.take("PURGE") && !some.take("PURGEKEYS"));
+        assert!(!Dialects::default().take("PURGE") && !Dialects::default().take("BAN"));
     }
 
     #[test]
@@ -443,7 +451,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_gives_tags_without_separators(line in "[ -~\t]{0,80}") {
-            let read = reader().read("PURGEKEYS", &headers(&[("xkey-purge", &line)]), keys());
+            let read = reader().read(Dialects::ALL, "PURGEKEYS", &headers(&[("xkey-purge", &line)]), keys());
             let Ok(PurgeRequest::Tags { hard, .. }) = read else {
                 return Err(TestCaseError::fail("no tags"));
             };
@@ -456,7 +464,7 @@ mod tests {
         fn any_expressions_are_read_or_refused(method in "BAN|PURGE", host in "[ -~]{0,30}", tags in "[ -~]{0,30}") {
             let pairs = [("x-host", host.as_str()), ("x-cache-tags", &tags), ("x-location-id", &tags)];
             for pairs in [&pairs[..2], &pairs[..]] {
-                if let Ok(PurgeRequest::Ban { condition, .. }) = reader().read(&method, &headers(pairs), keys()) {
+                if let Ok(PurgeRequest::Ban { condition, .. }) = reader().read(Dialects::ALL, &method, &headers(pairs), keys()) {
                     let page = clearcoat_cache::Page { url: "http://a/b", head: b"HTTP/1.1 200 OK\r\n", tags: &[] };
                     prop_assert!(!clearcoat_cache::Condition::names(&*condition, &page));
                 }

@@ -308,3 +308,41 @@ async fn what_is_not_understood_goes_to_the_nodes() {
     let asked: Vec<String> = node.requests().into_iter().map(|request| request.method).collect();
     assert_eq!(asked, ["BAN", "PURGE"]);
 }
+
+#[tokio::test]
+async fn a_listener_understands_what_it_is_told_to() {
+    let node = Node::with_pages([("/a", "l42")]).await;
+    let proxy = Setup::before(&node).listen(r#"purge_dialects = ["purge"]"#).start().await;
+    proxy.warm(["/a"]).await;
+    proxy.ask(&purge::tags("l42")).await;
+    assert_eq!(node.requests().last().unwrap().method, "PURGEKEYS");
+    assert_eq!(served(&proxy, "/a").await, Served::Hit);
+    proxy.purge_url("/a").await;
+    assert_eq!(served(&proxy, "/a").await, Served::Miss);
+}
+
+#[tokio::test]
+async fn each_preset_understands_its_own_clients() {
+    // What a client of eZ Platform 2 sends is a soft purge by tags there, and that of a URL elsewhere.
+    let key = Request::new("PURGE", "/").header("key", "l42").header("Connection", "close");
+    let ban =
+        Request::new("BAN", "/").header("X-Host", ".*").header("X-Url", ".*").header("X-Content-Type", ".*");
+    for (preset, of_key, of_ban) in [
+        ("http", "Invalidated 1 objects", 200),
+        ("symfony", "Purged", 200),
+        ("ez-platform", "Purged", 404),
+        // Bans by `X-Location-Id` are understood, and no others.
+        ("ez-platform-2", "Invalidated 1 objects", 405),
+        ("ez-platform-1", "Invalidated 1 objects", 200),
+    ] {
+        let node = Node::with_pages([("/a.css", "l42")]).await;
+        let hash = Page::text("").header("Content-Type", "application/vnd.fos.user-context-hash");
+        node.serve("/_fos_user_context_hash", hash.header("X-User-Context-Hash", "all").fresh_for(600));
+        let proxy = Setup::before(&node).site(&format!("preset = \"{preset}\"")).start().await;
+        proxy.warm(["/a.css"]).await;
+        let answer = proxy.ask(&key).await.expect_status(200);
+        assert_eq!(answer.reason, of_key, "{preset}: {answer}");
+        let answer = proxy.ask(&ban).await;
+        assert_eq!(answer.status, of_ban, "{preset}: {answer}");
+    }
+}

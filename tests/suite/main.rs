@@ -41,4 +41,5 @@ mod shutdown;
 mod streaming;
 mod submitting;
 mod tls;
+mod token;
 mod why;

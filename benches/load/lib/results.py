@@ -70,8 +70,10 @@ class Results:
         """The ratio of a goal, or None where it was not measured."""
         return self.ratio(goal.workload, goal.other, goal.what, goal.other_workload)
 
-    def keep_others(self, earlier):
-        """Takes over from the JSON of an earlier run what was not measured now, and says so."""
+    def keep_others(self, earlier, chosen):
+        """Takes over from the JSON of an earlier run what was not chosen to be measured now, and says so."""
+        # Something else may have been measured in passing, to find a rate.
+        self.rounds = {name: servers for name, servers in self.rounds.items() if name in chosen}
         again = ", ".join(self.rounds)
         self.rounds = {**earlier["rounds"], **self.rounds}
         self.left_out = {**earlier["left_out"], **self.left_out}

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 
 use super::Check;
 use super::misc::secret;
-use crate::config::{Admin, Certificate, Listen, ListenAddress, ListenTls};
+use super::purge;
+use crate::config::{Admin, Certificate, Listen, ListenAddress, ListenTls, PurgeDialect};
 use crate::file::{AdminTable, At, ListenTable, ListenTlsTable};
 
-/// Checks the listeners and the admin API together, as they share the ports of the machine.
+/// Checks the listeners and the admin API together, as they share the ports of the machine. `dialects` are those of `[purge]`.
 pub(super) fn check(
     check: &mut Check<'_>,
     listen: Option<At<Vec<At<ListenTable>>>>,
     admin: Option<At<AdminTable>>,
+    dialects: &[PurgeDialect],
 ) -> (Vec<Listen>, Option<Admin>) {
     // A missing `listen` has been reported by its shape.
     if let Some(list) = &listen
@@ -25,6 +27,8 @@ pub(super) fn check(
     let mut listeners = Vec::new();
     for At { value: table, span } in listen.into_iter().flat_map(|list| list.value) {
         let http2 = table.http2.as_ref().is_some_and(|http2| http2.value);
+        let purge_dialects =
+            table.purge_dialects.map_or_else(|| dialects.to_vec(), |list| purge::dialects(check, list));
         let tls = table.tls.and_then(|tls| check_tls(check, tls));
         if let (true, Some(at)) = (http2, table.http2)
             && (tls.is_some() || check.is_wrong(&check.key_under(&span, "tls")))
@@ -47,7 +51,7 @@ pub(super) fn check(
             check.report(&at.span, message, "take one of them out or choose another port");
             continue;
         }
-        listeners.push(Listen { address: address.clone(), http2, tls });
+        listeners.push(Listen { address: address.clone(), http2, tls, purge_dialects });
         taken.push((address, at.span));
     }
     let admin = check_admin(check, admin, &taken);

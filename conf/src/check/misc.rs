@@ -1,58 +1,20 @@
-//! The small parts: `[purge]`, `[limits]`, `[log]`, and secrets wherever they stand.
+//! The small parts: `[limits]`, `[log]`, and secrets wherever they stand.
 
 use std::fs::File;
 use std::io::Read;
 
-use super::{Check, count, distinct, number, optional_count};
+use super::{Check, count, number, optional_count};
 use crate::config::{
-    AccessFormat, AccessLog, AccessTarget, EsiLimits, HeaderName, Limits, Log, LogFormat, LogLevel, Purge,
-    PurgeDialect, Secret, default, parse_net,
+    AccessFormat, AccessLog, AccessTarget, EsiLimits, Limits, Log, LogFormat, LogLevel, Secret, default,
 };
 use crate::error::Invalid;
 use crate::file::{
-    AccessFormatWord, AccessLogTable, At, DialectWord, FormatWord, LevelWord, LimitsTable, LogTable,
-    PurgeTable, SecretEntry,
+    AccessFormatWord, AccessLogTable, At, FormatWord, LevelWord, LimitsTable, LogTable, SecretEntry,
 };
 use crate::units;
 
 /// The largest file that is read for a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
-
-pub(super) fn purge(check: &mut Check<'_>, table: Option<At<PurgeTable>>) -> Purge {
-    let table = table.map(|at| at.value).unwrap_or_default();
-    let mut purge = Purge::default();
-    if let Some(list) = table.allow {
-        purge.allow = distinct(check, list, "network", parse_net);
-    }
-    if let Some(list) = table.dialects {
-        let mut dialects = Vec::new();
-        for word in list.value {
-            let dialect = match word.value {
-                DialectWord::Purge => PurgeDialect::Purge,
-                DialectWord::Purgekeys => PurgeDialect::PurgeKeys,
-                DialectWord::Ban => PurgeDialect::Ban,
-                DialectWord::Key => PurgeDialect::Key,
-                DialectWord::LocationId => PurgeDialect::LocationId,
-                DialectWord::SurrogateKey => PurgeDialect::SurrogateKey,
-            };
-            if dialects.contains(&dialect) {
-                check.report(&word.span, format!("{:?} is there twice", dialect.as_str()), "write it once");
-            } else {
-                dialects.push(dialect);
-            }
-        }
-        purge.dialects = dialects;
-    }
-    if let Some(list) = table.ban_headers {
-        purge.ban_headers = distinct(check, list, "header", |text| text.parse::<HeaderName>());
-    }
-    if let Some(list) = table.tag_headers {
-        purge.tag_headers = distinct(check, list, "header", |text| text.parse::<HeaderName>());
-    }
-    purge.token = table.token.and_then(|token| secret(check, token));
-    purge.keep_tag_headers = table.keep_tag_headers.is_some_and(|keep| keep.value);
-    purge
-}
 
 pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> Limits {
     /// Beyond this a header is an upload.

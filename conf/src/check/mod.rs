@@ -16,6 +16,7 @@ mod normalise;
 mod origin;
 mod pool;
 pub(crate) mod preset;
+mod purge;
 mod rules;
 mod shape;
 mod site;
@@ -32,7 +33,7 @@ use serde::de::IntoDeserializer;
 use toml::de::DeTable;
 
 pub(crate) use self::origin::{Origins, SiteOrigins};
-use crate::config::{Config, default};
+use crate::config::{Config, Site, default};
 use crate::error::{Invalid, Lines, Mistake, Mistakes};
 use crate::file::{At, DurationText, File, SizeText};
 use crate::units;
@@ -130,19 +131,21 @@ impl<'a> Check<'a> {
     }
 
     fn config(&mut self, file: File) -> (Config, Vec<SiteOrigins>) {
-        let (listen, admin) = listen::check(self, file.listen, file.admin);
         let pools = pool::check(self, file.pools.unwrap_or_default());
         let cache_origins = Origins::of_cache(file.cache.as_ref().map(|at| &at.value));
         let cache = cache::check(self, file.cache);
         let (sites, origins) =
             site::check(self, file.site, &pools, (&cache, cache_origins)).into_iter().unzip();
+        let sites: Vec<Site> = sites;
+        let purge = purge::check(self, file.purge, sites.iter().map(|site| site.preset));
+        let (listen, admin) = listen::check(self, file.listen, file.admin, &purge.dialects);
         let config = Config {
             listen,
             admin,
             cache,
             sites,
             pools: pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect(),
-            purge: misc::purge(self, file.purge),
+            purge,
             limits: misc::limits(self, file.limits),
             log: misc::log(self, file.log),
             shutdown_timeout: self.duration(file.shutdown_timeout, default::SHUTDOWN_TIMEOUT),

@@ -78,6 +78,11 @@ pub(super) fn check(check: &mut Check<'_>, table: RulesTable, place: &Range<usiz
             Some(at) => check.value::<HeaderName>(&at),
             None => outer.tag_suffix_header.clone(),
         },
+        purge_token_path: match table.purge_token_path {
+            Some(at) if at.value.is_empty() => None,
+            Some(at) => check.read(&at.span, user_context::target(at.value)),
+            None => outer.purge_token_path.clone(),
+        },
         user_context: match table.user_context {
             Some(at) => user_context::check(check, at, outer.user_context.as_ref()),
             None => outer.user_context.clone(),

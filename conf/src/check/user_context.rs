@@ -53,7 +53,7 @@ fn header(text: &str) -> Result<HeaderName, Invalid> {
 }
 
 /// A path, perhaps with a query.
-fn target(text: String) -> Result<String, Invalid> {
+pub(super) fn target(text: String) -> Result<String, Invalid> {
     if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Ok(text);
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::address::ListenAddress;
+use super::purge::PurgeDialect;
 
 /// One address where visitors come in.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,13 +15,15 @@ pub struct Listen {
     pub http2: bool,
     /// TLS towards visitors. `None`, the default: plain.
     pub tls: Option<ListenTls>,
+    /// The ways to ask for purges that are understood here; others go to the nodes. Default: those of `purge.dialects`.
+    pub purge_dialects: Vec<PurgeDialect>,
 }
 
 impl Listen {
-    /// A plain HTTP/1 listener.
+    /// A plain HTTP/1 listener where purges are asked for in all ways.
     #[must_use]
     pub fn plain(address: ListenAddress) -> Self {
-        Self { address, http2: false, tls: None }
+        Self { address, http2: false, tls: None, purge_dialects: PurgeDialect::ALL.into() }
     }
 }
 

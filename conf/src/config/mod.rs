@@ -109,12 +109,12 @@ impl Config {
         let cache = Cache::default();
         let sites = vec![Site::everywhere("web", preset, &cache)?];
         Ok(Self {
-            listen: vec![Listen::plain(listen)],
+            listen: vec![Listen { purge_dialects: preset.dialects().to_vec(), ..Listen::plain(listen) }],
             admin: Some(admin),
             cache,
             pools: BTreeMap::from([("web".to_owned(), Pool::new(nodes))]),
             sites,
-            purge: Purge::default(),
+            purge: Purge { dialects: preset.dialects().to_vec(), ..Purge::default() },
             limits: Limits::default(),
             log: Log::default(),
             shutdown_timeout: default::SHUTDOWN_TIMEOUT,

@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 
+use super::purge::PurgeDialect;
 use super::text::shown_as_text;
 use crate::error::Invalid;
 
@@ -38,6 +39,20 @@ impl Preset {
             Self::EzPlatform => "ez-platform",
             Self::EzPlatform2 => "ez-platform-2",
             Self::EzPlatform1 => "ez-platform-1",
+        }
+    }
+
+    /// The ways in which its application asks for purges. Of one of which nothing is known all are understood; a client whose `PURGE` is
+    /// read in another way than it is meant would be told of a success that is none.
+    #[must_use]
+    pub fn dialects(self) -> &'static [PurgeDialect] {
+        use PurgeDialect::{Ban, Key, LocationId, Purge, PurgeKeys};
+        match self {
+            Self::Http => &PurgeDialect::ALL,
+            Self::Symfony => &[Purge, PurgeKeys, Ban],
+            Self::EzPlatform => &[Purge, PurgeKeys],
+            Self::EzPlatform2 => &[Purge, Key, LocationId],
+            Self::EzPlatform1 => &[Purge, Ban, Key, LocationId],
         }
     }
 

@@ -25,7 +25,7 @@ pub enum PurgeDialect {
 }
 
 impl PurgeDialect {
-    /// All of them, which is the default.
+    /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Purge, Self::PurgeKeys, Self::Ban, Self::Key, Self::LocationId, Self::SurrogateKey];
 
@@ -47,7 +47,7 @@ impl PurgeDialect {
 pub struct Purge {
     /// Networks that may purge (Varnish's `acl`). Default loopback; empty: nobody by address.
     pub allow: Vec<IpNet>,
-    /// How. Default: all ways. A method that none of them uses goes to the nodes.
+    /// How. Default: the ways of the sites' presets ([`Preset::dialects`](super::Preset::dialects)). A method that none of them uses goes to the nodes.
     pub dialects: Vec<PurgeDialect>,
     /// Response headers that a `BAN` may name by a header of the same name, besides `X-Content-Type` and the tags. Default
     /// none.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::DialectWord;
 use super::value::At;
 
 /// An address where visitors come in.
@@ -17,6 +18,9 @@ pub(crate) struct ListenTable {
     /// TLS towards visitors. Default: plain HTTP.
     #[schemars(extend("examples" = [{ "certificates": [{ "cert": "/etc/clearcoat/www.pem", "key": "/etc/clearcoat/www.key" }] }]))]
     pub(crate) tls: Option<At<ListenTlsTable>>,
+    /// The ways to ask for purges that are understood here; [] for none. Default: as purge.dialects.
+    #[schemars(extend("examples" = [[], ["purge", "purgekeys"]]))]
+    pub(crate) purge_dialects: Option<At<Vec<At<DialectWord>>>>,
 }
 
 /// TLS towards visitors.

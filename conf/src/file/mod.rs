@@ -80,7 +80,8 @@ pub(crate) struct PurgeTable {
     /// Addresses and networks that may purge. Default 127.0.0.0/8 and ::1.
     #[schemars(extend("examples" = [["127.0.0.1", "192.168.0.0/16"]]))]
     pub(crate) allow: Option<At<Vec<At<String>>>>,
-    /// The ways to ask for purges that are understood. Default: all. A method that none of them uses goes to the nodes.
+    /// The ways to ask for purges that are understood. Default: those of the applications that the sites' presets are
+    /// for; of the preset http all. A method that none of them uses goes to the nodes.
     pub(crate) dialects: Option<At<Vec<At<DialectWord>>>>,
     /// Response headers that a BAN may name by a header of the same name, besides X-Content-Type and the tag headers.
     #[schemars(extend("examples" = [["X-Location-Id"]]))]

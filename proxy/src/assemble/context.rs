@@ -11,6 +11,7 @@ use crate::front::context::ContextRules;
 use crate::front::context::delivery::Delivery;
 use crate::front::context::except::Except;
 use crate::front::context::forged::Forgeries;
+use crate::front::token;
 
 /// How the contexts of a route's visitors are found out; `freshness` is the route's.
 pub(super) fn rules(
@@ -28,14 +29,37 @@ pub(super) fn rules(
             None => None,
         },
         authorized: context.authorized,
-        // Only the application knows for how long rights stay as they are.
-        freshness: FreshnessSettings {
-            overrides: DefaultTtls::default(),
-            defaults: DefaultTtls::default(),
-            heuristic_percent: 0,
-            ..freshness.clone()
-        },
+        freshness: as_said(freshness),
     })))
+}
+
+/// How the token is asked for that lets purges in: as a hash is, but that nobody has one of his own. What Varnish does in
+/// `ez_invalidate_token`.
+pub(super) fn purge_token(
+    rules: &conf::Rules,
+    freshness: &FreshnessSettings,
+) -> anyhow::Result<Option<Arc<ContextRules>>> {
+    Ok(rules.purge_token_path.as_ref().map(|path| {
+        Arc::new(ContextRules {
+            header: HeaderName::from_static(token::HEADER),
+            accept: HeaderValue::from_static(token::TYPE),
+            path: path.as_str().into(),
+            except: Except::default(),
+            anonymous: None,
+            authorized: true,
+            freshness: as_said(freshness),
+        })
+    }))
+}
+
+/// Only the application knows for how long rights stay as they are.
+fn as_said(freshness: &FreshnessSettings) -> FreshnessSettings {
+    FreshnessSettings {
+        overrides: DefaultTtls::default(),
+        defaults: DefaultTtls::default(),
+        heuristic_percent: 0,
+        ..freshness.clone()
+    }
 }
 
 /// What of a route's answers is for visitors.
@@ -52,15 +76,16 @@ pub(super) fn delivery(rules: &conf::Rules) -> anyhow::Result<Arc<Delivery>> {
     }))
 }
 
-/// What requests of a site may not say; `None` if none of its routes knows a context.
+/// What requests of a site may not say; `None` if none of its routes knows a context or a token.
 pub(super) fn forgeries(site: &conf::Site) -> anyhow::Result<Option<Arc<Forgeries>>> {
     let all = std::iter::once(&site.rules).chain(site.routes.iter().map(|route| &route.rules));
     let mut known = Vec::new();
+    let has_token = all.clone().any(|rules| rules.purge_token_path.is_some());
     for context in all.filter_map(|rules| rules.user_context.as_ref()) {
         known.push((header(context)?, HeaderValue::from_str(context.accept.as_str())?));
     }
     let pairs = known.iter().map(|(header, accept)| (header, accept));
-    Ok((!known.is_empty()).then(|| Arc::new(Forgeries::new(pairs))))
+    Ok((has_token || !known.is_empty()).then(|| Arc::new(Forgeries::new(pairs))))
 }
 
 fn header(context: &conf::UserContext) -> anyhow::Result<HeaderName> {

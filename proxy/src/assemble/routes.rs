@@ -38,6 +38,7 @@ pub(super) fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Resul
             uncacheable_for: rules.uncacheable_ttl,
             compress: rules.compress,
             context: context::rules(rules, &freshness)?,
+            purge_token: context::purge_token(rules, &freshness)?,
             forgeries: None,
             delivery: context::delivery(rules)?,
             grace_for_sessions: rules.grace_for_sessions,

@@ -23,6 +23,9 @@ pub(crate) enum FetchError {
     /// The application failed to tell what the visitor may see.
     #[error("the user context cannot be had")]
     Context,
+    /// The application failed to tell the token by which purges are let in.
+    #[error("the token for purges cannot be had")]
+    Token,
     /// The fetch ended without a word: a defect, or the process is ending.
     #[error("the fetch was given up")]
     GivenUp,
@@ -40,6 +43,7 @@ impl FetchError {
             Self::Broken => "broken-off",
             Self::Crowded => "collapse-waiters",
             Self::Context => "user-context",
+            Self::Token => "purge-token",
             Self::GivenUp => "given-up",
         }
     }

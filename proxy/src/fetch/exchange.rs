@@ -110,6 +110,7 @@ impl Failure {
             | FetchError::Unavailable(_)
             | FetchError::Crowded
             | FetchError::Context
+            | FetchError::Token
             | FetchError::GivenUp => Outcome::Broken,
         }
     }
@@ -174,6 +175,7 @@ pub(super) async fn exchange(
             | FetchError::Unavailable(_)
             | FetchError::Crowded
             | FetchError::Context
+            | FetchError::Token
             | FetchError::GivenUp => FetchResult::Broken,
         });
         tried.push(node.id());

@@ -13,6 +13,7 @@ use crate::esi::Rest;
 use crate::front::context::delivery::Delivery;
 use crate::front::context::{ContextRules, First, told};
 use crate::front::forward;
+use crate::front::purge::Order;
 use crate::front::visitor::Visitor;
 use crate::pool::Pool;
 
@@ -83,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) asks_context: Option<Arc<ContextRules>>,
     /// What has to be asked for before it: the visitor's hash.
     pub(crate) first: Option<Box<First>>,
+    /// The purge that waits for the token that this asks for.
+    pub(crate) purge: Option<Box<Order>>,
     /// What it takes to put together what the node marks (ESI), where that is done.
     pub(crate) esi: Option<Arc<Rest>>,
 }

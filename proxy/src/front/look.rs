@@ -156,7 +156,7 @@ impl Front {
             Method::Get | Method::Head if head.upgrade => Some(Passed::Upgrade),
             Method::Get | Method::Head if head.framing != Framing::None => Some(Passed::Body),
             Method::Get | Method::Head => None,
-            Method::Other(method) if self.purges.is_purge_method(method) => None,
+            Method::Other(method) if visitor.dialects.take(method) => None,
             Method::Other(_) => Some(Passed::Method),
         };
         let treatment = routes.find(head.host, head.target);

@@ -21,13 +21,14 @@ mod order;
 pub(crate) mod outcome;
 pub(crate) mod parts;
 pub(crate) mod pass;
-mod purge;
+pub(crate) mod purge;
 pub(crate) mod query;
 pub(crate) mod range;
 mod recoded;
 pub(crate) mod route;
 pub(crate) mod seen;
 pub(crate) mod submit;
+pub(crate) mod token;
 pub(crate) mod visitor;
 mod wishes;
 
@@ -158,7 +159,7 @@ impl Front {
             stale,
         };
         let met = match self.look(&routes, head, visitor, now) {
-            Course::Purge => return Step::Local(self.purge(head, visitor.address), RequestResult::Purge),
+            Course::Purge => return self.purge(&routes, head, visitor, now),
             Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
             Course::Pass(_) => return Step::Pass,
             Course::Bypass(key, treatment) => {
@@ -268,6 +269,7 @@ impl Front {
             delivery: treatment.delivery.clone(),
             asks_context: None,
             first: None,
+            purge: None,
             esi: treatment.esi.then(|| Arc::new(Rest::of(head, visitor, &self.settings.esi))),
         }
     }

@@ -98,6 +98,9 @@ impl Front {
     /// Dropping it is leaving: what nobody else waits for is ended as far as the rules for abandoned fetches say so.
     pub(crate) async fn outcome(&self, mut plan: Box<Plan>, interim: Option<Arc<Interim>>) -> Outcome {
         let asker = Asker { session: plan.has_session(), head_only: plan.head_only, esi: plan.esi.clone() };
+        if let Some(order) = plan.purge.take() {
+            return Box::pin(self.purge_if_told(*plan, *order)).await;
+        }
         if let Some(first) = plan.first.take() {
             let (forward, conditions) = (plan.forward, conditional::conditions(&plan.headers));
             let wanted = cold_range::wanted(&plan);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use clearcoat_cache::Store;
+use clearcoat_purge::Dialects;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Version};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -85,7 +86,9 @@ impl PassRoad {
     fn visitor(session: &Session) -> Visitor {
         let address = session.client_addr().and_then(|address| address.as_inet());
         let has_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        Visitor { address: address.map(|address| address.ip()), scheme: visitor::scheme(has_tls) }
+        let address = address.map(|address| address.ip());
+        // Purges do not come this way.
+        Visitor { address, scheme: visitor::scheme(has_tls), dialects: Dialects::default() }
     }
 
     /// Removes what an unsafe request that succeeded has changed: what is stored under its own URL and, on the same

@@ -1,56 +1,114 @@
 //! A purge request that came to a listener: read, checked, carried out, answered.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use clearcoat_cache::key::canonical_host;
 use clearcoat_cache::{CacheKey, KeySecret, Moment, PurgeCount, PurgeMode, Scheme, Tag};
-use clearcoat_purge::{Outcome, PurgeError, PurgeRequest, apply};
+use clearcoat_purge::{Admitted, Outcome, PurgeError, PurgeRequest, apply};
 use smallvec::SmallVec;
 use tracing::{info, warn};
 
 use super::audit::{self, By, Purged};
-use super::context;
-use super::forward;
-use super::route::Treatment;
-use super::{Front, known_host};
-use crate::admin::PurgeKind;
+use super::route::{RouteTable, Treatment};
+use super::visitor::Visitor;
+use super::{Front, Step, context, forward, known_host, token};
+use crate::admin::{PurgeKind, RequestResult};
 use crate::listen::head::Head;
 use crate::respond::Local;
 
+/// Where ezplatform-http-cache 0.8 shows a secret that the configuration has.
+const OLD_TOKEN: &str = "x-purge-token";
+
+/// A purge that somebody asks for, as far as it was read: all that is needed of it when its request is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    request: Result<PurgeRequest, PurgeError>,
+    method: Box<str>,
+    /// Host and target of the request, the latter as its route knows it.
+    host: Box<[u8]>,
+    target: Box<[u8]>,
+    sender: Option<IpAddr>,
+    /// What was shown by which the sender may purge.
+    token: Option<Box<[u8]>>,
+    started: Instant,
+}
+
+/// What it names.
+impl std::fmt::Display for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = self.request.as_ref().map(ToString::to_string).unwrap_or_default();
+        match what.as_str() {
+            "" => {
+                let [host, target] = [&self.host, &self.target].map(|text| String::from_utf8_lossy(text));
+                write!(f, "{host}{target}")
+            }
+            what => f.write_str(what),
+        }
+    }
+}
+
 impl Front {
-    /// Carries out a purge. The answer is made only after nothing that it named can be served any more.
-    pub(super) fn purge(&self, head: &Head<'_, '_>, sender: Option<IpAddr>) -> Local {
-        let method = head.method.as_str();
-        let started = std::time::Instant::now();
-        let now = self.clock.now();
+    /// Carries out a purge. It is answered only after nothing that it named can be served any more.
+    pub(super) fn purge(
+        &self,
+        routes: &RouteTable,
+        head: &Head<'_, '_>,
+        visitor: Visitor,
+        now: Moment,
+    ) -> Step {
+        let treatment = routes.find(head.host, head.target);
         // A URL is purged under every spelling that the route makes one of, and under both schemes.
-        let routes = self.routes.load();
         let target = routes.known_target(head.host, head.target);
         let keys = url_keys(self.store.secret(), head.host, &target);
-        let headers = forward::end_to_end(head);
-        let token = head.values("x-invalidate-token").next();
-        let outcome = self
-            .guard
-            .admit(self.purges.read(method, &headers, keys.to_vec()), sender, token)
-            .and_then(|admitted| {
-                let kind = match admitted.request() {
-                    PurgeRequest::Url { .. } => PurgeKind::Url,
-                    PurgeRequest::Tags { .. } => PurgeKind::Tags,
-                    PurgeRequest::Ban { .. } => PurgeKind::Ban,
-                };
-                let what = admitted.request().to_string();
-                // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere.
-                let done = tokio::task::block_in_place(|| apply(admitted, &self.store, now))?;
-                Ok((kind, Some(what).filter(|what| !what.is_empty()), done))
-            });
+        let method = head.method.as_str();
+        let request = self.purges.read(visitor.dialects, method, &forward::end_to_end(head), keys.to_vec());
+        let shown = head.values(token::HEADER).next();
+        let order = Order {
+            request,
+            method: method.into(),
+            host: head.host.into(),
+            target: target.as_ref().into(),
+            sender: visitor.address,
+            token: shown.or_else(|| head.values(OLD_TOKEN).next()).map(Into::into),
+            started: Instant::now(),
+        };
+        // The secret of the configuration is for all sites, and nobody is asked about it.
+        if let (Some(treatment), Some(shown)) = (treatment, shown)
+            && treatment.purge_token.is_some()
+            && !self.guard.knows(shown)
+        {
+            return self.purge_by_token(order, treatment, head, visitor, now);
+        }
+        let admitted = self.guard.admit(order.request.clone(), order.sender, order.token.as_deref());
+        Step::Local(self.carry_out(&order, admitted), RequestResult::Purge)
+    }
+
+    /// Carries a purge out if it showed the token that the application told.
+    pub(super) fn purge_shown(&self, order: Order, told: Option<&[u8]>) -> Local {
+        let shown = order.token.as_deref().unwrap_or_default();
+        let admitted = self.guard.admit_by(order.request.clone(), order.sender, shown, told);
+        self.carry_out(&order, admitted)
+    }
+
+    fn carry_out(&self, order: &Order, admitted: Result<Admitted, PurgeError>) -> Local {
+        let Order { method, host, target, sender, .. } = order;
+        let now = self.clock.now();
+        let outcome = admitted.and_then(|admitted| {
+            let kind = match admitted.request() {
+                PurgeRequest::Url { .. } => PurgeKind::Url,
+                PurgeRequest::Tags { .. } => PurgeKind::Tags,
+                PurgeRequest::Ban { .. } => PurgeKind::Ban,
+            };
+            // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere.
+            let done = tokio::task::block_in_place(|| apply(admitted, &self.store, now))?;
+            Ok((kind, done))
+        });
         match outcome {
-            Ok((kind, what, done)) => {
+            Ok((kind, done)) => {
+                let guards = || self.routes.load().find(host, target).is_some_and(Treatment::guards_context);
                 let own = match kind {
-                    PurgeKind::Url
-                        if routes.find(head.host, &target).is_some_and(Treatment::guards_context) =>
-                    {
-                        self.purge_contexts(head.host, &target, now)
-                    }
+                    PurgeKind::Url if guards() => self.purge_contexts(host, target, now),
                     PurgeKind::Url | PurgeKind::Tags | PurgeKind::Ban => PurgeCount::default(),
                 };
                 let done = Outcome {
@@ -58,29 +116,21 @@ impl Front {
                     softened: done.softened + own.softened,
                     ..done
                 };
-                let what = match what {
-                    Some(what) => what,
-                    None => format!(
-                        "{}{}",
-                        String::from_utf8_lossy(head.host),
-                        String::from_utf8_lossy(head.target)
-                    ),
-                };
                 self.note_purge(
                     kind,
                     &Purged {
-                        by: By::Client(sender),
+                        by: By::Client(*sender),
                         method,
-                        what: &what,
+                        what: &order.to_string(),
                         purged: done.purged,
                         softened: done.softened,
-                        took: started.elapsed(),
+                        took: order.started.elapsed(),
                     },
                 );
                 Local::plain(done.status, Some(done.reason.clone()), done.reason).of_purge()
             }
             Err(error) => {
-                warn!(method, sender = sender.map(|address| address.to_string()), %error, "a purge was refused");
+                warn!(%method, sender = sender.map(|address| address.to_string()), %error, "a purge was refused");
                 // Whoever was let in is told what was wrong with it.
                 let told = match &error {
                     PurgeError::BadBan(bad) => bad.to_string(),

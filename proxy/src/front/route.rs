@@ -81,6 +81,8 @@ pub(crate) struct Treatment {
     pub(crate) compress: bool,
     /// How its visitors' contexts are found out; `None`: they have none.
     pub(crate) context: Option<Arc<ContextRules>>,
+    /// How the token is found out that lets purges in; `None`: no node is asked.
+    pub(crate) purge_token: Option<Arc<ContextRules>>,
     /// What requests of its site may not say; `None`: nothing is held against them.
     pub(crate) forgeries: Option<Arc<Forgeries>>,
     pub(crate) delivery: Arc<Delivery>,

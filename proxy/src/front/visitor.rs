@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use clearcoat_cache::Scheme;
+use clearcoat_purge::Dialects;
 use pingora_core::protocols::Stream;
 
 /// Who asks, and how they reached us. Neither is ever taken from what the visitor says.
@@ -12,20 +13,22 @@ pub(crate) struct Visitor {
     pub(crate) address: Option<IpAddr>,
     /// Of the connection; that of an absolute-form target does not count (VSV00018).
     pub(crate) scheme: Scheme,
+    /// The ways to ask for purges that the listener understands.
+    pub(crate) dialects: Dialects,
 }
 
 impl Visitor {
-    /// The one at the other end of a connection.
-    pub(crate) fn of(stream: &Stream) -> Self {
+    /// The one at the other end of a connection to a listener that understands these ways to ask for purges.
+    pub(crate) fn of(stream: &Stream, dialects: Dialects) -> Self {
         let address = stream.get_socket_digest().and_then(|digest| {
             digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip()))
         });
-        Self { address, scheme: scheme(stream.get_ssl_digest().is_some()) }
+        Self { address, scheme: scheme(stream.get_ssl_digest().is_some()), dialects }
     }
 
-    /// Of whom nothing is known but the scheme.
+    /// Of whom nothing is known but the scheme; purges may be asked for in all ways.
     pub(crate) const fn unknown(scheme: Scheme) -> Self {
-        Self { address: None, scheme }
+        Self { address: None, scheme, dialects: Dialects::ALL }
     }
 }
 

@@ -81,8 +81,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream, waits: Waits, shutdown: &ShutdownWatch) -> Self {
-        let visitor = Visitor::of(&stream);
+    pub(crate) fn new(stream: Stream, visitor: Visitor, waits: Waits, shutdown: &ShutdownWatch) -> Self {
         Self {
             stream,
             input: BytesMut::new(),

@@ -4,7 +4,6 @@ use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tracing::debug;
 
-use super::connection::Connection;
 use super::lane::Lane;
 use super::tls::{Acceptor, HandshakeFailed};
 use crate::admin::{Handshake, Limit};
@@ -30,7 +29,7 @@ impl Lane {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let counters = &self.front.counters;
-        let client = Visitor::of(&stream).address;
+        let client = Visitor::of(&stream, self.dialects).address;
         let failed = match acceptor.accept(stream).await {
             Ok(accepted) => {
                 counters.handshake(if accepted.resumed { Handshake::Resumed } else { Handshake::Full });
@@ -43,7 +42,7 @@ impl Lane {
         match failed {
             HandshakeFailed::Plain(stream) => {
                 // As nginx does: a browser that was sent here by an old link shows this page, and would show nothing else.
-                let mut connection = Connection::new(stream, self.settings.waits, shutdown);
+                let mut connection = self.connection(stream, shutdown);
                 let page = "this port speaks TLS: ask by https".to_owned();
                 self.refuse(&mut connection, &Local::plain(400, None, page).refused());
                 connection.close().await;

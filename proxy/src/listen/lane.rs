@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
+use clearcoat_purge::Dialects;
 use pingora_core::apps::HttpServerApp as _;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
@@ -31,6 +32,7 @@ use crate::fetch::Interim;
 use crate::front::outcome::{Found, Outcome};
 use crate::front::pass::PassRoad;
 use crate::front::submit::{self, Body};
+use crate::front::visitor::Visitor;
 use crate::front::{Front, Step};
 use crate::respond::Local;
 
@@ -58,6 +60,8 @@ pub(crate) struct Lane {
     pub(crate) tls: Option<Arc<Acceptor>>,
     /// Whether HTTP/2 is spoken without TLS to those who begin with it (RFC 9113 section 3.3).
     pub(crate) http2: bool,
+    /// The ways to ask for purges that are understood.
+    pub(crate) dialects: Dialects,
     /// One permit a connection, over all listeners.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -104,8 +108,14 @@ impl Lane {
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
             return http2::serve(&self, stream, BytesMut::new(), &shutdown).await;
         }
-        let connection = Connection::new(stream, self.settings.waits, &shutdown);
+        let connection = self.connection(stream, &shutdown);
         self.run(connection, &shutdown).await;
+    }
+
+    /// A connection as the lane speaks on it.
+    pub(super) fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) -> Connection {
+        let visitor = Visitor::of(&stream, self.dialects);
+        Connection::new(stream, visitor, self.settings.waits, shutdown)
     }
 
     /// Ends what the pass road keeps.
@@ -398,7 +408,7 @@ impl Lane {
         let (stream, _) = reusable.consume();
         let rewound = stream.into_any().downcast::<Rewound>().ok()?;
         let (stream, input) = rewound.into_rest()?;
-        let mut connection = Connection::new(stream, self.settings.waits, shutdown);
+        let mut connection = self.connection(stream, shutdown);
         connection.input = input;
         Some(connection)
     }

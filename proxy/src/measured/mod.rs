@@ -65,7 +65,11 @@ impl Edge {
     pub fn decide(&self, request: &Request<'_, '_>) -> Option<Hit> {
         // The lane has read the clock before, and not for this alone.
         let now = Moment::from_millis(0);
-        match self.front.decide(&request.0, Visitor { address: Some(VISITOR), scheme: Scheme::Https }, now) {
+        match self.front.decide(
+            &request.0,
+            Visitor { address: Some(VISITOR), ..Visitor::unknown(Scheme::Https) },
+            now,
+        ) {
             Step::Hit(found) => Some(Hit(found)),
             Step::Decode(..) | Step::Local(..) | Step::Page(_) | Step::Fetch(_) | Step::Pass => None,
         }

@@ -32,7 +32,8 @@ pub struct LogLine<'b> {
 impl<'b> LogLine<'b> {
     /// The record of a request that was answered from memory with a body of so many bytes.
     pub fn of_hit(request: &Request<'b, '_>, body_bytes: u64, format: Format) -> Self {
-        let asked = recorded::head(&request.0, Visitor { address: Some(VISITOR), scheme: Scheme::Http });
+        let asked =
+            recorded::head(&request.0, Visitor { address: Some(VISITOR), ..Visitor::unknown(Scheme::Http) });
         let took = Duration::from_micros(17);
         let ended =
             Ended { result: RequestResult::Hit, status: 200, sent_bytes: body_bytes, took, node: None };

@@ -30,6 +30,7 @@ use super::seen::Seen;
 use super::visitor::Visitor;
 use crate::fetch::{Caching, Plan};
 use crate::listen::head::Head;
+use crate::pool::Pool;
 use except::Except;
 
 pub(crate) use identify::{First, Identified};
@@ -147,7 +148,7 @@ impl ContextRules {
     }
 
     /// The fetch of the hash for the visitor who asks for `page`.
-    fn plan(self: &Arc<Self>, page: &Plan, missing: &Missing<'_>) -> Plan {
+    pub(super) fn plan(self: &Arc<Self>, page: &Plan, missing: &Missing<'_>) -> Plan {
         let mut headers = page.headers.clone();
         // A part of an answer or "not modified" would tell nobody the hash.
         for name in [
@@ -178,6 +179,7 @@ impl ContextRules {
             interim: None,
             asks_context: Some(self.clone()),
             first: None,
+            esi: None,
             ..page.clone()
         }
     }
@@ -221,6 +223,18 @@ impl Front {
         if let Some(anonymous) = rules.anonymous.as_ref().filter(|_| !session) {
             return Context::Known(&rules.header, Hash::Fixed(anonymous));
         }
+        self.told_before(rules, key, &treatment.pool, seen, now)
+    }
+
+    /// What the hash URL told the one who asks it under this key.
+    pub(super) fn told_before<'r>(
+        &self,
+        rules: &'r Arc<ContextRules>,
+        key: CacheKey,
+        pool: &Pool,
+        seen: Seen<'_>,
+        now: Moment,
+    ) -> Context<'r> {
         let peek = self.store.peek(key, &Asking { seen, accept: &rules.accept }, now);
         let known = peek.known;
         let missing = |stale, caching| Context::Missing(Missing { rules, key, stale, caching, known });
@@ -229,7 +243,7 @@ impl Front {
             // Rights that were taken away must not live on for a grace: a stale hash is asked after first, by one request
             // for all who share it. While no node is up it is better than nothing, as stale pages are.
             Lookup::Grace(entry) | Lookup::Stale(entry)
-                if !treatment.pool.any_up() && entry.may_serve_disconnected(now) =>
+                if !pool.any_up() && entry.may_serve_disconnected(now) =>
             {
                 rules.told(key, entry)
             }

@@ -168,7 +168,7 @@ pub(super) async fn serve(lane: &Arc<Lane>, stream: Stream, before: BytesMut, sh
         socket_digest: stream.get_socket_digest(),
         ..Digest::default()
     };
-    let visitor = Visitor::of(&stream);
+    let visitor = Visitor::of(&stream, lane.dialects);
     let gate = Arc::new(Gate::default());
     gate.gather(true);
     let wire = Wire::new(stream, before, gate.clone());
