@@ -129,6 +129,8 @@ impl Flags {
     const ASK_ALWAYS: u8 = 2;
     /// `Vary: Accept-Encoding` in the head is not the node's word.
     const VARY_ADDED: u8 = 4;
+    /// Whoever gets it is told whether it was a hit.
+    const TELLS: u8 = 8;
 
     const fn with(self, flag: u8, is_so: bool) -> Self {
         Self(if is_so { self.0 | flag } else { self.0 & !flag })
@@ -205,6 +207,17 @@ impl Entry {
     #[must_use]
     pub fn with_audience(self, audience: Audience) -> Self {
         Self { audience, ..self }
+    }
+
+    /// Says whether whoever gets it is told more than others.
+    #[must_use]
+    pub fn telling(self, tells: bool) -> Self {
+        Self { flags: self.flags.with(Flags::TELLS, tells), ..self }
+    }
+
+    /// Whether whoever gets it is told more than others.
+    pub fn tells(&self) -> bool {
+        self.flags.has(Flags::TELLS)
     }
 
     /// Says what may be done to the body on its way to clients, and whether `Accept-Encoding` was added to the `Vary`

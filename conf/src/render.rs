@@ -94,6 +94,7 @@ fn cache(page: &mut Page<'_>, cache: &Cache) {
     page.raw("keep_targeted_fields", cache.keep_targeted_fields);
     page.raw("surrogate_control", cache.surrogate_control);
     page.raw("reverse_proxy_ttl", cache.reverse_proxy_ttl);
+    page.list("debug_clients", cache.debug_clients.iter().map(quoted));
     page.size("finish_abandoned", cache.finish_abandoned);
     page.header("[cache.compress]");
     page.raw("enabled", cache.compress.enabled);
@@ -121,6 +122,7 @@ fn pool(page: &mut Page<'_>, pool: &Pool) {
         }
     }
     page.duration("slow_start", pool.slow_start);
+    page.raw("refill_concurrency", pool.refill_concurrency);
 
     let health = &pool.health;
     match &health.probe {
@@ -252,6 +254,9 @@ fn rules_about_storing(page: &mut Page<'_>, rules: &Rules) {
     page.raw("grace_for_sessions", rules.grace_for_sessions);
     if let Some(name) = &rules.tag_suffix_header {
         page.text("tag_suffix_header", name);
+    }
+    if let Some(name) = &rules.debug_header {
+        page.text("debug_header", name);
     }
     if let Some(path) = &rules.purge_token_path {
         page.text("purge_token_path", path);

@@ -67,6 +67,7 @@ fn what_each_preset_comes_to() {
             vec![
                 r#"request_no_cache = "refresh""#.to_owned(),
                 "esi = true".to_owned(),
+                r#"debug_header = "x-cache-debug""#.to_owned(),
                 r#"hide_headers = ["x-user-context-hash"]"#.to_owned(),
             ],
         ),

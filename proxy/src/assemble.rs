@@ -200,6 +200,7 @@ pub(crate) fn front(config: &conf::Config, pools: &Pools, accounts: Accounts) ->
         clock,
         settings: FrontSettings {
             collapse_timeout: config.limits.collapse_timeout,
+            debug_clients: config.cache.debug_clients.as_slice().into(),
             esi: EsiSettings {
                 depth: config.limits.esi.depth.get(),
                 fragments: config.limits.esi.fragments.get(),

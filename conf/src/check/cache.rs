@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Check, count, distinct, number};
-use crate::config::{Cache, Coding, Compress, HeaderName, StatusKey, StatusTtls, TypePattern, default};
+use crate::config::{
+    Cache, Coding, Compress, HeaderName, StatusKey, StatusTtls, TypePattern, default, parse_net,
+};
 use crate::error::Invalid;
 use crate::file::{At, CacheTable, CodingWord, CompressTable, DurationText};
 use crate::units;
@@ -45,6 +47,10 @@ pub(super) fn check(check: &mut Check<'_>, table: Option<At<CacheTable>>) -> Cac
         keep_targeted_fields: table.keep_targeted_fields.is_none_or(|word| word.value),
         surrogate_control: table.surrogate_control.is_none_or(|word| word.value),
         reverse_proxy_ttl: table.reverse_proxy_ttl.is_none_or(|word| word.value),
+        debug_clients: match table.debug_clients {
+            Some(list) => distinct(check, list, "network", parse_net),
+            None => Vec::new(),
+        },
         finish_abandoned: check.size(
             table.finish_abandoned.as_ref(),
             0..=u64::MAX,

@@ -146,6 +146,7 @@ fn check_pool(check: &mut Check<'_>, table: PoolTable, key: &str) -> Option<Pool
         health,
         passive,
         slow_start: check.duration(table.slow_start, default::SLOW_START),
+        refill_concurrency: count(table.refill_concurrency, default::REFILL_CONCURRENCY),
         queue,
         retry,
         timeouts,

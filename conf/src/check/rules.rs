@@ -78,6 +78,10 @@ pub(super) fn check(check: &mut Check<'_>, table: RulesTable, place: &Range<usiz
             Some(at) => check.value::<HeaderName>(&at),
             None => outer.tag_suffix_header.clone(),
         },
+        debug_header: match table.debug_header {
+            Some(at) => check.value::<HeaderName>(&at),
+            None => outer.debug_header.clone(),
+        },
         purge_token_path: match table.purge_token_path {
             Some(at) if at.value.is_empty() => None,
             Some(at) => check.read(&at.span, user_context::target(at.value)),

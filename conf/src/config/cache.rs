@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::compress::Compress;
 use super::default;
 use super::pattern::HeaderName;
@@ -60,6 +62,9 @@ pub struct Cache {
     /// Whether `X-Reverse-Proxy-TTL` is listened to (and withheld from visitors), as FOSHttpCache sends it. Default
     /// true.
     pub reverse_proxy_ttl: bool,
+    /// Networks whose clients are told more of each answer: `X-Cache`, `X-Cache-TTL` and the tags (eZ Platform's ACL
+    /// `debuggers`). Default: none.
+    pub debug_clients: Vec<IpNet>,
     /// A fetch that all its visitors have left goes on if no more than this many bytes are still to come; of unknown
     /// length, as long as it has brought no more than this. Default 1 MiB; zero ends them all.
     pub finish_abandoned: u64,
@@ -90,6 +95,7 @@ impl Default for Cache {
             keep_targeted_fields: true,
             surrogate_control: true,
             reverse_proxy_ttl: true,
+            debug_clients: Vec::new(),
             finish_abandoned: default::CACHE_FINISH_ABANDONED,
             compress: Compress::default(),
         }

@@ -73,6 +73,7 @@ pub(crate) const COMPRESS_MAX_SIZE: u64 = 4 * MIB;
 
 /// Opcode caches and connections to the database fill within seconds.
 pub(crate) const SLOW_START: Duration = Duration::from_secs(10);
+pub(crate) const REFILL_CONCURRENCY: NonZeroU32 = nonzero(32);
 /// Every node weighs the same.
 pub(crate) const WEIGHT: NonZeroU32 = NonZeroU32::MIN;
 /// The low end of what HAProxy calls reasonable (125 to 200): a quarter above the average.

@@ -24,6 +24,9 @@ pub struct Pool {
     /// How long a node that came back takes to get its full share (HAProxy's `slowstart`). Default 10 s; zero gives it
     /// at once.
     pub slow_start: Duration,
+    /// Refreshes of stale pages that may be at the nodes at a time, besides what visitors wait for. More are done one after the
+    /// other, those that are asked for most first. Default 32, for the whole pool.
+    pub refill_concurrency: NonZeroU32,
     /// Where requests wait while every node is full.
     pub queue: Queue,
     /// When a failed request is tried on another node.
@@ -45,6 +48,7 @@ impl Pool {
             health: Health::default(),
             passive: Passive::default(),
             slow_start: default::SLOW_START,
+            refill_concurrency: default::REFILL_CONCURRENCY,
             queue: Queue::default(),
             retry: Retry::default(),
             timeouts: Timeouts::default(),

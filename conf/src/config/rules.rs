@@ -62,6 +62,9 @@ pub struct Rules {
     pub hide_headers: Vec<HeaderName>,
     /// A response header whose value every tag gets as its end too. `None`, the default: tags are what they are.
     pub tag_suffix_header: Option<HeaderName>,
+    /// A response header by which the application asks for `X-Cache` on that response, and for its tags and hidden headers to stay. `None`,
+    /// the default: there is none.
+    pub debug_header: Option<HeaderName>,
     /// Path of the URL that tells the token by which purges are let in (ezplatform-http-cache). `None`, the default: no node is asked.
     pub purge_token_path: Option<String>,
     /// Groups of visitors that share pages. `None`, the default: there are none.
@@ -93,6 +96,7 @@ impl Rules {
             grace_for_sessions: true,
             hide_headers: Vec::new(),
             tag_suffix_header: None,
+            debug_header: None,
             purge_token_path: None,
             user_context: None,
         }

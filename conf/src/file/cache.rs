@@ -53,6 +53,9 @@ pub(crate) struct CacheTable {
     pub(crate) surrogate_control: Option<At<bool>>,
     /// Whether X-Reverse-Proxy-TTL is listened to. Default true.
     pub(crate) reverse_proxy_ttl: Option<At<bool>>,
+    /// Addresses and networks whose clients are told X-Cache, X-Cache-TTL and the tags of each answer. Default: none.
+    #[schemars(extend("examples" = [["127.0.0.1", "192.168.0.0/16"]]))]
+    pub(crate) debug_clients: Option<At<Vec<At<String>>>>,
     /// A fetch that all its visitors have left goes on if no more than this is still to come. Default 1MiB.
     pub(crate) finish_abandoned: Option<At<SizeText>>,
     /// What is compressed once it is stored, and how.

@@ -32,6 +32,10 @@ pub(crate) struct PoolTable {
     pub(crate) passive: Option<At<PassiveTable>>,
     /// How long a node that came back takes to get its full share; 0 gives it at once. Default 10s.
     pub(crate) slow_start: Option<At<DurationText>>,
+    /// Refreshes of stale pages that may be at the nodes of this pool at a time; more wait, and those that are asked for most come
+    /// first. Default 32.
+    #[schemars(range(min = 1, max = 4294967295u32))]
+    pub(crate) refill_concurrency: Option<At<u64>>,
     /// Where requests wait while every node is full.
     pub(crate) queue: Option<At<QueueTable>>,
     /// When a failed request is tried on another node.

@@ -73,6 +73,10 @@ macro_rules! table_with_rules {
             /// fre-FR` make the tags c7 and c7fre-FR. Default: none.
             #[schemars(extend("examples" = ["x-lang"]))]
             pub(crate) tag_suffix_header: Option<At<String>>,
+            /// A response header by which the application asks for X-Cache on that response, and for its tags and hidden headers to
+            /// stay (FOSHttpCache's debug header). Default: none.
+            #[schemars(extend("examples" = ["X-Cache-Debug"]))]
+            pub(crate) debug_header: Option<At<String>>,
             /// Path of the URL, on the host of a purge, that tells the token for X-Invalidate-Token, as eZ Platform does; it is
             /// asked for as application/vnd.ezplatform.invalidate-token. "" for none. Default: none.
             #[schemars(extend("examples" = ["/_ez_http_invalidatetoken"]))]
@@ -94,7 +98,7 @@ macro_rules! with_rule_keys {
     ($then:ident $($first:tt)*) => {
         $then!($($first)* ttl default_ttl status_ttl grace keep stale_if_error uncacheable_ttl request_no_cache cookies
             keep_cookies set_cookie query key_headers key_cookies deception_guard compress esi grace_for_sessions
-            hide_headers tag_suffix_header purge_token_path user_context)
+            hide_headers tag_suffix_header debug_header purge_token_path user_context)
     };
 }
 

@@ -140,6 +140,12 @@ families! {
         "URLs remembered as uncacheable.";
     CACHE_FETCHING: GAUGE "clearcoat_cache_fetching" []
         "Fetches into the cache that run now.";
+    CACHE_REFRESHING: GAUGE "clearcoat_cache_refreshing" []
+        "Refreshes of stale pages at the nodes, or next.";
+    CACHE_REFRESHES_WAITING: GAUGE "clearcoat_cache_refreshes_waiting" []
+        "Stale pages that wait for their refresh.";
+    CACHE_REFRESHES_DISPLACED: COUNTER "clearcoat_cache_refreshes_displaced_total" []
+        "Refreshes given up for pages that are asked for more.";
     CACHE_STORED: COUNTER "clearcoat_cache_stored_total" []
         "Entries stored.";
     CACHE_EVICTIONS: COUNTER "clearcoat_cache_evictions_total" []
@@ -290,6 +296,9 @@ fn cache(page: &mut Page, view: &CacheView) {
     page.gauge(&CACHE_TAGS, &[], view.tags as f64);
     page.gauge(&CACHE_MARKS, &[], view.marks as f64);
     page.gauge(&CACHE_FETCHING, &[], view.fetching as f64);
+    page.gauge(&CACHE_REFRESHING, &[], view.refreshing as f64);
+    page.gauge(&CACHE_REFRESHES_WAITING, &[], view.refreshes_waiting as f64);
+    page.counter(&CACHE_REFRESHES_DISPLACED, &[], view.refreshes_displaced);
     page.counter(&CACHE_STORED, &[], view.stored);
     page.counter(&CACHE_EVICTIONS, &[], view.evictions);
     page.counter(&CACHE_EXPIRATIONS, &[], view.expirations);

@@ -184,6 +184,10 @@ pub(crate) struct CacheView {
     pub(crate) marks: u64,
     /// Fetches into the cache that run now.
     pub(crate) fetching: u64,
+    /// Refreshes of stale pages that run, wait for their turn, and were given up for others.
+    pub(crate) refreshing: u64,
+    pub(crate) refreshes_waiting: u64,
+    pub(crate) refreshes_displaced: u64,
     /// Entries ever stored.
     pub(crate) stored: u64,
     /// Entries removed to make room.

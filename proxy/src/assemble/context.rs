@@ -71,6 +71,10 @@ pub(super) fn delivery(rules: &conf::Rules) -> anyhow::Result<Arc<Delivery>> {
             Some(name) => Some(HeaderName::from_bytes(name.as_str().as_bytes())?),
             None => None,
         },
+        debug: match &rules.debug_header {
+            Some(name) => Some(HeaderName::from_bytes(name.as_str().as_bytes())?),
+            None => None,
+        },
         context: context.map(header).transpose()?,
         rewrite_cache_control: context.is_some_and(|context| context.rewrite_cache_control),
     }))

@@ -29,6 +29,7 @@ impl admin::Observed for Observer {
 
     fn cache(&self) -> admin::CacheView {
         let stats = self.store.stats();
+        let refills = self.fetcher.refills.stats();
         admin::CacheView {
             entries: stats.entries,
             bytes: stats.bytes,
@@ -39,6 +40,9 @@ impl admin::Observed for Observer {
             tags: stats.tags,
             marks: stats.marks,
             fetching: self.fetcher.fills.len() as u64,
+            refreshing: refills.running,
+            refreshes_waiting: refills.waiting,
+            refreshes_displaced: refills.displaced,
             stored: stats.stored,
             evictions: stats.evictions,
             expirations: stats.expired,

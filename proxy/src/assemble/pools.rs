@@ -60,6 +60,7 @@ fn one_pool(name: &str, settings: &conf::Pool) -> anyhow::Result<pool::PoolSetti
         slow_start: settings.slow_start,
         queue_length: settings.queue.length as usize,
         queue_timeout: settings.queue.timeout,
+        refill_concurrency: settings.refill_concurrency.get(),
         retry: pool::RetrySettings {
             attempts: settings.retry.attempts.get(),
             budget_percent: settings.retry.budget_percent,

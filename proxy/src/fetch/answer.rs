@@ -41,6 +41,8 @@ pub(crate) struct Answer {
     pub(crate) block: Bytes,
     /// For whom it is, as far as that changes `block`.
     pub(crate) audience: Audience,
+    /// Whoever gets it is told whether it was a hit.
+    pub(crate) tells: bool,
     /// What the node said of the body's length.
     pub(crate) length: Option<u64>,
     /// How it was asked for.

@@ -16,6 +16,7 @@ mod fate;
 pub(crate) mod interim;
 mod last;
 mod plan;
+pub(crate) mod refill;
 mod request;
 mod revalidate;
 mod stream;
@@ -53,6 +54,7 @@ use exchange::{Exchange, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use fate::Fate;
 use last::{LastFetches, Noting};
+use refill::Refills;
 use stream::Pouring;
 use wire::NodeHead;
 
@@ -93,6 +95,8 @@ pub(crate) struct Fetcher {
     pub(crate) fills: Arc<Fills<FillKey, Published>>,
     /// What became of the last fetch of each URL.
     pub(crate) last: LastFetches,
+    /// Refreshes of stale pages.
+    pub(crate) refills: Arc<Refills>,
     /// Connects to nodes that speak TLS.
     connector: TransportConnector,
     counters: Arc<Counters>,
@@ -114,6 +118,7 @@ impl Fetcher {
             store,
             fills: Arc::new(fills),
             last: LastFetches::new(),
+            refills: Arc::new(Refills::new()),
             // Connections are kept by their nodes.
             connector: TransportConnector::new(Some(ConnectorOptions::new(1))),
             counters,
@@ -121,12 +126,6 @@ impl Fetcher {
             encoder,
             settings,
         })
-    }
-
-    /// Spawns the task that fetches `plan` into `writer`.
-    pub(crate) fn start(self: &Arc<Self>, plan: Arc<Plan>, writer: Writer) {
-        let fetcher = self.clone();
-        tokio::spawn(async move { fetcher.run(&plan, writer).await });
     }
 
     /// The fetch of `plan` into `writer`, to be driven by the visitor who waits for it.
@@ -218,6 +217,7 @@ impl Fetcher {
             tags: answer.tags.clone(),
             variant: answer.variant,
             audience: answer.audience,
+            tells: answer.tells,
             vary: answer.vary.clone(),
             lifetime,
             length: answer.length,
@@ -333,6 +333,7 @@ impl Fetcher {
             }
             Some(_) | None => Offer::default(),
         };
+        let tells = plan.delivery.is_debugged(&head.headers);
         let mut shown = plan.delivery.shown(offer.headers(&head.headers));
         if let Some(rules) = &plan.asks_context {
             shown.first = told::line(rules, &head.headers).or(shown.first);
@@ -344,8 +345,9 @@ impl Fetcher {
                 // What is kept sets nobody's cookies, also what is only kept to be asked after: its lines come back with
                 // a 304. The first visitor sees the same as all others.
                 || lifetime.is_some() && *name == header::SET_COOKIE
-                || !self.settings.keep_tag_headers && self.settings.tag_headers.contains(name)
-                || plan.delivery.hides(name)
+                || !tells
+                    && (!self.settings.keep_tag_headers && self.settings.tag_headers.contains(name)
+                        || plan.delivery.hides(name))
                 || plan.asks_context.as_ref().is_some_and(|rules| rules.header == *name)
         };
         let number = |name: HeaderName| {
@@ -367,6 +369,7 @@ impl Fetcher {
                 shown.first.as_ref(),
             ),
             audience: shown.audience,
+            tells,
             length: number(header::CONTENT_LENGTH),
             caching: plan.caching,
             forward: plan.forward,
@@ -426,7 +429,8 @@ impl Fetcher {
             stored: now,
             lifetime: storing.lifetime,
         })
-        .with_audience(storing.audience);
+        .with_audience(storing.audience)
+        .telling(storing.tells);
         let entry = self.encoder.prepare(entry, storing.offer, plan.stale.as_deref(), now);
         let entry = match template {
             Some(template) => {
@@ -483,6 +487,7 @@ struct Storing {
     status: http::StatusCode,
     block: Bytes,
     audience: Audience,
+    tells: bool,
     tags: Box<[clearcoat_cache::Tag]>,
     variant: VariantKey,
     vary: Option<Arc<VarySpec>>,

@@ -25,11 +25,25 @@ pub(crate) enum CacheStatus {
         ttl: i64,
         /// More about it, in a word.
         detail: Option<&'static str>,
+        /// What else is told.
+        told: Told,
     },
     /// A node was asked.
     Forwarded(Forwarded),
     /// Made up here without asking anybody; what it is, in a word.
     Own(&'static str),
+}
+
+/// What an answer tells besides, in the words of the VCLs of FOSHttpCache and eZ Platform.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Told {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// `X-Cache`: whether it was a hit. Stale ones count.
+    Hit,
+    /// That, `X-Cache-TTL` in seconds, and the tags of what is stored.
+    All,
 }
 
 /// What our member says when a node was asked.
@@ -48,19 +62,47 @@ pub(crate) struct Forwarded {
     pub(crate) collapsed: Option<bool>,
     /// Why it was not stored, or what else there is to say, in a word (section 2.8).
     pub(crate) detail: Option<&'static str>,
+    /// What else is told.
+    pub(crate) told: Told,
 }
 
 impl Forwarded {
     /// A node was asked for this reason; nothing else is known yet.
     pub(crate) const fn new(forward: Forward) -> Self {
-        Self { forward, status: None, ttl: None, stored: false, collapsed: None, detail: None }
+        Self {
+            forward,
+            status: None,
+            ttl: None,
+            stored: false,
+            collapsed: None,
+            detail: None,
+            told: Told::Nothing,
+        }
     }
 }
 
 impl CacheStatus {
     /// A hit of this entry.
     pub(crate) fn hit(entry: &Entry, now: Moment, detail: Option<&'static str>) -> Self {
-        Self::Hit { ttl: entry.ttl_left(now), detail }
+        let told = if entry.tells() { Told::Hit } else { Told::Nothing };
+        Self::Hit { ttl: entry.ttl_left(now), detail, told }
+    }
+
+    /// What is told besides.
+    pub(crate) const fn told(&self) -> Told {
+        match *self {
+            Self::Hit { told, .. } | Self::Forwarded(Forwarded { told, .. }) => told,
+            Self::Own(_) => Told::Nothing,
+        }
+    }
+
+    /// The same, told to one who is told all.
+    pub(crate) fn to_debugger(mut self) -> Self {
+        match &mut self {
+            Self::Hit { told, .. } | Self::Forwarded(Forwarded { told, .. }) => *told = Told::All,
+            Self::Own(_) => {}
+        }
+        self
     }
 
     /// Appends the header line, with its end.
@@ -68,6 +110,29 @@ impl CacheStatus {
         output.extend_from_slice(b"Cache-Status: ");
         self.write(output);
         output.extend_from_slice(b"\r\n");
+        if self.told() != Told::Nothing {
+            self.write_told(output);
+        }
+    }
+
+    #[cold]
+    fn write_told(&self, output: &mut Vec<u8>) {
+        output.extend_from_slice(self.x_cache().as_bytes());
+        let (Self::Hit { ttl, .. } | Self::Forwarded(Forwarded { ttl: Some(ttl), .. })) = *self else {
+            return;
+        };
+        if self.told() == Told::All {
+            output.extend_from_slice(b"X-Cache-TTL: ");
+            push_number(output, ttl);
+            output.extend_from_slice(b"\r\n");
+        }
+    }
+
+    const fn x_cache(&self) -> &'static str {
+        match self {
+            Self::Hit { .. } => "X-Cache: HIT\r\n",
+            Self::Forwarded(_) | Self::Own(_) => "X-Cache: MISS\r\n",
+        }
     }
 
     /// The value of the header field.
@@ -81,12 +146,12 @@ impl CacheStatus {
     fn write(&self, output: &mut Vec<u8>) {
         output.extend_from_slice(NAME);
         match *self {
-            Self::Hit { ttl, detail } => {
+            Self::Hit { ttl, detail, told: _ } => {
                 output.extend_from_slice(b"; hit; ttl=");
                 push_number(output, ttl);
                 push_detail(output, detail);
             }
-            Self::Forwarded(Forwarded { forward, status, ttl, stored, collapsed, detail }) => {
+            Self::Forwarded(Forwarded { forward, status, ttl, stored, collapsed, detail, told: _ }) => {
                 output.extend_from_slice(b"; fwd=");
                 output.extend_from_slice(forward.label().as_bytes());
                 if let Some(status) = status {
@@ -143,6 +208,8 @@ fn is_token(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[track_caller]
@@ -156,12 +223,15 @@ mod tests {
     #[test]
     fn members_are_written() {
         let forwarded = |forward| Forwarded::new(forward);
-        check(CacheStatus::Hit { ttl: 52, detail: None }, "clearcoat; hit; ttl=52");
+        check(CacheStatus::Hit { ttl: 52, detail: None, told: Told::Nothing }, "clearcoat; hit; ttl=52");
         check(
-            CacheStatus::Hit { ttl: -3, detail: Some("no-node") },
+            CacheStatus::Hit { ttl: -3, detail: Some("no-node"), told: Told::Nothing },
             "clearcoat; hit; ttl=-3; detail=no-node",
         );
-        check(CacheStatus::Hit { ttl: i64::MAX, detail: None }, "clearcoat; hit; ttl=999999999999999");
+        check(
+            CacheStatus::Hit { ttl: i64::MAX, detail: None, told: Told::Nothing },
+            "clearcoat; hit; ttl=999999999999999",
+        );
         check(CacheStatus::Own("purge"), "clearcoat; detail=purge");
         for (member, expected) in [
             (forwarded(Forward::Bypass), "fwd=bypass"),
@@ -180,6 +250,28 @@ mod tests {
             ),
         ] {
             check(CacheStatus::Forwarded(member), &format!("clearcoat; {expected}"));
+        }
+    }
+
+    #[test]
+    fn some_are_told_more() {
+        let hit = CacheStatus::Hit { ttl: 52, detail: None, told: Told::Hit };
+        let miss = CacheStatus::Forwarded(Forwarded {
+            told: Told::Hit,
+            ttl: Some(9),
+            ..Forwarded::new(Forward::Stale)
+        });
+        for (status, expected) in [
+            (hit, "X-Cache: HIT\r\n"),
+            (hit.to_debugger(), "X-Cache: HIT\r\nX-Cache-TTL: 52\r\n"),
+            (miss, "X-Cache: MISS\r\n"),
+            (miss.to_debugger(), "X-Cache: MISS\r\nX-Cache-TTL: 9\r\n"),
+            (CacheStatus::Own("purge").to_debugger(), ""),
+        ] {
+            let mut lines = Vec::new();
+            status.write_line(&mut lines);
+            let lines = String::from_utf8(lines).unwrap();
+            assert_eq!(lines.split_once("\r\n").unwrap().1, expected);
         }
     }
 

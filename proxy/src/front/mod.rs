@@ -195,10 +195,9 @@ impl Front {
             }
             Way::Grace(entry) => {
                 self.store.used(&entry);
-                if !self.fetcher.fills.is_fetching(&(key, entry.variant())) {
-                    let asked = asked(forward, Some(entry.clone()));
-                    self.refresh(self.plan(&asked, caching));
-                }
+                self.fetcher.refresh(&treatment.pool, (key, entry.variant()), || {
+                    self.plan(&asked(forward, Some(entry.clone())), caching)
+                });
                 self.hit(&asked(UNREADABLE, None), entry, RequestResult::Grace, None, now)
             }
             Way::Disconnected(entry) => {
@@ -274,6 +273,22 @@ impl Front {
         }
     }
 
+    /// What a visitor is told of an answer.
+    fn told_to(&self, visitor: Visitor, status: CacheStatus) -> CacheStatus {
+        // Nobody, nearly always.
+        if self.settings.debug_clients.is_empty() || !self.is_debugger(visitor) {
+            status
+        } else {
+            status.to_debugger()
+        }
+    }
+
+    #[cold]
+    fn is_debugger(&self, visitor: Visitor) -> bool {
+        let address = visitor.address.map(|address| address.to_canonical());
+        address.is_some_and(|address| self.settings.debug_clients.iter().any(|net| net.contains(&address)))
+    }
+
     /// The answer from memory, in the form that this client takes.
     fn hit(
         &self,
@@ -283,7 +298,7 @@ impl Front {
         detail: Option<&'static str>,
         now: Moment,
     ) -> Step {
-        let status = CacheStatus::hit(&entry, now, detail);
+        let status = self.told_to(asked.visitor, CacheStatus::hit(&entry, now, detail));
         let form = form(&entry, asked.head);
         let session = delivery::minds_sessions(entry.audience())
             && Seen::new(asked.head, &asked.treatment.request, asked.visitor.address).has_session();

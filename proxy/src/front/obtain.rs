@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clearcoat_cache::collapse::{FillFailed, Joined};
 use clearcoat_cache::{Entry, Lookup, Page};
+use ipnet::IpNet;
 use tokio::time::timeout;
 
 use super::Front;
@@ -147,14 +148,6 @@ impl Front {
         }
     }
 
-    /// Fetches `plan` anew while the old copy is served, unless somebody already does.
-    pub(crate) fn refresh(&self, plan: Plan) {
-        if let Joined::Leader(mut writer, _reader) = self.fetcher.fills.join((plan.key, plan.variant)) {
-            writer.needs_no_reader();
-            self.fetcher.start(Arc::new(plan), writer);
-        }
-    }
-
     /// Whether what somebody else asked for is an answer to this request too.
     fn fitness(&self, plan: &Plan, answer: &Answer, asked_at: clearcoat_cache::Generation) -> Fitness {
         let Some(stamp) =
@@ -188,10 +181,12 @@ enum Fitness {
 }
 
 /// What [`Front::obtain`] needs of the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FrontSettings {
     /// The longest wait for somebody else's fetch.
     pub(crate) collapse_timeout: Duration,
+    /// Clients that are told all.
+    pub(crate) debug_clients: Box<[IpNet]>,
     /// How far pages are put together.
     pub(crate) esi: EsiSettings,
     /// What is stored goes when an unsafe request changes it.

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use clearcoat_cache::{Entry, Moment, Recoding};
 use http::HeaderMap;
 
-use super::cache_status::{CacheStatus, Forwarded};
+use super::cache_status::{CacheStatus, Forwarded, Told};
 use super::cold_range::{self, Cut};
 use super::context::{Identified, delivery};
 use super::range::{self, Part};
+use super::visitor::Visitor;
 use super::{Form, Front, Obtained, conditional};
 use crate::admin::{Forward, RequestResult};
 use crate::esi::{Arrived, Incoming, Rest, Serving};
@@ -72,6 +73,7 @@ pub(crate) enum Outcome {
 
 /// What is known of who asks, besides the plan.
 struct Asker {
+    visitor: Visitor,
     session: bool,
     head_only: bool,
     /// What it takes to put pages together, where that is done.
@@ -97,7 +99,12 @@ impl Front {
     ///
     /// Dropping it is leaving: what nobody else waits for is ended as far as the rules for abandoned fetches say so.
     pub(crate) async fn outcome(&self, mut plan: Box<Plan>, interim: Option<Arc<Interim>>) -> Outcome {
-        let asker = Asker { session: plan.has_session(), head_only: plan.head_only, esi: plan.esi.clone() };
+        let asker = Asker {
+            visitor: plan.visitor,
+            session: plan.has_session(),
+            head_only: plan.head_only,
+            esi: plan.esi.clone(),
+        };
         if let Some(order) = plan.purge.take() {
             return Box::pin(self.purge_if_told(*plan, *order)).await;
         }
@@ -113,7 +120,7 @@ impl Front {
                     let now = self.clock.now();
                     let forwarded = Forwarded { detail: Some(NO_CONTEXT), ..Forwarded::new(answer.forward) };
                     let (result, status) = streamed(answer.caching, forwarded, &answer, now, collapsed);
-                    let status = CacheStatus::Forwarded(status);
+                    let status = self.told_to(asker.visitor, CacheStatus::Forwarded(status));
                     let cut = Cut::Whole;
                     return Outcome::Streaming(Streaming {
                         answer,
@@ -155,7 +162,7 @@ impl Front {
             }
             (Obtained::Instead { entry, failing, collapsed }, _) => {
                 let now = self.clock.now();
-                let status = instead(forwarded, &entry, now, failing, collapsed);
+                let status = self.told_to(asker.visitor, instead(forwarded, &entry, now, failing, collapsed));
                 let said = (RequestResult::Grace, status);
                 self.waited_for(entry, now, said, &conditions, wanted.as_ref(), &asker).await
             }
@@ -170,7 +177,7 @@ impl Front {
                 if answer.recoding == Recoding::Assemble
                     && let Some(rest) = &asker.esi
                 {
-                    let said = (result, CacheStatus::Forwarded(status));
+                    let said = (result, self.told_to(asker.visitor, CacheStatus::Forwarded(status)));
                     let cache_control = delivery::instead(answer.audience, asker.session);
                     let page = Incoming { key, answer: &answer, head_only: asker.head_only, cache_control };
                     return match self.incoming(rest, page, reader, said).await {
@@ -182,17 +189,17 @@ impl Front {
                     };
                 }
                 if let Some(entry) = self.decoded_instead(key, &answer, &conditions, &reader).await {
-                    let said = (result, CacheStatus::Forwarded(status));
+                    let said = (result, self.told_to(asker.visitor, CacheStatus::Forwarded(status)));
                     return self.waited_for(entry, now, said, &conditions, None, &asker).await;
                 }
                 let cache_control = delivery::instead(answer.audience, asker.session);
                 if conditional::is_not_modified(answer.status.as_u16(), &answer.block, &conditions) {
                     // The node's own status is not the one that the client sees.
                     status.status = status.status.or(Some(answer.status.as_u16()));
-                    let status = CacheStatus::Forwarded(status);
+                    let status = self.told_to(asker.visitor, CacheStatus::Forwarded(status));
                     return Outcome::NotModified { answer, result, status, cache_control };
                 }
-                let status = CacheStatus::Forwarded(status);
+                let status = self.told_to(asker.visitor, CacheStatus::Forwarded(status));
                 Outcome::Streaming(Streaming { answer, reader, cut, result, status, cache_control })
             }
         }
@@ -209,7 +216,7 @@ impl Front {
     ) -> Outcome {
         let fresh = entry.ttl_left(now) >= 0;
         let result = if fresh { RequestResult::Hit } else { RequestResult::Grace };
-        let status = CacheStatus::hit(&entry, now, None);
+        let status = self.told_to(asker.visitor, CacheStatus::hit(&entry, now, None));
         self.waited_for(entry, now, (result, status), conditions, wanted, asker).await
     }
 
@@ -281,7 +288,8 @@ fn streamed(
     });
     // Only the request whose fetch it was had it stored.
     let stored = answer.stored && collapsed != Some(true);
-    (result, Forwarded { status, ttl, stored, collapsed, detail: answer.detail, ..forwarded })
+    let told = if answer.tells { Told::Hit } else { Told::Nothing };
+    (result, Forwarded { status, ttl, stored, collapsed, detail: answer.detail, told, ..forwarded })
 }
 
 /// What is said of a stored entry that is served because a node failed.
@@ -297,5 +305,7 @@ fn instead(
         Failing::Error(error) => (None, error.as_str()),
     };
     let ttl = Some(entry.ttl_left(now));
-    CacheStatus::Forwarded(Forwarded { status, ttl, collapsed, detail: Some(detail), ..forwarded })
+    // It is delivered from memory.
+    let told = if entry.tells() { Told::Hit } else { Told::Nothing };
+    CacheStatus::Forwarded(Forwarded { status, ttl, collapsed, detail: Some(detail), told, ..forwarded })
 }

@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
-use clearcoat_cache::{Entry, Moment};
+use clearcoat_cache::{Entry, Moment, Tag};
 
 use super::connection::{COPY_UP_TO, Connection};
 use crate::fetch::{Answer, Reader};
-use crate::front::cache_status::CacheStatus;
+use crate::front::cache_status::{CacheStatus, Told};
 use crate::front::context::delivery;
 use crate::front::outcome::Found;
 use crate::front::range::Part;
@@ -196,7 +196,24 @@ fn end_hit(output: &mut Vec<u8>, entry: &Entry, now: Moment, status: &CacheStatu
     output.extend_from_slice(b"Age: ");
     push_number(output, entry.age_seconds(now));
     output.extend_from_slice(b"\r\n");
+    if status.told() == Told::All {
+        push_tags(output, entry.tags());
+    }
     end_head(output, status, close);
+}
+
+/// Appends the tags of what is stored, as `xkey`.
+#[cold]
+fn push_tags(output: &mut Vec<u8>, tags: &[Tag]) {
+    if tags.is_empty() {
+        return;
+    }
+    output.extend_from_slice(b"xkey:");
+    for tag in tags {
+        output.push(b' ');
+        output.extend_from_slice(tag.as_bytes());
+    }
+    output.extend_from_slice(b"\r\n");
 }
 
 /// Appends the line that tells where a body of so many bytes ends.

@@ -282,6 +282,16 @@ impl Pool {
         self.members.load().settings.timeouts
     }
 
+    /// Refreshes of stale pages that may be at its nodes at a time.
+    pub(crate) fn refill_concurrency(&self) -> u32 {
+        self.members.load().settings.refill_concurrency.max(1)
+    }
+
+    /// Whether requests wait for a place at a node.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.queue.len() > 0
+    }
+
     /// Tries of one request, the first included; at least one.
     pub(crate) fn attempts(&self) -> u32 {
         self.members.load().settings.retry.attempts.max(1)

@@ -35,6 +35,8 @@ pub(crate) struct PoolSettings {
     pub(crate) queue_length: usize,
     /// How long one of them waits, and how long a request waits for the first probes at start-up.
     pub(crate) queue_timeout: Duration,
+    /// Refreshes of stale pages that may be at the nodes at a time, over all nodes.
+    pub(crate) refill_concurrency: u32,
     /// What may be tried again.
     pub(crate) retry: RetrySettings,
     /// Deadlines of one exchange with a node.

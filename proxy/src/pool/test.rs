@@ -41,6 +41,7 @@ pub(super) fn settings(nodes: &[u8]) -> PoolSettings {
             max_ejected_percent: 50,
         },
         slow_start: Duration::ZERO,
+        refill_concurrency: 32,
         queue_length: 100,
         queue_timeout: Duration::from_secs(1),
         retry: RetrySettings { attempts: 2, budget_percent: 20, min_per_second: 0 },

@@ -32,6 +32,8 @@ pub(crate) struct Delivery {
     pub(crate) tag_suffix: Option<HeaderName>,
     /// The header of the user context, which is taken out of `Vary`.
     pub(crate) context: Option<HeaderName>,
+    /// A header by which the application asks for nothing to be hidden, and for `X-Cache`.
+    pub(crate) debug: Option<HeaderName>,
     /// Whether `Cache-Control` is replaced where `Vary` named that header.
     pub(crate) rewrite_cache_control: bool,
 }
@@ -66,6 +68,11 @@ impl Delivery {
         Ok(tags.into_iter().chain(longer).collect())
     }
 
+    /// Whether an answer with these headers asks for nothing to be hidden.
+    pub(crate) fn is_debugged(&self, headers: &HeaderMap) -> bool {
+        self.debug.as_ref().is_some_and(|name| headers.contains_key(name))
+    }
+
     /// Whether visitors do not see headers of this name.
     pub(crate) fn hides(&self, name: &HeaderName) -> bool {
         self.hide.contains(name)
@@ -79,10 +86,12 @@ impl Delivery {
             return Shown { headers, first: None, audience: Audience::Everybody };
         };
         let mut headers = headers.into_owned();
-        let left: Vec<&[u8]> = names_in_vary(&headers).filter(|name| !is(name, context)).collect();
-        match HeaderValue::from_bytes(&left.join(&b", "[..])) {
-            Ok(vary) if !vary.is_empty() => drop(headers.insert(header::VARY, vary)),
-            Ok(_) | Err(_) => drop(headers.remove(header::VARY)),
+        if !self.is_debugged(&headers) {
+            let left: Vec<&[u8]> = names_in_vary(&headers).filter(|name| !is(name, context)).collect();
+            match HeaderValue::from_bytes(&left.join(&b", "[..])) {
+                Ok(vary) if !vary.is_empty() => drop(headers.insert(header::VARY, vary)),
+                Ok(_) | Err(_) => drop(headers.remove(header::VARY)),
+            }
         }
         if !self.rewrite_cache_control {
             return Shown { headers: Cow::Owned(headers), first: None, audience: Audience::Context };
@@ -104,8 +113,11 @@ impl Delivery {
             Audience::Everybody => false,
             Audience::Context | Audience::Sessions | Audience::SessionsElsePublic => true,
         };
-        if let Some(Ok(name)) =
-            self.context.as_ref().filter(|_| varied).map(|name| HeaderValue::from_str(name.as_str()))
+        if let Some(Ok(name)) = self
+            .context
+            .as_ref()
+            .filter(|_| varied && !self.is_debugged(headers))
+            .map(|name| HeaderValue::from_str(name.as_str()))
         {
             headers.append(header::VARY, name);
         }
@@ -117,8 +129,12 @@ impl Delivery {
     ///
     /// None with lines that were parsed; pingora's type allows for one.
     pub(crate) fn show(&self, response: &mut ResponseHeader, session: bool) -> pingora_error::Result<()> {
-        for name in &self.hide {
-            response.remove_header(name);
+        if self.is_debugged(&response.headers) {
+            response.insert_header("X-Cache", "MISS")?;
+        } else {
+            for name in &self.hide {
+                response.remove_header(name);
+            }
         }
         let shown = self.shown(Cow::Borrowed(&response.headers));
         let cache_control = instead(shown.audience, session);
@@ -216,6 +232,7 @@ mod tests {
             hide: [HeaderName::from_static("x-lang")].into(),
             tag_suffix: Some(HeaderName::from_static("x-lang")),
             context: Some(HeaderName::from_static("x-user-context-hash")),
+            debug: Some(HeaderName::from_static("x-cache-debug")),
             rewrite_cache_control,
         }
     }

@@ -80,7 +80,10 @@ impl Front {
             }
             Way::Grace(entry) if can_be_given(&entry, &plan.headers) => {
                 self.store.used(&entry);
-                self.refresh(Plan { stale: Some(entry.clone()), ..plan.clone() });
+                self.fetcher.refresh(&plan.pool, (plan.key, entry.variant()), || Plan {
+                    stale: Some(entry.clone()),
+                    ..plan.clone()
+                });
                 Ok(Identified::Stored(entry, now))
             }
             // Not in a form that this client reads: asked for as if nobody had it.
