@@ -262,6 +262,6 @@ mod tests {
         let (_, mut two) = refills.ask("web", 2, key(2), || 2).unwrap();
         assert!(one.next(1).is_none());
         assert!(refills.ask("web", 1, key(3), || 3).is_none());
-        assert_eq!(two.next(1), Some(3));
+        assert_eq!([two.next(1), two.next(1)], [Some(2), Some(3)]);
     }
 }
