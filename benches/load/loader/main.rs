@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout)]
 
 mod answer;
+mod purges;
 mod target;
 
 use std::collections::VecDeque;
@@ -25,6 +26,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::net::sockopt;
 
 use crate::answer::{Progress, Reader};
+use crate::purges::Purges;
 use crate::target::Targets;
 
 /// Loads one server from one thread.
@@ -57,6 +59,21 @@ struct Arguments {
     /// Requests a second; 0 for as many as go.
     #[arg(long, default_value_t = 0.0)]
     rate: f64,
+    /// Purges by tags a second beside the requests, each over a connection of its own, as PHP sends them.
+    #[arg(long, default_value_t = 0.0)]
+    purge_rate: f64,
+    /// Tags of a purge.
+    #[arg(long, default_value_t = 1)]
+    purge_tags: u32,
+    /// They are PURGE_NAME0 to PURGE_NAME(N-1), drawn evenly.
+    #[arg(long, default_value = "tag-")]
+    purge_name: String,
+    /// How many tags there are to draw from.
+    #[arg(long, default_value_t = 10_000)]
+    purge_of: u32,
+    /// Keys are drawn by Zipf's law with this exponent, 0 the most frequent; 0 for evenly.
+    #[arg(long, default_value_t = 0.0)]
+    zipf: f64,
     /// Ends after that long.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -80,7 +97,7 @@ struct Connection {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let mut targets = Targets::new(&arguments.path, arguments.keys, arguments.once, &arguments.header);
+    let mut targets = Targets::new(&arguments);
 
     let mut idle = Vec::with_capacity(arguments.idle);
     for _ in 0..arguments.idle {
@@ -102,9 +119,11 @@ fn main() -> anyhow::Result<()> {
 
     let mut run =
         Run { arguments: &arguments, free: (0..connections.len()).collect(), ..Run::new(&arguments) };
+    let mut purges = Purges::new(&arguments);
     let mut events: Vec<Event> = Vec::with_capacity(1024);
     loop {
         run.send_what_is_due(&mut connections, &mut targets)?;
+        purges.send_what_is_due(&queue)?;
         if run.is_over() {
             break;
         }
@@ -112,10 +131,14 @@ fn main() -> anyhow::Result<()> {
         epoll::wait(&queue, rustix::buffer::spare_capacity(&mut events), run.patience().as_ref())?;
         for event in &events {
             let place = event.data.u64() as usize;
+            if place >= connections.len() {
+                purges.receive(place)?;
+                continue;
+            }
             run.receive(&mut connections[place], place)?;
         }
     }
-    run.report();
+    run.report(&purges);
     if arguments.wait {
         std::io::stdin().read_line(&mut String::new())?;
     }
@@ -270,14 +293,14 @@ impl<'a> Run<'a> {
         Timespec::try_from(left).ok()
     }
 
-    fn report(mut self) {
+    fn report(mut self, purges: &Purges) {
         let seconds = self.began.elapsed().as_secs_f64();
         let unanswered = self.sent - self.latencies.len() as u64;
         self.latencies.sort_unstable();
         self.windows.sort_unstable();
         println!(
             "{{\"requests\": {}, \"seconds\": {seconds:.3}, \"errors\": {}, \"p50_us\": {}, \"p99_us\": {}, \
-             \"p999_us\": {}, \"max_us\": {}, \"window_p99_us\": {}}}",
+             \"p999_us\": {}, \"max_us\": {}, \"window_p99_us\": {}{}}}",
             self.latencies.len(),
             self.errors + unanswered,
             percentile(&self.latencies, 0.5),
@@ -285,6 +308,7 @@ impl<'a> Run<'a> {
             percentile(&self.latencies, 0.999),
             percentile(&self.latencies, 1.0),
             percentile(&self.windows, 0.5),
+            purges.report(),
         );
     }
 }

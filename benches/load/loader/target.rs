@@ -1,5 +1,9 @@
 //! Which request comes next.
 
+use clearcoat_benches::zipf::Zipf;
+
+use crate::Arguments;
+
 /// The requests of a run: always the same, or drawn from many, or each of many once.
 pub(crate) struct Targets {
     begin: String,
@@ -8,11 +12,14 @@ pub(crate) struct Targets {
     /// The next key when each is asked for once.
     once: Option<u64>,
     random: fastrand::Rng,
+    /// Draws where keys are not drawn evenly.
+    zipf: Option<Zipf>,
     request: Vec<u8>,
 }
 
 impl Targets {
-    pub(crate) fn new(path: &str, keys: u64, once: bool, headers: &[String]) -> Self {
+    pub(crate) fn new(arguments: &Arguments) -> Self {
+        let Arguments { path, keys, once, header: headers, zipf, .. } = arguments;
         let mut end = String::from(" HTTP/1.1\r\nHost: bench.test\r\n");
         for line in headers {
             end.push_str(line);
@@ -22,8 +29,9 @@ impl Targets {
         Self {
             begin: format!("GET {path}"),
             end,
-            keys,
+            keys: *keys,
             once: once.then_some(0),
+            zipf: (*zipf > 0.0).then(|| Zipf::with_exponent(*keys, *zipf, 7)),
             random: fastrand::Rng::with_seed(7),
             request: Vec::new(),
         }
@@ -50,8 +58,11 @@ impl Targets {
                 *next += 1;
                 *next - 1
             }
-            None if self.keys > 0 => self.random.u64(..self.keys),
-            None => 0,
+            None => match &mut self.zipf {
+                Some(zipf) => zipf.next()?,
+                None if self.keys > 0 => self.random.u64(..self.keys),
+                None => 0,
+            },
         };
         Some(self.request(key))
     }
