@@ -11,6 +11,8 @@
 //!
 //! A ban stays in the list, too, while a fill that began before it is under way: the fill is tested at its end.
 
+pub(crate) mod sieve;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -45,6 +47,11 @@ pub trait Condition: Send + Sync {
     /// Whether it names this one. Called for a page at most once, and for a hundred thousand pages a second.
     fn names(&self, page: &Page<'_>) -> bool;
 
+    /// Bytes that are in the URL of every page that it names. `None`: nothing is known of that. Many bans are tested at once by them.
+    fn needs(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// It as operators should read it. Two with the same text name the same pages.
     fn text(&self) -> &str;
 }
@@ -65,6 +72,10 @@ impl Ban {
         self.condition.names(page)
     }
 
+    fn needs(&self) -> Option<&[u8]> {
+        self.condition.needs()
+    }
+
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
@@ -81,6 +92,11 @@ impl Ban {
     pub(crate) fn count_struck(&self) {
         self.struck.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Whether a mark is that of a ban before the one of `through`; both are no further apart than numbers can tell.
+pub(crate) fn is_before(mark: u16, through: u16) -> bool {
+    List::is_after(through, mark)
 }
 
 /// A ban as operators see it.
@@ -209,6 +225,12 @@ impl Bans {
     pub(crate) fn wants_sweep(&self) -> bool {
         let swept = self.list.read().swept;
         swept != self.newest()
+    }
+
+    /// The bans that were not swept yet, and the number of the last of them.
+    pub(crate) fn unswept(&self) -> (Pending, u16) {
+        let swept = self.list.read().swept;
+        self.after(swept)
     }
 
     /// Notes that everything in the index was tested against the bans up to `number`.

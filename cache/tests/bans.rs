@@ -212,3 +212,64 @@ fn numbers_that_wrap_change_nothing() {
     store.ban(ending("/b"), PurgeMode::Hard, NOW).unwrap();
     assert_eq!((look(&store, "/a"), look(&store, "/b")), ('f', '-'));
 }
+
+/// Pages whose path has this in it; `tells` says so beforehand.
+struct Within {
+    part: String,
+    tells: bool,
+    text: String,
+}
+
+impl Condition for Within {
+    fn names(&self, page: &Page<'_>) -> bool {
+        page.url.contains(&self.part)
+    }
+
+    fn needs(&self) -> Option<&[u8]> {
+        self.tells.then_some(self.part.as_bytes())
+    }
+
+    fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// However many are swept at once, and whether they tell what they need or not: what is named is gone, and nothing else.
+#[test]
+fn many_are_swept_at_once() {
+    const PAGES: usize = 3000;
+    let random = &mut fastrand::Rng::with_seed(9);
+    for bans in [1, 7, 9, 100, 2000] {
+        let store = store();
+        let paths: Vec<String> = (0..PAGES).map(|page| format!("/{page:05}")).collect();
+        for path in &paths {
+            put(&store, path);
+        }
+        let mut hard = Vec::new();
+        let mut soft = Vec::new();
+        for number in 0..bans {
+            let part = format!("/{:05}", random.usize(..PAGES * 2));
+            let mode = if random.bool() { PurgeMode::Hard } else { PurgeMode::Soft };
+            let ban = Within { part: part.clone(), tells: random.u8(..4) > 0, text: number.to_string() };
+            store.ban(Arc::new(ban), mode, NOW).unwrap();
+            match mode {
+                PurgeMode::Hard => hard.push(part),
+                PurgeMode::Soft => soft.push(part),
+            }
+            // Some pages are looked up between the bans, and are further than others when the sweep comes.
+            let path = &paths[random.usize(..PAGES)];
+            look(&store, path);
+        }
+        store.sweep_bans(|| {});
+        assert_eq!(store.ban_count(), 0);
+        for path in &paths {
+            let expected = match (hard.contains(path), soft.contains(path)) {
+                (true, _) => '-',
+                (false, true) => 'g',
+                (false, false) => 'f',
+            };
+            let found = look(&store, path);
+            assert_eq!(found, expected, "{path} after {bans} bans");
+        }
+    }
+}

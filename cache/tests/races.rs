@@ -86,7 +86,6 @@ fn ban(store: &Store, page: u64) {
 /// the purge has answered must not see an older version, although fills of older versions are under way all the time.
 #[test]
 fn nothing_older_than_an_answered_purge_is_served() {
-    const PAGES: u64 = 4;
     type PurgeOne = fn(&Store, u64) -> PurgeCount;
     let ways: [PurgeOne; 4] = [
         |store, page| store.purge_tags(&[tag(page), tag(99)], PurgeMode::Hard, NOW),
@@ -98,80 +97,86 @@ fn nothing_older_than_an_answered_purge_is_served() {
         },
     ];
     for purge in ways {
-        let store = store(16 << 20);
-        let origin: Vec<_> = (0..PAGES).map(|_| AtomicU64::new(0)).collect();
-        let purged: Vec<_> = (0..PAGES).map(|_| AtomicU64::new(0)).collect();
-        let done = AtomicBool::new(false);
-        let (served, refused) = (AtomicU64::new(0), AtomicU64::new(0));
-        thread::scope(|scope| {
-            for filler in 0..3 {
-                let (store, origin, done, refused) = (&store, &origin, &done, &refused);
-                scope.spawn(move || {
-                    let mut page = filler;
-                    while !done.load(Ordering::Relaxed) {
-                        page = (page + 1) % PAGES;
-                        let stamp = store.begin_fill();
-                        let version = origin[page as usize].load(Ordering::SeqCst);
-                        // The body is on its way for a while.
-                        for _ in 0..filler {
-                            thread::yield_now();
-                        }
-                        let body = Bytes::copy_from_slice(&version.to_le_bytes());
-                        match store.commit(&stamp, entry(key(store, page), &[tag(page)], body), None, NOW) {
-                            Commit::Refused => _ = refused.fetch_add(1, Ordering::Relaxed),
-                            Commit::Stored(_) | Commit::StoredSoft(_) => {}
-                            Commit::TooLarge => panic!("it is eight bytes"),
-                        }
-                    }
-                });
-            }
-            for _ in 0..2 {
-                let (store, purged, done, served) = (&store, &purged, &done, &served);
-                scope.spawn(move || {
-                    let request = HeaderMap::new();
-                    while !done.load(Ordering::Relaxed) {
-                        for page in 0..PAGES {
-                            let at_least = purged[page as usize].load(Ordering::SeqCst);
-                            if let Lookup::Fresh(found) = store.lookup(key(store, page), &request, NOW) {
-                                let version = number_in(&found);
-                                assert!(
-                                    version >= at_least,
-                                    "page {page}: {version} after a purge of {at_least}"
-                                );
-                                served.fetch_add(1, Ordering::Relaxed);
-                            }
-                        }
-                    }
-                });
-            }
-            scope.spawn(|| {
+        // The test has met the race only if both sides of it were seen. On a busy machine that may take another try.
+        assert!((0..10).any(|_| sides_seen(purge) == (true, true)));
+    }
+}
+
+/// Lets fills, look-ups and purges race. Whether an entry was served, and whether a fill was refused for a purge.
+fn sides_seen(purge: fn(&Store, u64) -> PurgeCount) -> (bool, bool) {
+    const PAGES: u64 = 4;
+    let store = store(16 << 20);
+    let origin: Vec<_> = (0..PAGES).map(|_| AtomicU64::new(0)).collect();
+    let purged: Vec<_> = (0..PAGES).map(|_| AtomicU64::new(0)).collect();
+    let done = AtomicBool::new(false);
+    let (served, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for filler in 0..3 {
+            let (store, origin, done, refused) = (&store, &origin, &done, &refused);
+            scope.spawn(move || {
+                let mut page = filler;
                 while !done.load(Ordering::Relaxed) {
-                    store.sweep_bans(thread::yield_now);
+                    page = (page + 1) % PAGES;
+                    let stamp = store.begin_fill();
+                    let version = origin[page as usize].load(Ordering::SeqCst);
+                    // The body is on its way for a while.
+                    for _ in 0..filler {
+                        thread::yield_now();
+                    }
+                    let body = Bytes::copy_from_slice(&version.to_le_bytes());
+                    match store.commit(&stamp, entry(key(store, page), &[tag(page)], body), None, NOW) {
+                        Commit::Refused => _ = refused.fetch_add(1, Ordering::Relaxed),
+                        Commit::Stored(_) | Commit::StoredSoft(_) => {}
+                        Commit::TooLarge => panic!("it is eight bytes"),
+                    }
                 }
             });
-            // Two purgers share a page: the second must not answer while the first is still removing.
-            let purgers: Vec<_> = (0..2)
-                .map(|_| {
-                    let (store, origin, purged) = (&store, &origin, &purged);
-                    scope.spawn(move || {
-                        for round in 0..4000 {
-                            let page = round % PAGES;
-                            let version = origin[page as usize].fetch_add(1, Ordering::SeqCst) + 1;
-                            purge(store, page);
-                            purged[page as usize].fetch_max(version, Ordering::SeqCst);
+        }
+        for _ in 0..2 {
+            let (store, purged, done, served) = (&store, &purged, &done, &served);
+            scope.spawn(move || {
+                let request = HeaderMap::new();
+                while !done.load(Ordering::Relaxed) {
+                    for page in 0..PAGES {
+                        let at_least = purged[page as usize].load(Ordering::SeqCst);
+                        if let Lookup::Fresh(found) = store.lookup(key(store, page), &request, NOW) {
+                            let version = number_in(&found);
+                            assert!(
+                                version >= at_least,
+                                "page {page}: {version} after a purge of {at_least}"
+                            );
+                            served.fetch_add(1, Ordering::Relaxed);
                         }
-                    })
-                })
-                .collect();
-            let ended: Vec<_> = purgers.into_iter().map(|purger| purger.join()).collect();
-            done.store(true, Ordering::Relaxed);
-            assert!(ended.iter().all(Result::is_ok));
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                store.sweep_bans(thread::yield_now);
+            }
         });
-        store.sweep_bans(|| {});
-        assert_eq!(store.ban_count(), 0);
-        // The test has met the race only if both sides of it were seen.
-        assert!(served.into_inner() > 0 && refused.into_inner() > 0);
-    }
+        // Two purgers share a page: the second must not answer while the first is still removing.
+        let purgers: Vec<_> = (0..2)
+            .map(|_| {
+                let (store, origin, purged) = (&store, &origin, &purged);
+                scope.spawn(move || {
+                    for round in 0..4000 {
+                        let page = round % PAGES;
+                        let version = origin[page as usize].fetch_add(1, Ordering::SeqCst) + 1;
+                        purge(store, page);
+                        purged[page as usize].fetch_max(version, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let ended: Vec<_> = purgers.into_iter().map(|purger| purger.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
+    });
+    store.sweep_bans(|| {});
+    assert_eq!(store.ban_count(), 0);
+    (served.into_inner() > 0, refused.into_inner() > 0)
 }
 
 /// Everything at once in a store that is too small; afterwards the books must agree with what is there.

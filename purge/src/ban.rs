@@ -66,6 +66,10 @@ impl Condition for BanCondition {
             && self.tags.as_ref().is_none_or(|pattern| tags_match(page.tags, pattern))
     }
 
+    fn needs(&self) -> Option<&[u8]> {
+        self.url.as_ref()?.needs()
+    }
+
     fn text(&self) -> &str {
         &self.text
     }

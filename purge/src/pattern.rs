@@ -33,7 +33,8 @@ pub enum InvalidPattern {
 pub(crate) enum Pattern {
     /// It matches whatever is there.
     Anything,
-    Regex(Box<Regex>),
+    /// With bytes that are in everything that it matches.
+    Regex(Box<Regex>, Option<Box<[u8]>>),
 }
 
 impl Pattern {
@@ -48,7 +49,7 @@ impl Pattern {
         // Limits that stand in the expression itself can only be lower than these.
         let limited = format!("(*LIMIT_MATCH={MATCH_LIMIT})(*LIMIT_HEAP={HEAP_LIMIT}){text}");
         match RegexBuilder::new().jit_if_available(true).build(&limited) {
-            Ok(regex) => Ok(Self::Regex(Box::new(regex))),
+            Ok(regex) => Ok(Self::Regex(Box::new(regex), needed(text).map(Into::into))),
             // Once more without the limits, for the place in the text that was written.
             Err(error) => Err(InvalidPattern::Syntax(match RegexBuilder::new().build(text) {
                 Ok(_) => error.to_string(),
@@ -62,13 +63,59 @@ impl Pattern {
     pub(crate) fn matches(&self, text: &[u8]) -> bool {
         match self {
             Self::Anything => true,
-            Self::Regex(regex) => regex.is_match(text).unwrap_or(true),
+            Self::Regex(regex, _) => regex.is_match(text).unwrap_or(true),
+        }
+    }
+
+    /// Bytes that are in everything that it matches.
+    pub(crate) fn needs(&self) -> Option<&[u8]> {
+        match self {
+            Self::Anything => None,
+            Self::Regex(_, needs) => needs.as_deref(),
         }
     }
 
     pub(crate) fn is_anything(&self) -> bool {
         matches!(self, Self::Anything)
     }
+}
+
+/// Fewer bytes are in so many URLs that they tell nothing.
+const LEAST_NEEDED: usize = 4;
+
+/// Bytes that are in everything that an expression matches: its longest run of letters that stand for themselves. `None` for whatever
+/// has groups, alternatives, sets or escapes of its own kind: those that name one page or folder have none of these.
+fn needed(expression: &str) -> Option<Vec<u8>> {
+    if expression.contains(['(', ')', '|', '[', ']', '{', '}']) {
+        return None;
+    }
+    let (mut longest, mut run) = (Vec::new(), Vec::new());
+    let mut end = |run: &mut Vec<u8>| {
+        if run.len() > longest.len() {
+            longest.clone_from(run);
+        }
+        run.clear();
+    };
+    let mut bytes = expression.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => match bytes.next()? {
+                // Kinds of letters, and places between them.
+                b'd' | b'D' | b'w' | b'W' | b's' | b'S' | b'b' | b'B' => end(&mut run),
+                escaped if escaped.is_ascii_alphanumeric() || !escaped.is_ascii() => return None,
+                escaped => run.push(escaped),
+            },
+            // What stands before them need not be there. (Of a letter of several bytes the others are not needed either.)
+            b'*' | b'?' => {
+                while run.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
+                end(&mut run);
+            }
+            b'+' | b'.' | b'^' | b'$' => end(&mut run),
+            byte => run.push(byte),
+        }
+    }
+    end(&mut run);
+    (longest.len() >= LEAST_NEEDED).then_some(longest)
 }
 
 /// The literals of `(^|,)(a|b\.c)(,|$)`, which is how FOSHttpCache asks for tags: what `preg_quote` escaped is taken back.
@@ -103,6 +150,8 @@ pub(crate) fn listed_tags(pattern: &[u8]) -> Option<Vec<Vec<u8>>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -112,6 +161,45 @@ mod tests {
             expected,
             "{pattern} {text}"
         );
+    }
+
+    #[test]
+    fn what_they_need_is_known_of_simple_ones() {
+        for (pattern, expected) in [
+            ("^/news/123$", Some("/news/123")),
+            (r"^/a\.b\-c/", Some("/a.b-c/")),
+            ("/news/.*/archive", Some("/archive")),
+            ("/news/x*y", Some("/news/")),
+            ("/newsé?", Some("/news")),
+            ("/news+", Some("/news")),
+            (r"\d\d/news", Some("/news")),
+            ("abc", None),
+            ("^/(news|events)/", None),
+            ("/news|/events", None),
+            ("(?i)/news", None),
+            ("/news[0-9]", None),
+            ("/news{2}", None),
+            (r"/\Qnews\E", None),
+            (r"/news\x20", None),
+            (r"/news\", None),
+            (".*", None),
+        ] {
+            let needs = needed(pattern);
+            assert_eq!(needs.as_deref(), expected.map(str::as_bytes), "{pattern}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_they_need_is_there_wherever_they_match(
+            pattern in "[ab/é]{0,3}([ab/.*+?^$é]|\\\\[.db-]){1,12}", text in "[ab/.\\-0é]{0,40}"
+        ) {
+            let needs = needed(&pattern);
+            if let (Some(needs), Ok(pattern)) = (needs, Pattern::new(pattern.as_bytes())) {
+                let is_there = memchr::memmem::find(text.as_bytes(), &needs).is_some();
+                prop_assert!(is_there || !pattern.matches(text.as_bytes()), "{needs:?}");
+            }
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod matrix;
 mod memory;
 mod observing;
 mod poisoning;
+mod protocol;
 mod purge;
 mod purge_api;
 mod refilling;

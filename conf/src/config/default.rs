@@ -124,7 +124,8 @@ pub(crate) const DNS_MAX_TTL: Duration = Duration::from_secs(60);
 /// The machine itself may purge; everyone else is named.
 pub(crate) const PURGE_ALLOW: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 /// What the Varnish xkey module, FOSHttpCache, Fastly and Cloudflare call them.
-pub(crate) const PURGE_TAG_HEADERS: [&str; 4] = ["xkey", "x-cache-tags", "surrogate-key", "cache-tag"];
+pub(crate) const PURGE_TAG_HEADERS: [&str; 5] =
+    ["xkey", "x-hashtwo", "x-cache-tags", "surrogate-key", "cache-tag"];
 
 /// Twice Varnish's `http_req_size`: large cookies happen.
 pub(crate) const HEADER_BYTES: u32 = 64 * 1024;

@@ -52,7 +52,7 @@ pub struct Purge {
     /// Response headers that a `BAN` may name by a header of the same name, besides `X-Content-Type` and the tags. Default
     /// none.
     pub ban_headers: Vec<HeaderName>,
-    /// Response headers that carry tags. Default `xkey`, `x-cache-tags`, `surrogate-key`, `cache-tag`; empty: no tags.
+    /// Response headers that carry tags. Default `xkey`, `x-hashtwo`, `x-cache-tags`, `surrogate-key`, `cache-tag`; empty: no tags.
     pub tag_headers: Vec<HeaderName>,
     /// Whoever shows it may purge from anywhere. `None`, the default: only `allow` counts.
     pub token: Option<Secret>,

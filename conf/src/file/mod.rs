@@ -86,7 +86,8 @@ pub(crate) struct PurgeTable {
     /// Response headers that a BAN may name by a header of the same name, besides X-Content-Type and the tag headers.
     #[schemars(extend("examples" = [["X-Location-Id"]]))]
     pub(crate) ban_headers: Option<At<Vec<At<String>>>>,
-    /// Response headers that carry tags. Default xkey, X-Cache-Tags, Surrogate-Key, Cache-Tag.
+    /// Response headers that carry tags. Default xkey, X-HashTwo, X-Cache-Tags, Surrogate-Key,
+    /// Cache-Tag.
     #[schemars(extend("examples" = [["xkey", "X-Cache-Tags"]]))]
     pub(crate) tag_headers: Option<At<Vec<At<String>>>>,
     /// Whoever shows it may purge from anywhere. Default: none.

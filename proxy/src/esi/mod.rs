@@ -36,11 +36,12 @@ mod template;
 use std::time::Duration;
 
 pub(crate) use assembly::Assembly;
+pub(crate) use expression::push_escaped;
 pub(crate) use gather::{Readable, read_page};
 pub(crate) use handshake::{CAPABILITY, SURROGATE_CAPABILITY, SURROGATE_CONTROL, is_marked};
 use original::Original;
 pub(crate) use serving::{Arrived, Incoming, Rest, Serving};
-pub(crate) use template::Template;
+pub(crate) use template::{Part, Template};
 
 /// How far assembling goes. What is beyond is left out of the page, and the rest is served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

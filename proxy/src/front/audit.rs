@@ -3,6 +3,7 @@
 //! One short mutex, taken once for each purge and never on the way of another request.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -25,8 +26,8 @@ pub(crate) enum By {
     Admin,
 }
 
-impl std::fmt::Display for By {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client(Some(address)) => address.to_canonical().fmt(f),
             Self::Client(None) => f.write_str("local"),
@@ -36,8 +37,22 @@ impl std::fmt::Display for By {
 }
 
 /// As much of what a purge named as is told.
-pub(crate) fn shortened(what: &str) -> &str {
-    &what[..what.floor_char_boundary(MOST_BYTES)]
+pub(crate) fn told(what: &dyn fmt::Display) -> String {
+    let mut short = Short(String::new());
+    // It fails when there is enough of it.
+    let _ = fmt::write(&mut short, format_args!("{what}"));
+    short.0
+}
+
+/// Takes in as much as is told, and no more is written then: a list of tags may be a megabyte.
+struct Short(String);
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = MOST_BYTES - self.0.len();
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
+    }
 }
 
 /// A purge that was carried out.
@@ -65,8 +80,7 @@ impl Audit {
     /// Keeps a purge and gives it its number.
     pub(crate) fn note(&self, purged: &Purged<'_>) -> u64 {
         let &Purged { by, method, what, purged, softened, took } = purged;
-        let (by, method, what, at) =
-            (by.to_string(), method.to_owned(), shortened(what).to_owned(), SystemTime::now());
+        let (by, method, what, at) = (by.to_string(), method.to_owned(), told(&what), SystemTime::now());
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let mut kept = self.0.lock();
         kept.last += 1;

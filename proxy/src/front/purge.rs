@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clearcoat_cache::key::canonical_host;
 use clearcoat_cache::{CacheKey, KeySecret, Moment, PurgeCount, PurgeMode, Scheme, Tag};
-use clearcoat_purge::{Admitted, Outcome, PurgeError, PurgeRequest, apply};
+use clearcoat_purge::{Admitted, Outcome, PurgeError, PurgeRequest, apply, is_quick};
 use smallvec::SmallVec;
 use tracing::{info, warn};
 
@@ -24,27 +24,26 @@ const OLD_TOKEN: &str = "x-purge-token";
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     request: Result<PurgeRequest, PurgeError>,
+    /// What was shown by which the sender may purge.
+    token: Option<Box<[u8]>>,
+    pub(super) asked: Asked,
+}
+
+/// The request for a purge.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
     method: Box<str>,
-    /// Host and target of the request, the latter as its route knows it.
+    /// Host and target, the latter as its route knows it.
     host: Box<[u8]>,
     target: Box<[u8]>,
     sender: Option<IpAddr>,
-    /// What was shown by which the sender may purge.
-    token: Option<Box<[u8]>>,
     started: Instant,
 }
 
-/// What it names.
-impl std::fmt::Display for Order {
+impl std::fmt::Display for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = self.request.as_ref().map(ToString::to_string).unwrap_or_default();
-        match what.as_str() {
-            "" => {
-                let [host, target] = [&self.host, &self.target].map(|text| String::from_utf8_lossy(text));
-                write!(f, "{host}{target}")
-            }
-            what => f.write_str(what),
-        }
+        let [host, target] = [&self.host, &self.target].map(|text| String::from_utf8_lossy(text));
+        write!(f, "{host}{target}")
     }
 }
 
@@ -64,13 +63,11 @@ impl Front {
         let method = head.method.as_str();
         let request = self.purges.read(visitor.dialects, method, &forward::end_to_end(head), keys.to_vec());
         let shown = head.values(token::HEADER).next();
-        let order = Order {
-            request,
+        let asked = Asked {
             method: method.into(),
             host: head.host.into(),
             target: target.as_ref().into(),
             sender: visitor.address,
-            token: shown.or_else(|| head.values(OLD_TOKEN).next()).map(Into::into),
             started: Instant::now(),
         };
         // The secret of the configuration is for all sites, and nobody is asked about it.
@@ -78,34 +75,39 @@ impl Front {
             && treatment.purge_token.is_some()
             && !self.guard.knows(shown)
         {
+            let order = Order { request, token: Some(shown.into()), asked };
             return self.purge_by_token(order, treatment, head, visitor, now);
         }
-        let admitted = self.guard.admit(order.request.clone(), order.sender, order.token.as_deref());
-        Step::Local(self.carry_out(&order, admitted), RequestResult::Purge)
+        let shown = shown.or_else(|| head.values(OLD_TOKEN).next());
+        let admitted = self.guard.admit(request, visitor.address, shown);
+        Step::Local(self.carry_out(&asked, admitted), RequestResult::Purge)
     }
 
     /// Carries a purge out if it showed the token that the application told.
     pub(super) fn purge_shown(&self, order: Order, told: Option<&[u8]>) -> Local {
-        let shown = order.token.as_deref().unwrap_or_default();
-        let admitted = self.guard.admit_by(order.request.clone(), order.sender, shown, told);
-        self.carry_out(&order, admitted)
+        let Order { request, token, asked } = order;
+        let admitted = self.guard.admit_by(request, asked.sender, token.as_deref().unwrap_or_default(), told);
+        self.carry_out(&asked, admitted)
     }
 
-    fn carry_out(&self, order: &Order, admitted: Result<Admitted, PurgeError>) -> Local {
-        let Order { method, host, target, sender, .. } = order;
+    fn carry_out(&self, asked: &Asked, admitted: Result<Admitted, PurgeError>) -> Local {
+        let Asked { method, host, target, sender, started } = asked;
         let now = self.clock.now();
         let outcome = admitted.and_then(|admitted| {
-            let kind = match admitted.request() {
-                PurgeRequest::Url { .. } => PurgeKind::Url,
-                PurgeRequest::Tags { .. } => PurgeKind::Tags,
-                PurgeRequest::Ban { .. } => PurgeKind::Ban,
+            let (kind, what) = match admitted.request() {
+                PurgeRequest::Url { .. } => (PurgeKind::Url, audit::told(asked)),
+                request @ PurgeRequest::Tags { .. } => (PurgeKind::Tags, audit::told(request)),
+                request @ PurgeRequest::Ban { .. } => (PurgeKind::Ban, audit::told(request)),
             };
-            // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere.
-            let done = tokio::task::block_in_place(|| apply(admitted, &self.store, now))?;
-            Ok((kind, done))
+            let is_quick = is_quick(admitted.request(), &self.store);
+            let apply = || apply(admitted, &self.store, now);
+            // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere then. That they
+            // do costs more than most purges.
+            let done = if is_quick { apply() } else { tokio::task::block_in_place(apply) };
+            Ok((kind, what, done?))
         });
         match outcome {
-            Ok((kind, done)) => {
+            Ok((kind, what, done)) => {
                 let guards = || self.routes.load().find(host, target).is_some_and(Treatment::guards_context);
                 let own = match kind {
                     PurgeKind::Url if guards() => self.purge_contexts(host, target, now),
@@ -121,10 +123,10 @@ impl Front {
                     &Purged {
                         by: By::Client(*sender),
                         method,
-                        what: &order.to_string(),
+                        what: &what,
                         purged: done.purged,
                         softened: done.softened,
-                        took: order.started.elapsed(),
+                        took: started.elapsed(),
                     },
                 );
                 Local::plain(done.status, Some(done.reason.clone()), done.reason).of_purge()
@@ -145,7 +147,6 @@ impl Front {
 impl Front {
     /// Counts a purge that was carried out, and tells of it in the log and to those who ask later.
     pub(super) fn note_purge(&self, kind: PurgeKind, purged: &Purged<'_>) -> u64 {
-        let purged = &Purged { what: audit::shortened(purged.what), ..purged.clone() };
         self.counters.purge(kind, purged.purged, purged.softened);
         let id = self.audit.note(purged);
         info!(

@@ -100,7 +100,7 @@ impl Front {
             Ok(Obtained::Entry(entry) | Obtained::Instead { entry, .. }) => entry.head(),
             Ok(Obtained::Stream { answer, .. }) => &answer.block,
             Err(error) => {
-                tracing::warn!(%order, %error, "a purge was refused: the application did not tell its token");
+                tracing::warn!(order = %order.asked, %error, "a purge was refused: the application did not tell its token");
                 let local = Local::failure(*error, Forwarded::new(forward));
                 return Outcome::Local(local, RequestResult::Unavailable);
             }

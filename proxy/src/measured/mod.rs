@@ -17,7 +17,7 @@ use clearcoat_cache::{Moment, Scheme, Store};
 use crate::access::Accounts;
 use crate::admin::Counters;
 use crate::assemble;
-use crate::esi;
+use crate::esi::{self, Part};
 use crate::front::outcome::Found;
 use crate::front::visitor::Visitor;
 use crate::front::{Front, Step};
@@ -144,6 +144,16 @@ impl Page {
         Self(esi::parse::parse(body))
     }
 
+    /// Goes through all of it as a request does.
+    ///
+    /// # Panics
+    ///
+    /// If a part of it does not lie within `body`, which it was read from, or begins before the one ahead of it ends.
+    pub fn require_sound(&self, body: &[u8]) {
+        let end = require_sound(&self.0.parts, 0);
+        assert!(end <= body.len(), "a text ends behind the body");
+    }
+
     /// Texts and tags of which it is made.
     pub fn parts(&self) -> usize {
         self.0.parts.len()
@@ -152,3 +162,53 @@ impl Page {
 
 #[cfg(test)]
 mod tests;
+
+/// Where the last of these parts ends; none may begin before `from`.
+fn require_sound(parts: &[Part], mut from: usize) -> usize {
+    for part in parts {
+        from = match part {
+            Part::Text(span) => {
+                let range = span.range();
+                assert!(from <= range.start && range.start <= range.end, "texts stand in their order");
+                range.end
+            }
+            Part::Include(_) => from,
+            Part::Variable(variable) => {
+                let mut text = Vec::new();
+                esi::push_escaped(&mut text, &variable.value(&Anybody));
+                assert!(!text.contains(&b'<'), "what a request says is no markup");
+                from
+            }
+            Part::Try(block) => require_sound(&block.except, require_sound(&block.attempt, from)),
+            Part::Choose(choose) => {
+                let through = choose.whens.iter().fold(from, |from, (test, parts)| {
+                    test.holds(&Anybody);
+                    require_sound(parts, from)
+                });
+                require_sound(&choose.otherwise, through)
+            }
+        };
+    }
+    from
+}
+
+/// A request that says everything that variables ask for.
+struct Anybody;
+
+impl esi::Visit for Anybody {
+    fn host(&self) -> &[u8] {
+        b"a.test"
+    }
+
+    fn query(&self) -> &[u8] {
+        b"a=1&b=%3Cx%3E&a=<"
+    }
+
+    fn lines(&self, name: &str, line: &mut dyn FnMut(&[u8])) {
+        match name {
+            "cookie" => line(b"a=1; x=<b>"),
+            "accept-language" => line(b"en, de;q=0.5"),
+            _ => line(b"3"),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One function for each thing that reads what strangers send: it takes any bytes, and panics if a promise is broken.
+//!
+//! `targets/` hands them to libFuzzer (`tests/fuzz/run`); a test hands them what is kept in `corpus/`, which is what the fuzzer
+//! found worth keeping.
+
+use std::collections::HashSet;
+
+use clearcoat::measured;
+use clearcoat_cache::structured::{Dictionary, MAX_MEMBERS};
+use clearcoat_cache::{CacheKey, Condition as _, Page, Tag, collect_tags, split_tags};
+use clearcoat_purge::{Dialect, Dialects, PurgeRequest, Reader};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// What takes any bytes.
+pub type Target = fn(&[u8]);
+
+/// All targets, by the names of their folders.
+pub const TARGETS: [(&str, Target); 5] =
+    [("tags", tags), ("dialects", dialects), ("esi", esi), ("structured", structured), ("head", head)];
+
+/// The most bytes of tags that the first target lets through.
+const MAX_TAG_BYTES: usize = 4096;
+
+/// Lists of tags, a line of the header a line.
+pub fn tags(data: &[u8]) {
+    let xkey = HeaderName::from_static("xkey");
+    let mut headers = HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n').take(1000) {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(&xkey, value);
+        }
+    }
+    let bytes: usize = headers.values().map(HeaderValue::len).sum();
+    match collect_tags(&headers, std::slice::from_ref(&xkey), MAX_TAG_BYTES) {
+        Err(_) => assert!(
+            bytes > MAX_TAG_BYTES
+                || headers
+                    .values()
+                    .flat_map(|line| split_tags(line.as_bytes()))
+                    .any(|tag| Tag::new(tag).is_err())
+        ),
+        Ok(tags) => {
+            assert!(bytes <= MAX_TAG_BYTES);
+            let distinct: HashSet<&[u8]> = tags.iter().map(Tag::as_bytes).collect();
+            assert_eq!(distinct.len(), tags.len(), "each once");
+            for tag in &tags {
+                let again: Vec<&[u8]> = split_tags(tag.as_bytes()).collect();
+                assert_eq!(again, [tag.as_bytes()], "a tag is one word");
+            }
+            // None is lost: what a purge of it would name is there.
+            for word in headers.values().flat_map(|line| split_tags(line.as_bytes())) {
+                assert!(distinct.contains(word));
+            }
+        }
+    }
+}
+
+/// Purge requests: the first byte chooses dialects, the first line is the method, `name: value` the others.
+pub fn dialects(data: &[u8]) {
+    let Some((&chosen, text)) = data.split_first() else { return };
+    let all = [
+        Dialect::Purge,
+        Dialect::PurgeKeys,
+        Dialect::Ban,
+        Dialect::Key,
+        Dialect::LocationId,
+        Dialect::SurrogateKey,
+    ];
+    let dialects: Dialects = all
+        .into_iter()
+        .enumerate()
+        .filter(|(bit, _)| chosen & 1 << bit != 0)
+        .map(|(_, dialect)| dialect)
+        .collect();
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let method = lines.next().map(String::from_utf8_lossy).unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    for line in lines.take(100) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    let reader = Reader::new(
+        vec![HeaderName::from_static("x-cache-tags")],
+        vec![HeaderName::from_static("x-location-id"), HeaderName::from_static("x-group")],
+    );
+    let keys = vec![CacheKey::from_number(1)];
+    let read = reader.read(dialects, &method, &headers, keys);
+    if !dialects.take(&method) {
+        assert!(read.is_err(), "what is not for us is not read");
+        return;
+    }
+    match read {
+        Ok(PurgeRequest::Ban { condition, .. }) => {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nX-Location-Id: 42\r\n";
+            let tags = [b"c42".as_slice(), b"l7"].map(|tag| Tag::new(tag).ok());
+            let tags: Vec<Tag> = tags.into_iter().flatten().collect();
+            let page = Page { url: "http://a.test/some/page?x=1", head, tags: &tags };
+            // It is decided the same each time, and told in words.
+            assert_eq!(condition.names(&page), condition.names(&page));
+            assert!(!condition.text().is_empty());
+        }
+        Ok(PurgeRequest::Tags { hard, soft, .. }) => {
+            for tag in hard.iter().chain(&soft) {
+                assert!(!tag.as_bytes().is_empty());
+            }
+        }
+        Ok(PurgeRequest::Url { keys, .. }) => assert_eq!(keys.len(), 1),
+        Err(error) => assert!((400..600).contains(&error.status())),
+    }
+}
+
+/// Pages with ESI tags: what is read of one lies within it, in order, and can be asked of any request.
+pub fn esi(data: &[u8]) {
+    measured::Page::read(data).require_sound(data);
+}
+
+/// Dictionaries of structured fields.
+pub fn structured(data: &[u8]) {
+    let Ok(read) = Dictionary::parse(data) else { return };
+    assert!(data.is_ascii(), "what is no ASCII is no dictionary");
+    let names: HashSet<&str> = read.iter().map(|(name, _)| name).collect();
+    let count = read.iter().count();
+    assert!(names.len() == count && count <= MAX_MEMBERS, "each name once");
+    for name in names {
+        assert!(read.get(name).is_some());
+    }
+    // Space around it changes nothing (RFC 9651 section 4.2).
+    let spaced = [b"  ", data, b" "].concat();
+    assert_eq!(Dictionary::parse(&spaced).map(|again| again.iter().count()), Ok(count));
+}
+
+/// Heads of requests.
+pub fn head(data: &[u8]) {
+    let mut room = measured::Room::new();
+    if let Some(request) = measured::Request::read(data, &mut room) {
+        let target = request.target();
+        assert!(!target.is_empty() && target.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80));
+    }
+}
