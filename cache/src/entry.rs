@@ -368,9 +368,15 @@ impl Entry {
         self.flags.has(Flags::ASK_ALWAYS)
     }
 
-    /// What `Age` says (RFC 9111 §5.1), in seconds.
+    /// What `Age` says (RFC 9111 §5.1), in seconds. One that is stale because of a purge is as old as if its lifetime were over:
+    /// a cache in front of this one must not take it for fresh, and store it as what came after that purge.
     pub fn age_seconds(&self, now: Moment) -> u64 {
-        u64::from(self.initial_age) + now.since(self.stored()).as_secs()
+        let age = u64::from(self.initial_age) + now.since(self.stored()).as_secs();
+        let fresh_until = self.fresh_until();
+        if now < fresh_until {
+            return age;
+        }
+        age.max(self.ttl.duration().as_secs() + now.since(fresh_until).as_secs())
     }
 
     /// Seconds of freshness left, rounded down; negative when it is over, also at the very moment (RFC 9211 §2.4 `ttl`).

@@ -11,6 +11,7 @@ mod balance;
 mod bans;
 mod bounds;
 mod caching;
+mod chained;
 mod coded;
 mod cold_ranges;
 mod collapsing;
