@@ -110,3 +110,30 @@ async fn who_purged_what_is_told() {
     let output = proxy::run_command(&["urls", "nobody-has-it", "--admin", &admin]).await;
     assert!(String::from_utf8(output.stdout).unwrap().contains("0 pages"));
 }
+
+#[tokio::test]
+async fn the_command_line_bans() {
+    let node = Node::start().await;
+    for path in ["/news/1", "/news/2", "/about"] {
+        node.serve(path, Page::numbered(path).fresh_for(60));
+    }
+    let proxy = Proxy::before(&node).await;
+    let to = proxy.address().to_string();
+    for (arguments, gone) in [
+        (&["--matching", "^/news/"][..], ["/news/1", "/news/2"].as_slice()),
+        (&["--matching", "/1$", "--matching", "about"], &["/news/1", "/about"]),
+        (&["--matching", "^/news/", "--on-host", "elsewhere"], &[]),
+    ] {
+        proxy.warm(["/news/1", "/news/2", "/about"]).await;
+        let output = proxy::run_command(&[&["purge", "--to", &to], arguments].concat()).await;
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && shown.starts_with("Banned: "), "{arguments:?}: {shown}");
+        for path in ["/news/1", "/news/2", "/about"] {
+            let is_gone = proxy.get(path).await.served() != Served::Hit;
+            assert_eq!(is_gone, gone.contains(&path), "{path} after {arguments:?}");
+        }
+    }
+    let output = proxy::run_command(&["purge", "--to", &to, "--matching", "("]).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && told.contains("parenthes"), "{told}");
+}

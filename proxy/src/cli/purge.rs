@@ -8,9 +8,9 @@ use super::{Trouble, print};
 /// So many characters of tags go into one request, as FOSHttpCache does it; more are split.
 const MOST_TAG_BYTES: usize = 7500;
 
-/// Remove pages from the cache of a running edge, by tag or by URL.
+/// Remove pages from the cache of a running edge, by tag, by URL or by expressions.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["tag", "url"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["tag", "url", "matching"]))]
 pub(super) struct Arguments {
     /// Remove all pages that carry this tag; may be given several times.
     #[arg(long, value_name = "TAG")]
@@ -19,8 +19,15 @@ pub(super) struct Arguments {
     /// several times.
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
+    /// Remove all pages whose path and query match this expression (PCRE2, unanchored), such as ^/news/; may be given
+    /// several times.
+    #[arg(long, value_name = "REGEX")]
+    matching: Vec<String>,
+    /// With --matching: only on hosts that match this expression.
+    #[arg(long, value_name = "REGEX", requires = "matching")]
+    on_host: Option<String>,
     /// Do not remove pages, make them stale: they are served while a newer copy is fetched.
-    #[arg(long, conflicts_with = "url")]
+    #[arg(long, conflicts_with_all = ["url", "matching"])]
     soft: bool,
     /// The edge, where visitors come in: HOST:PORT, http://HOST:PORT or unix:/path.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:80", value_parser = client::address)]
@@ -38,13 +45,19 @@ pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
     let own_host = arguments.host.as_deref().unwrap_or_else(|| client::host_of(&arguments.to));
     let name = if arguments.soft { "xkey-softpurge" } else { "xkey-purge" };
     for tags in batches(&arguments.tag)? {
-        let answer = send(arguments, "PURGEKEYS", "/", own_host, Some((name, &tags)))?;
+        let answer = send(arguments, "PURGEKEYS", "/", own_host, &[(name, &tags)])?;
         print(&format!("{}\n", outcome(answer, "these tags")?))?;
     }
     for url in &arguments.url {
         let (host, target) = parts(url, own_host)?;
-        let answer = send(arguments, "PURGE", target, host, None)?;
+        let answer = send(arguments, "PURGE", target, host, &[])?;
         print(&format!("{}: {url}\n", outcome(answer, url)?))?;
+    }
+    for expression in &arguments.matching {
+        let on_host = arguments.on_host.as_deref().unwrap_or(".*");
+        let fields = [("X-Host", on_host), ("X-Url", expression.as_str())];
+        let answer = send(arguments, "BAN", "/", own_host, &fields)?;
+        print(&format!("{}: {expression}\n", outcome(answer, expression)?))?;
     }
     Ok(())
 }
@@ -54,10 +67,10 @@ fn send(
     method: &str,
     target: &str,
     host: &str,
-    field: Option<(&str, &str)>,
+    fields: &[(&str, &str)],
 ) -> Result<Answer, Trouble> {
     let token = arguments.token.as_deref().map(|token| ("X-Invalidate-Token", token));
-    let fields: Vec<(&str, &str)> = field.into_iter().chain(token).collect();
+    let fields: Vec<(&str, &str)> = fields.iter().copied().chain(token).collect();
     Ok(Request { to: &arguments.to, method, target, host, fields: &fields }.send()?)
 }
 

@@ -179,13 +179,14 @@ fn require_sound(parts: &[Part], mut from: usize) -> usize {
                 assert!(!text.contains(&b'<'), "what a request says is no markup");
                 from
             }
-            Part::Try(block) => require_sound(&block.except, require_sound(&block.attempt, from)),
+            // Branches stand in any order.
+            Part::Try(block) => require_sound(&block.except, from).max(require_sound(&block.attempt, from)),
             Part::Choose(choose) => {
-                let through = choose.whens.iter().fold(from, |from, (test, parts)| {
+                let whens = choose.whens.iter().map(|(test, parts)| {
                     test.holds(&Anybody);
                     require_sound(parts, from)
                 });
-                require_sound(&choose.otherwise, through)
+                whens.max().unwrap_or(from).max(require_sound(&choose.otherwise, from))
             }
         };
     }
