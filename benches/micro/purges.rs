@@ -115,7 +115,7 @@ fn purge_request_10_tags(bencher: Bencher<'_, '_>) {
             divan::black_box(&headers),
             vec![CacheKey::from_number(1)],
         );
-        guard.admit(request, sender, None).map(|admitted| apply(admitted, &stock.store, NOW))
+        guard.admit(request, sender, None).map(|admitted| apply(admitted, &stock.store, NOW, |rest| rest()))
     });
 }
 

@@ -24,12 +24,18 @@ pub struct Outcome {
 /// Carries out a purge: when it returns, the purge holds, also for what is being fetched.
 ///
 /// The time it takes grows with the number of entries named, one or two microseconds each. A ban takes none, unless so many
-/// are pending that the caller has to help with the sweep first.
+/// are pending that the caller has to help with the sweep first. What may take more than some hundred microseconds is given to `aside`, which
+/// has to call it.
 ///
 /// # Errors
 ///
 /// [`PurgeError::TooManyBans`] when bans come faster than they can be worked off.
-pub fn apply(admitted: Admitted, store: &Store, now: Moment) -> Result<Outcome, PurgeError> {
+pub fn apply(
+    admitted: Admitted,
+    store: &Store,
+    now: Moment,
+    aside: impl Fn(&mut dyn FnMut()),
+) -> Result<Outcome, PurgeError> {
     let mut count = PurgeCount::default();
     match admitted.request() {
         PurgeRequest::Url { keys, mode } => {
@@ -40,19 +46,24 @@ pub fn apply(admitted: Admitted, store: &Store, now: Moment) -> Result<Outcome, 
         PurgeRequest::Tags { hard, soft, dialect: _ } => {
             for (tags, mode) in [(hard, PurgeMode::Hard), (soft, PurgeMode::Soft)] {
                 if !tags.is_empty() {
-                    count += store.purge_tags(tags, mode, now);
+                    count += store.purge_tags_aside(tags, mode, now, &aside);
                 }
             }
         }
         PurgeRequest::Ban { condition, mode, dialect: _ } => {
-            let mut tries = 1;
-            while let Err(too_many) = store.ban(condition.clone(), *mode, now) {
-                if tries == MOST_TRIES {
-                    return Err(too_many.into());
-                }
-                tries += 1;
-                store.sweep_bans(|| {});
+            let mut taken = store.ban(condition.clone(), *mode, now);
+            if taken.is_err() {
+                aside(&mut || {
+                    for _ in 1..MOST_TRIES {
+                        store.sweep_bans(|| {});
+                        taken = store.ban(condition.clone(), *mode, now);
+                        if taken.is_ok() {
+                            return;
+                        }
+                    }
+                });
             }
+            taken?;
         }
     }
     let PurgeCount { purged, softened } = count;
@@ -63,25 +74,6 @@ pub fn apply(admitted: Admitted, store: &Store, now: Moment) -> Result<Outcome, 
         PurgeRequest::Tags { .. } => format!("Purged {purged} objects, expired {softened} objects"),
     };
     Ok(Outcome { status: 200, reason, purged, softened })
-}
-
-/// Pages of whose purge a thread takes so little time that nobody minds.
-const FEW: usize = 500;
-
-/// Whether [`apply`] takes no longer than some hundred microseconds.
-pub fn is_quick(request: &PurgeRequest, store: &Store) -> bool {
-    match request {
-        PurgeRequest::Url { .. } => true,
-        PurgeRequest::Tags { hard, soft, dialect: _ } => {
-            let mut pages = 0;
-            hard.iter().chain(soft).all(|tag| {
-                pages += 1 + store.count_tagged(tag);
-                pages <= FEW
-            })
-        }
-        // It may have to help with the sweep.
-        PurgeRequest::Ban { .. } => false,
-    }
 }
 
 #[cfg(test)]
@@ -130,7 +122,7 @@ mod tests {
         let reader = Reader::new(vec!["x-cache-tags".parse().unwrap()], Vec::new());
         let request = reader.read(Dialects::ALL, method, &headers, vec![CacheKey::from_number(key)]);
         let admitted = Guard::new(Settings::default()).admit(request, None, None).unwrap();
-        apply(admitted, store, NOW).unwrap()
+        apply(admitted, store, NOW, |rest| rest()).unwrap()
     }
 
     /// A letter per page: fresh, grace, or missing.

@@ -11,7 +11,7 @@ mod request;
 
 use http::HeaderName;
 
-pub use apply::{Outcome, apply, is_quick};
+pub use apply::{Outcome, apply};
 pub use ban::BanCondition;
 pub use guard::{Admitted, Guard, Settings};
 pub use pattern::InvalidPattern;

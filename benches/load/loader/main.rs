@@ -62,6 +62,9 @@ struct Arguments {
     /// Purges by tags a second beside the requests, each over a connection of its own, as PHP sends them.
     #[arg(long, default_value_t = 0.0)]
     purge_rate: f64,
+    /// Where they go, if not to the server: shows what sending them costs this loader.
+    #[arg(long)]
+    purge_server: Option<SocketAddr>,
     /// Tags of a purge.
     #[arg(long, default_value_t = 1)]
     purge_tags: u32,

@@ -33,7 +33,7 @@ impl Purges {
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let began = Instant::now();
         Self {
-            server: arguments.server,
+            server: arguments.purge_server.unwrap_or(arguments.server),
             rate: arguments.purge_rate,
             tags: arguments.purge_tags,
             name: arguments.purge_name.clone(),

@@ -9,6 +9,9 @@ use crate::key::CacheKey;
 use crate::tag::Tag;
 use crate::time::Moment;
 
+/// Entries that are purged on the spot: in less time than it takes to have the rest of a thread's work done by another.
+const FEW: usize = 500;
+
 /// What a purge does to the entries it names.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PurgeMode {
@@ -58,19 +61,42 @@ impl Store {
     /// The cost is that of the entries named, one or two microseconds each: for tags that thousands carry, call it
     /// where a thread may be busy for a while.
     pub fn purge_tags(&self, tags: &[Tag], mode: PurgeMode, now: Moment) -> PurgeCount {
+        self.purge_tags_aside(tags, mode, now, |rest| rest())
+    }
+
+    /// The same; where it is more than some hundred entries, `aside` is called once with the rest of the work.
+    pub fn purge_tags_aside(
+        &self,
+        tags: &[Tag],
+        mode: PurgeMode,
+        now: Moment,
+        aside: impl FnOnce(&mut dyn FnMut()),
+    ) -> PurgeCount {
         self.ledger.purge_tags(tags, mode);
         let mut count = PurgeCount::default();
-        for tag in tags {
-            let mut end = usize::MAX;
-            while let Some((carriers, start)) = self.tags.carriers_before(tag, end) {
-                for entry in carriers {
-                    count += self.purge_entry(&entry, mode, now);
+        // Goes on at this place of this tag's list, and comes back with the place where more than `few` would have been named.
+        let mut purge = |(from, mut end): (usize, usize), few: usize| {
+            let mut named = 0;
+            for (at, tag) in tags.iter().enumerate().skip(from) {
+                while let Some((carriers, start)) = self.tags.carriers_before(tag, end) {
+                    named += carriers.len();
+                    if named > few {
+                        return Some((at, end));
+                    }
+                    for entry in carriers {
+                        count += self.purge_entry(&entry, mode, now);
+                    }
+                    if start == 0 {
+                        break;
+                    }
+                    end = start;
                 }
-                if start == 0 {
-                    break;
-                }
-                end = start;
+                end = usize::MAX;
             }
+            None
+        };
+        if let Some(place) = purge((0, usize::MAX), FEW) {
+            aside(&mut || _ = purge(place, usize::MAX));
         }
         count
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clearcoat_cache::key::canonical_host;
 use clearcoat_cache::{CacheKey, KeySecret, Moment, PurgeCount, PurgeMode, Scheme, Tag};
-use clearcoat_purge::{Admitted, Outcome, PurgeError, PurgeRequest, apply, is_quick};
+use clearcoat_purge::{Admitted, Outcome, PurgeError, PurgeRequest, apply};
 use smallvec::SmallVec;
 use tracing::{info, warn};
 
@@ -99,12 +99,10 @@ impl Front {
                 request @ PurgeRequest::Tags { .. } => (PurgeKind::Tags, audit::told(request)),
                 request @ PurgeRequest::Ban { .. } => (PurgeKind::Ban, audit::told(request)),
             };
-            let is_quick = is_quick(admitted.request(), &self.store);
-            let apply = || apply(admitted, &self.store, now);
             // A tag may be on a hundred thousand pages: the other connections of this thread go on elsewhere then. That they
             // do costs more than most purges.
-            let done = if is_quick { apply() } else { tokio::task::block_in_place(apply) };
-            Ok((kind, what, done?))
+            let done = apply(admitted, &self.store, now, |rest| tokio::task::block_in_place(rest))?;
+            Ok((kind, what, done))
         });
         match outcome {
             Ok((kind, what, done)) => {

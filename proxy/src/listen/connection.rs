@@ -71,6 +71,8 @@ pub(crate) struct Connection {
     pub(crate) visitor: Visitor,
     /// What the access log wants to know of the request that is being answered.
     pub(crate) kept: Kept,
+    /// The client has said that the request under way is its last, and all of that was read.
+    pub(crate) client_is_done: bool,
     /// When the last bytes came, or the last answer was over; read once for all who want to know.
     pub(crate) now: Instant,
     deadline: Deadline,
@@ -88,6 +90,7 @@ impl Connection {
             output: Vec::with_capacity(2048),
             visitor,
             kept: Kept::default(),
+            client_is_done: false,
             now: Instant::now(),
             deadline: Deadline::after(waits.idle.min(waits.header)),
             head_since: None,
@@ -302,10 +305,17 @@ impl Connection {
         if self.flush().await.is_err() {
             return;
         }
+        if self.client_is_done && self.input.is_empty() && self.stream.get_ssl_digest().is_none() {
+            return;
+        }
         // Under TLS there are last words to be sent.
         match timeout(self.waits.write, self.stream.shutdown()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
+        }
+        // Nothing more comes from a client that has said so (RFC 9112 section 9.6), and nobody need wait for it.
+        if self.client_is_done && self.input.is_empty() {
+            return;
         }
         self.input.clear();
         let _ = timeout(LINGER, async {

@@ -248,6 +248,7 @@ impl Lane {
         let body = if matches!(step, Step::Pass) { 0 } else { body };
         let last = self.settings.requests_per_connection;
         let unread_body = !matches!(step, Step::Pass) && body == 0 && head.framing != Framing::None;
+        connection.client_is_done = head.close && !unread_body && !matches!(step, Step::Pass);
         let terms = Terms {
             head_only: head.method == Method::Head,
             version_11: head.version_11,
