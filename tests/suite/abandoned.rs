@@ -75,7 +75,8 @@ async fn five_hundred_visitors_of_a_private_page_do_not_queue() {
         let asked = Instant::now();
         let answers = proxy.crowd(500, &Request::get("/mine")).answers().await;
         let took = asked.elapsed();
-        assert!(answers.iter().all(|answer| answer.status == 200), "round {round}");
+        let refused = answers.iter().find(|answer| answer.status != 200);
+        assert!(refused.is_none(), "round {round}: {}\n{}", refused.unwrap(), proxy.log());
         // One after the other they would take more than four minutes.
         assert!(took < Duration::from_secs(20), "round {round} took {took:?}");
         let peak = node.peak();

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -262,8 +262,7 @@ impl Node {
         assert!(self.listening.is_none(), "{} is running", self.name);
         let address = self.port.address();
         // A process that is being started may hold a copy of the socket that was closed, until it is what it will be.
-        let listener =
-            wait::until("the node's port to be free", async || TcpListener::bind(address).await.ok()).await;
+        let listener = wait::until("the node's port to be free", async || listen(address).ok()).await;
         let state = Arc::clone(&self.state);
         let name = self.name.clone();
         let task = tokio::spawn(async move {
@@ -277,6 +276,14 @@ impl Node {
         });
         self.listening = Some(task.abort_handle());
     }
+}
+
+/// Listens with room for as many as come at once in any test: a connection that finds no room is tried again after a second.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
 }
 
 impl Drop for Node {

@@ -119,7 +119,10 @@ impl TlsStream {
         context: &mut Context<'_>,
         write: impl FnOnce(&mut ServerConnection) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        if self.session.wants_write() && !std::mem::take(&mut self.left_by_handshake) {
+        // The end of the handshake may be gone already, sent while the first request was waited for; so this is the first
+        // write's to know, whatever is still to be sent: a later one may find no room behind what was kept.
+        let left_by_handshake = std::mem::take(&mut self.left_by_handshake);
+        if self.session.wants_write() && !left_by_handshake {
             ready!(self.poll_send(context))?;
         }
         let taken = write(&mut self.session)?;
@@ -274,9 +277,12 @@ tell_of_below!(TlsStream, inner);
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Duration;
+
     use rustls::ClientConfig;
     use rustls::pki_types::ServerName;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::time::timeout;
     use tokio_rustls::TlsConnector;
     use tokio_rustls::client::TlsStream as Client;
 
@@ -353,6 +359,27 @@ mod tests {
         client.read_to_end(&mut back).await.unwrap();
         assert!(back == sent, "{} bytes", back.len());
         serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn tickets_that_are_gone_before_the_answer_leave_no_room_behind() {
+        // So little that what a write leaves behind is more than may be kept.
+        let (mut ours, mut client) = connected(64).await;
+        let serving = tokio::spawn(async move {
+            // The tickets go out while this waits.
+            let mut question = [0; 5];
+            ours.read_exact(&mut question).await.unwrap();
+            ours.write_all(&[7; 200_000]).await.unwrap();
+            ours.shutdown().await.unwrap();
+        });
+        // The tickets are read while this waits.
+        let early = timeout(Duration::from_millis(50), client.read_u8()).await;
+        assert!(early.is_err(), "{early:?}");
+        client.write_all(b"again").await.unwrap();
+        let mut body = Vec::new();
+        client.read_to_end(&mut body).await.unwrap();
+        serving.await.unwrap();
+        assert_eq!(body.len(), 200_000);
     }
 
     #[tokio::test]
