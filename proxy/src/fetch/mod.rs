@@ -1,7 +1,7 @@
 //! From a node into the cache: a fetch belongs to what it fetches and not to who asked first.
 //!
 //! It runs within the task of the visitor who waits for it, and in one of its own as soon as it could be kept waiting by that
-//! visitor (`driven`); [`Fetcher::start`] gives it one at once. It asks the nodes (`exchange`), decides what becomes of the
+//! visitor (`driven`), or at once where nobody waits (`refill`). It asks the nodes (`exchange`), decides what becomes of the
 //! answer (`fate`), publishes the head to everybody who waits, pours the body as it comes, and stores what may be stored before
 //! the last of it is seen. Clients only read along, so one that is slow or gone does not slow a fill, and ends it only if it was
 //! the last and much is still to come (`stream`). The one exception is a body that is not kept: it is paced by its slowest reader
