@@ -3,12 +3,14 @@
 //! What is written reads back as the same configuration, but for secrets: they are only mentioned.
 
 use std::fmt::{Display, Write};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::check::{Origins, SiteOrigins};
 use crate::config::{
     AccessTarget, Admin, Balance, Cache, CachePolicy, Certificate, Class, Config, HashOn, KeepCookies,
-    Limits, Node, NormaliseHow, Normaliser, Pool, Probe, Purge, QueryNames, Rules, Secret, Site, StatusTtls,
+    Limits, Node, NormaliseHow, Normaliser, Pin, Pool, Probe, Purge, QueryNames, Rules, Secret, Sessions,
+    Site, StatusTtls,
 };
 use crate::units::{show_duration, show_size};
 
@@ -45,6 +47,7 @@ impl Config {
             site(&mut page, site_settings, origins.get(index));
         }
         purge(&mut page, &self.purge);
+        sessions(&mut page, &self.sessions);
         limits(&mut page, &self.limits);
         page.header("[log]");
         page.text("level", self.log.level.as_str());
@@ -311,6 +314,39 @@ fn purge(page: &mut Page<'_>, purge: &Purge) {
     page.list("tag_headers", purge.tag_headers.iter().map(quoted));
     page.secret("token", purge.token.as_ref());
     page.raw("keep_tag_headers", purge.keep_tag_headers);
+}
+
+fn sessions(page: &mut Page<'_>, sessions: &Sessions) {
+    page.header("[sessions]");
+    page.text("mode", sessions.mode.as_str());
+    page.list("cookies", sessions.cookies.iter().map(quoted));
+    page.list("memcached", sessions.memcached.iter().map(quoted));
+    page.text("pin", sessions.pin.as_str());
+    page.duration("pin_ttl", sessions.pin_ttl);
+    page.duration("pin_timeout", sessions.pin_timeout);
+    if let Pin::Cookie { name, secret } = &sessions.pin {
+        page.text("pin_cookie", name);
+        page.secret("pin_secret", Some(secret));
+    }
+    if let Some(listen) = &sessions.listen {
+        page.text("listen", listen);
+    }
+    page.list("allow", sessions.allow.iter().map(quoted));
+    page.raw("replicas", sessions.replicas);
+    page.raw("acknowledge", sessions.acknowledge.map_or(0, NonZeroU32::get));
+    page.list(
+        "prefix",
+        sessions
+            .prefixes
+            .iter()
+            .map(|(prefix, replicas)| format!("{{ prefix = {}, replicas = {replicas} }}", quoted(prefix))),
+    );
+    page.duration("recovery", sessions.recovery);
+    page.duration("timeout", sessions.timeout);
+    page.duration("lock_wait", sessions.lock_wait);
+    page.size("item_size", sessions.item_size);
+    page.raw("server_connections", sessions.server_connections);
+    page.raw("max_connections", sessions.max_connections);
 }
 
 fn limits(page: &mut Page<'_>, limits: &Limits) {

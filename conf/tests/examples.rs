@@ -169,6 +169,7 @@ fn descriptions_tell_the_same_defaults() {
         ("/site/0", "SiteTable"),
         ("/site/2/user_context", "UserContextTable"),
         ("/purge", "PurgeTable"),
+        ("/sessions", "SessionsTable"),
         ("/limits", "LimitsTable"),
         ("/log", "LogTable"),
         ("/log/access", "AccessLogTable"),

@@ -10,6 +10,7 @@ mod context;
 mod observe;
 mod pools;
 mod routes;
+mod sessions;
 pub(crate) mod tls;
 
 use std::sync::Arc;
@@ -123,6 +124,11 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     }
     server.add_service(Edge::new("edge", threads, listeners));
 
+    let replicating = sessions::replicating(&config.sessions, threads)?.map(|replicating| {
+        server.add_service(replicating.service);
+        (replicating.replicas, replicating.connections)
+    });
+
     let observed = Arc::new(Observer {
         store: store.clone(),
         fetcher: fetcher.clone(),
@@ -130,6 +136,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         explainer: Explainer { front: front.clone(), limits: lane_settings(config).head },
         pools: pools.clone(),
         memory: config.cache.memory,
+        sessions: replicating,
     });
     if let Some(settings) = &config.admin {
         let settings = admin::Settings {

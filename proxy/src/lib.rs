@@ -18,6 +18,7 @@ pub mod measured;
 mod memory;
 mod pool;
 mod respond;
+mod session;
 
 /// Does what the command line says; the exit codes are those of `cli`. To be called first of all, on the allocator that the
 /// server is meant to have.

@@ -40,6 +40,7 @@ mod refresh;
 mod revalidation;
 mod routing;
 mod rules;
+mod sessions;
 mod shutdown;
 mod streaming;
 mod submitting;

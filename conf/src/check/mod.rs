@@ -18,6 +18,7 @@ mod pool;
 pub(crate) mod preset;
 mod purge;
 mod rules;
+mod sessions;
 mod shape;
 mod site;
 mod user_context;
@@ -139,6 +140,9 @@ impl<'a> Check<'a> {
         let sites: Vec<Site> = sites;
         let purge = purge::check(self, file.purge, sites.iter().map(|site| site.preset));
         let (listen, admin) = listen::check(self, file.listen, file.admin, &purge.dialects);
+        let mut taken: Vec<_> = listen.iter().map(|listen| listen.address.clone()).collect();
+        taken.extend(admin.iter().map(|admin| admin.address.clone()));
+        let sessions = sessions::check(self, file.sessions, &taken);
         let config = Config {
             listen,
             admin,
@@ -146,6 +150,7 @@ impl<'a> Check<'a> {
             sites,
             pools: pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect(),
             purge,
+            sessions,
             limits: misc::limits(self, file.limits),
             log: misc::log(self, file.log),
             shutdown_timeout: self.duration(file.shutdown_timeout, default::SHUTDOWN_TIMEOUT),

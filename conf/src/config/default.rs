@@ -16,6 +16,39 @@ const fn nonzero(number: u32) -> NonZeroU32 {
     }
 }
 
+/// Those of eZ Platform, Ibexa and PHP.
+pub(crate) const SESSION_COOKIES: [&str; 3] = ["eZSESSID*", "IBX_SESSION_ID*", "PHPSESSID"];
+/// A little more than PHP keeps a session that nobody uses (`session.gc_maxlifetime`, 24 minutes).
+pub(crate) const PIN_TTL: Duration = Duration::from_secs(3600);
+/// Twenty times what a server in the same network takes, and no pause that anybody feels.
+pub(crate) const PIN_TIMEOUT: Duration = Duration::from_millis(20);
+/// Says what set it.
+pub(crate) const PIN_COOKIE: &str = "CLEARCOAT_NODE";
+/// Who is in the same network as the edge: Memcached has no passwords.
+pub(crate) const SESSION_ALLOW: [&str; 6] =
+    ["127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+/// One may die.
+pub(crate) const SESSION_REPLICAS: NonZeroU32 = nonzero(2);
+/// The cache of eZ Platform, which would be written twice for nothing: a miss there is made good by the database.
+pub(crate) const SESSION_PREFIXES: [&str; 2] = [":ezp:", "ezp:"];
+/// Longer than PHP keeps a session: what a server has missed is over by then.
+pub(crate) const SESSION_RECOVERY: Duration = Duration::from_secs(3600);
+/// A busy server answers within a few milliseconds; PHP waits longer than this for a session.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_millis(250);
+/// PHP asks again after 150 ms, five times; who is kept waiting here is next in turn as soon as the lock is free. Its client gives up
+/// on a server after a second at the earliest.
+pub(crate) const SESSION_LOCK_WAIT: Duration = Duration::from_millis(400);
+/// As memcached's.
+pub(crate) const SESSION_ITEM_SIZE: u64 = MIB;
+/// memcached's own bounds for `-I`.
+pub(crate) const SESSION_ITEM_BOUNDS: std::ops::RangeInclusive<u64> = KIB..=1024 * MIB;
+/// A request takes a fraction of a millisecond, so this is tens of thousands a second, and far below memcached's own 1,024.
+pub(crate) const SESSION_SERVER_CONNECTIONS: NonZeroU32 = nonzero(64);
+/// One for each PHP process of a large cluster.
+pub(crate) const SESSION_MAX_CONNECTIONS: NonZeroU32 = nonzero(4096);
+/// More would be asked about for each key.
+pub(crate) const MOST_MEMCACHED: usize = 64;
+
 /// Long enough for a slow PHP page, short enough for a rolling restart.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 

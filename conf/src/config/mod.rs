@@ -19,6 +19,7 @@ mod preset;
 mod purge;
 mod rules;
 mod secret;
+mod sessions;
 mod site;
 mod status;
 mod status_ttl;
@@ -47,6 +48,7 @@ pub use self::rules::{
     CookiePolicy, KeepCookies, QueryNames, QueryRules, RequestNoCache, Rules, SetCookiePolicy,
 };
 pub use self::secret::Secret;
+pub use self::sessions::{MemcachedAddress, Pin, SessionMode, Sessions};
 pub use self::site::{CachePolicy, Route, Site};
 pub use self::status::StatusList;
 pub(crate) use self::status::parse_range;
@@ -69,6 +71,8 @@ pub struct Config {
     pub sites: Vec<Site>,
     /// Who may purge, and which headers carry tags.
     pub purge: Purge,
+    /// How sessions outlive the servers that hold them.
+    pub sessions: Sessions,
     /// Bounds on what one client may ask for.
     pub limits: Limits,
     /// Clearcoat's own log.
@@ -115,6 +119,7 @@ impl Config {
             pools: BTreeMap::from([("web".to_owned(), Pool::new(nodes))]),
             sites,
             purge: Purge { dialects: preset.dialects().to_vec(), ..Purge::default() },
+            sessions: Sessions::default(),
             limits: Limits::default(),
             log: Log::default(),
             shutdown_timeout: default::SHUTDOWN_TIMEOUT,

@@ -11,6 +11,7 @@ mod cache;
 mod listen;
 mod log;
 mod pool;
+mod sessions;
 mod site;
 mod user_context;
 mod value;
@@ -24,6 +25,7 @@ pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
 pub(crate) use self::listen::{ListenTable, ListenTlsTable};
 pub(crate) use self::log::{AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable};
 pub(crate) use self::pool::{BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
+pub(crate) use self::sessions::{PinWord, SessionModeWord, SessionPrefixTable, SessionsTable};
 pub(crate) use self::site::{
     CacheWord, ClassTable, CookiesWord, NormaliseTable, PresetWord, QueryTable, RequestNoCacheWord,
     RouteTable, RulesTable, SetCookieWord, SiteTable,
@@ -49,6 +51,8 @@ pub(crate) struct File {
     pub(crate) site: Option<At<Vec<At<SiteTable>>>>,
     /// Who may purge, and which headers carry tags.
     pub(crate) purge: Option<At<PurgeTable>>,
+    /// How sessions outlive the servers that hold them.
+    pub(crate) sessions: Option<At<SessionsTable>>,
     /// Bounds on what one client may ask for.
     pub(crate) limits: Option<At<LimitsTable>>,
     /// Clearcoat's own log.

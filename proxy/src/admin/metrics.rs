@@ -19,6 +19,7 @@ use super::counters::{BUCKET_MICROS, Counters, Totals};
 use super::kinds::{
     EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass,
 };
+use super::sessions::SessionsView;
 use super::view::{CacheView, EncodingView, NodeState, NodeView, Observed, PoolView, Readiness};
 use super::window::{Window, ratio};
 use crate::memory;
@@ -192,6 +193,38 @@ families! {
         "How long the last good probe took.";
     READY: GAUGE "clearcoat_ready" []
         "1 if traffic should be sent here.";
+    SESSION_CONNECTIONS: GAUGE "clearcoat_session_connections" []
+        "Connections of web nodes that keep their sessions here.";
+    SESSION_CONNECTIONS_OPENED: COUNTER "clearcoat_session_connections_opened_total" []
+        "Connections of web nodes that were let in.";
+    SESSION_CONNECTIONS_REFUSED: COUNTER "clearcoat_session_connections_refused_total" []
+        "Connections to the session listener that were turned away.";
+    SESSION_REPAIRS: COUNTER "clearcoat_session_repairs_total" ["kind"]
+        "Copies that a memcached server lacked (missing) or had in an older version (older), and was given.";
+    SESSION_DEGRADED: COUNTER "clearcoat_session_degraded_total" []
+        "Requests for sessions while one of their memcached servers was away.";
+    SESSION_FAILED: COUNTER "clearcoat_session_failed_total" []
+        "Requests for sessions for which no memcached server was up.";
+    SESSION_LOCKS: COUNTER "clearcoat_session_locks_total" ["result"]
+        "Locks of sessions that were taken, refused because another had them, given back because whoever had them was gone.";
+    MEMCACHED_UP: GAUGE "clearcoat_memcached_up" ["server"]
+        "1 if the memcached server answers, else 0.";
+    MEMCACHED_DOUBTED: GAUGE "clearcoat_memcached_doubted" ["server"]
+        "1 if the server was away and is only believed together with the others, else 0.";
+    MEMCACHED_REQUESTS: COUNTER "clearcoat_memcached_requests_total" ["server"]
+        "Requests to the server.";
+    MEMCACHED_FAILURES: COUNTER "clearcoat_memcached_failures_total" ["server"]
+        "Requests that the server did not answer, or too late.";
+    MEMCACHED_OUTAGES: COUNTER "clearcoat_memcached_outages_total" ["server"]
+        "How often the server went away.";
+    MEMCACHED_ITEMS: GAUGE "clearcoat_memcached_items" ["server"]
+        "Items that the server keeps, as it says.";
+    MEMCACHED_BYTES: GAUGE "clearcoat_memcached_bytes" ["server"]
+        "Memory that the server uses for items, as it says.";
+    MEMCACHED_LIMIT: GAUGE "clearcoat_memcached_limit_bytes" ["server"]
+        "Memory that the server may use for items.";
+    MEMCACHED_EVICTIONS: COUNTER "clearcoat_memcached_evictions_total" ["server"]
+        "Items that the server dropped for want of memory; sessions among them are lost.";
     BUILD: GAUGE "clearcoat_build_info" ["version"]
         "Always 1; the label tells the version.";
     UPTIME: GAUGE "clearcoat_uptime_seconds" []
@@ -230,6 +263,9 @@ impl Collector for Scrape {
         for pool in self.observed.pools() {
             nodes(&mut page, &pool);
         }
+        if let Some(view) = self.observed.sessions() {
+            sessions(&mut page, &view);
+        }
         let ready = match self.observed.ready() {
             Readiness::Ready => 1.0,
             Readiness::NotYet(_) | Readiness::Draining => 0.0,
@@ -247,6 +283,31 @@ impl Collector for Scrape {
             page.gauge(&OPEN_FILES, &[], number as f64);
         }
         page.families
+    }
+}
+
+fn sessions(page: &mut Page, view: &SessionsView) {
+    page.gauge(&SESSION_CONNECTIONS, &[], view.connections as f64);
+    page.counter(&SESSION_CONNECTIONS_OPENED, &[], view.connections_opened);
+    page.counter(&SESSION_CONNECTIONS_REFUSED, &[], view.connections_refused);
+    page.counter(&SESSION_REPAIRS, &["missing"], view.repaired_missing);
+    page.counter(&SESSION_REPAIRS, &["older"], view.repaired_older);
+    page.counter(&SESSION_DEGRADED, &[], view.degraded);
+    page.counter(&SESSION_FAILED, &[], view.failed);
+    page.counter(&SESSION_LOCKS, &["taken"], view.locks_taken);
+    page.counter(&SESSION_LOCKS, &["refused"], view.locks_refused);
+    page.counter(&SESSION_LOCKS, &["given_back"], view.locks_given_back);
+    for server in &view.servers {
+        let name = &[server.name.as_str()];
+        page.gauge(&MEMCACHED_UP, name, f64::from(u8::from(server.up)));
+        page.gauge(&MEMCACHED_DOUBTED, name, f64::from(u8::from(server.doubted)));
+        page.counter(&MEMCACHED_REQUESTS, name, server.requests);
+        page.counter(&MEMCACHED_FAILURES, name, server.failures);
+        page.counter(&MEMCACHED_OUTAGES, name, server.outages);
+        page.gauge(&MEMCACHED_ITEMS, name, server.items as f64);
+        page.gauge(&MEMCACHED_BYTES, name, server.bytes as f64);
+        page.gauge(&MEMCACHED_LIMIT, name, server.limit_bytes as f64);
+        page.counter(&MEMCACHED_EVICTIONS, name, server.evictions);
     }
 }
 

@@ -17,6 +17,7 @@ mod metrics;
 pub(crate) mod nodes;
 pub(crate) mod purging;
 pub(crate) mod server;
+pub(crate) mod sessions;
 mod status;
 pub(crate) mod view;
 pub(crate) mod why;

@@ -288,8 +288,10 @@ impl Routes {
     fn status(&self) -> Answer {
         let totals = self.counters.totals();
         let last_minute = self.window.lock().ratio(totals.hits(), totals.lookups());
-        let (cache, pools) = (self.observed.cache(), self.observed.pools());
-        let status = Status::new(&totals, last_minute, self.readiness(), cache, pools, self.started);
+        let observed = &self.observed;
+        let (cache, pools, sessions) = (observed.cache(), observed.pools(), observed.sessions());
+        let status =
+            Status::new(&totals, last_minute, self.readiness(), cache, pools, sessions, self.started);
         json(&status)
     }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::counters::Totals;
 use super::kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass};
+use super::sessions::SessionsView;
 use super::view::{CacheView, PoolView, Readiness};
 use super::window::ratio;
 
@@ -35,6 +36,9 @@ pub(super) struct Status {
     purges: Purges,
     cache: CacheView,
     pools: Vec<PoolView>,
+    /// Only where sessions are kept for web nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<SessionsView>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +70,7 @@ impl Status {
         readiness: Readiness,
         cache: CacheView,
         pools: Vec<PoolView>,
+        sessions: Option<SessionsView>,
         started: Instant,
     ) -> Self {
         let uptime = started.elapsed();
@@ -99,6 +104,7 @@ impl Status {
             },
             cache,
             pools,
+            sessions,
         }
     }
 }

@@ -4,6 +4,7 @@ use clearcoat_cache::Scheme;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
+use super::sessions::SessionsView;
 use super::why::Explanation;
 
 /// What the running parts show of themselves. Calls come from the admin listener only, a few a second at most; they
@@ -36,6 +37,11 @@ pub(crate) trait Observed: Send + Sync {
 
     /// At most `limit` URLs that carry a tag, or why it is none.
     fn urls_of(&self, tag: &str, limit: usize) -> Result<UrlsView, String>;
+
+    /// Sessions that are kept for web nodes; `None` if none are.
+    fn sessions(&self) -> Option<SessionsView> {
+        None
+    }
 
     /// Tells a pool what the operator wants of a node; whether there is such a node.
     fn set_node(&self, pool: &str, node: &str, wish: super::nodes::Wish) -> bool;

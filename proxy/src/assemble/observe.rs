@@ -1,16 +1,21 @@
 //! What the admin room sees of the running parts.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use clearcoat_cache::coding::Coding;
 use clearcoat_cache::{Scheme, Store};
 
 use crate::admin;
 use crate::admin::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
+use crate::admin::sessions::{MemcachedView, SessionsView};
 use crate::encode::Encoder;
 use crate::fetch::Fetcher;
 use crate::front::explain::Explainer;
 use crate::pool::{self, Pools};
+use crate::session::endpoint::Connections;
+use crate::session::replicas::Replicas;
+use crate::session::servers::Server;
 
 /// Shows the admin room what runs.
 pub(super) struct Observer {
@@ -20,6 +25,8 @@ pub(super) struct Observer {
     pub(super) encoder: Arc<Encoder>,
     pub(super) pools: Arc<Pools>,
     pub(super) memory: u64,
+    /// Where sessions are kept for web nodes.
+    pub(super) sessions: Option<(Arc<Replicas>, Arc<Connections>)>,
 }
 
 impl admin::Observed for Observer {
@@ -95,6 +102,11 @@ impl admin::Observed for Observer {
         self.pools.set_admin_state(pool, node, state)
     }
 
+    fn sessions(&self) -> Option<SessionsView> {
+        let (replicas, connections) = self.sessions.as_ref()?;
+        Some(sessions_view(replicas, connections))
+    }
+
     fn ready(&self) -> admin::Readiness {
         if self.pools.ready() {
             return admin::Readiness::Ready;
@@ -104,6 +116,40 @@ impl admin::Observed for Observer {
             Some(pool) => format!("pool {}: no node is up", pool.name),
             None => "the nodes are being probed".to_owned(),
         })
+    }
+}
+
+fn sessions_view(replicas: &Replicas, connections: &Connections) -> SessionsView {
+    let counts = &replicas.counts;
+    SessionsView {
+        connections: connections.open.load(Relaxed),
+        connections_opened: connections.opened.load(Relaxed),
+        connections_refused: connections.refused.load(Relaxed),
+        repaired_missing: counts.repaired_missing.load(Relaxed),
+        repaired_older: counts.repaired_older.load(Relaxed),
+        degraded: counts.degraded.load(Relaxed),
+        failed: counts.failed.load(Relaxed),
+        locks_taken: counts.locks_taken.load(Relaxed),
+        locks_refused: counts.locks_refused.load(Relaxed),
+        locks_given_back: counts.locks_given_back.load(Relaxed),
+        servers: replicas.servers.iter().map(|server| memcached_view(server)).collect(),
+    }
+}
+
+fn memcached_view(server: &Server) -> MemcachedView {
+    let told = server.told().unwrap_or_default();
+    MemcachedView {
+        name: server.name().to_owned(),
+        up: server.is_up(),
+        doubted: server.is_doubted(),
+        requests: server.counts.requests.load(Relaxed),
+        failures: server.counts.failures.load(Relaxed),
+        outages: server.counts.outages.load(Relaxed),
+        version: told.version,
+        items: told.items,
+        bytes: told.bytes,
+        limit_bytes: told.limit_bytes,
+        evictions: told.evictions,
     }
 }
 

@@ -47,6 +47,33 @@ struct Status {
     limits: BTreeMap<String, u64>,
     cache: Cache,
     pools: Vec<Pool>,
+    sessions: Option<Sessions>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Sessions {
+    connections: u64,
+    repaired_missing: u64,
+    repaired_older: u64,
+    locks_taken: u64,
+    locks_refused: u64,
+    servers: Vec<Memcached>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Memcached {
+    name: String,
+    up: bool,
+    doubted: bool,
+    requests: u64,
+    failures: u64,
+    outages: u64,
+    items: u64,
+    bytes: u64,
+    limit_bytes: u64,
+    evictions: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -124,7 +151,18 @@ fn page(status: &Status, now: Duration) -> String {
     if !status.limits.is_empty() {
         fact("Limits", counts(&status.limits));
     }
-    format!("{}\n{}", facts.text(), nodes(&status.pools, now))
+    if let Some(sessions) = &status.sessions {
+        let repaired = sessions.repaired_missing + sessions.repaired_older;
+        let Sessions { connections, locks_taken, locks_refused, .. } = sessions;
+        fact(
+            "Sessions",
+            format!(
+                "{connections} connections, {locks_taken} locks taken, {locks_refused} refused, {repaired} copies repaired"
+            ),
+        );
+    }
+    let servers = status.sessions.iter().map(|sessions| format!("\n{}", memcached(&sessions.servers)));
+    format!("{}\n{}{}", facts.text(), nodes(&status.pools, now), servers.collect::<String>())
 }
 
 fn nodes(pools: &[Pool], now: Duration) -> String {
@@ -150,6 +188,29 @@ fn nodes(pools: &[Pool], now: Duration) -> String {
         if pool.queued > 0 {
             table.row([pool.name.clone(), format!("{} waiting", pool.queued)]);
         }
+    }
+    table.text()
+}
+
+fn memcached(servers: &[Memcached]) -> String {
+    let mut table =
+        Table::new(&["MEMCACHED", "STATE", "REQUESTS", "FAILED", "OUTAGES", "ITEMS", "MEMORY", "EVICTED"]);
+    for server in servers {
+        let state = match (server.up, server.doubted) {
+            (false, _) => "down",
+            (true, true) => "up, compared with the others",
+            (true, false) => "up",
+        };
+        table.row([
+            server.name.clone(),
+            state.to_owned(),
+            server.requests.to_string(),
+            server.failures.to_string(),
+            server.outages.to_string(),
+            server.items.to_string(),
+            format!("{} of {}", size(server.bytes), size(server.limit_bytes)),
+            server.evictions.to_string(),
+        ]);
     }
     table.text()
 }

@@ -180,7 +180,12 @@ pub(super) async fn exchange(
         });
         tried.push(node.id());
         let repeatable = idempotent || !failure.sent;
-        let again = repeatable && tried.len() < pool.attempts() as usize && may_retry(pool, counters);
+        // What has reached no node is no load there, so it takes nothing off the budget: a node that dies takes more than a fifth of
+        // the requests with it, where there are few of them.
+        let costs_nothing = !failure.sent && matches!(failure.error, FetchError::ConnectFailed);
+        let again = repeatable
+            && tried.len() < pool.attempts() as usize
+            && (costs_nothing || may_retry(pool, counters));
         let cause = failure.cause.trim();
         if !again {
             warn!(%node, url = plan.url(), cause, tries = tried.len(), "a visitor gets an error: {}", failure.error);

@@ -96,20 +96,21 @@ impl BoundSocket {
 }
 
 /// A socket in the hands of the runtime.
-enum Listener {
+pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
 }
 
 impl Listener {
-    fn new(bound: BoundSocket) -> io::Result<Self> {
+    pub(crate) fn new(bound: BoundSocket) -> io::Result<Self> {
         Ok(match bound {
             BoundSocket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
             BoundSocket::Unix(socket, path) => Self::Unix(UnixListener::from_std(socket)?, path),
         })
     }
 
-    async fn accept(&self) -> io::Result<Stream> {
+    /// The next connection. Cancel safe: none is lost.
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (socket, client) = listener.accept().await?;

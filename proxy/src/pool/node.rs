@@ -351,6 +351,10 @@ impl Node {
         match health {
             Health::Up => {
                 let cold = was == Health::Down || self.late;
+                if was == Health::Down && self.ejected_until.swap(0, Ordering::AcqRel) != 0 {
+                    // What failed was what the probes have seen end: this is another process, or the same one mended.
+                    record.passive.end(now);
+                }
                 self.ramp_from.store(if cold { self.tick(now) } else { 0 }, Ordering::Release);
                 info!(pool = %self.pool, node = %self, "node is up");
             }

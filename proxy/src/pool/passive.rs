@@ -1,8 +1,8 @@
 //! What requests say about a node: failures in a row eject it for a while, each time for longer.
 //!
 //! A pure state machine with `now` as its last argument. Whether a node *may* be ejected depends on the others and is
-//! the pool's to say. An ejection ends by time alone: a good probe of a cheap page does not prove that the expensive
-//! ones work again.
+//! the pool's to say. An ejection ends by time: a good probe of a cheap page does not prove that the expensive ones work
+//! again; unless the node's probes failed too, and are good again: then it was mended.
 
 use std::time::Duration;
 
@@ -64,6 +64,12 @@ impl PassiveRecord {
         let until = after(now, time);
         self.until = Some(until);
         Verdict::Ejected(until, time)
+    }
+
+    /// Ends the running ejection before its time.
+    pub(crate) fn end(&mut self, now: Instant) {
+        self.until = self.until.map(|until| until.min(now));
+        self.failures_in_row = 0;
     }
 
     /// Takes back one doubling for each good spell of `eject_max` since the last ejection ended.

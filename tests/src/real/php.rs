@@ -27,7 +27,8 @@ fn php() -> PathBuf {
 #[derive(Debug)]
 pub struct PhpServer {
     port: Port,
-    _process: Process,
+    command: Command,
+    process: Option<Process>,
     folder: TempDir,
 }
 
@@ -35,19 +36,49 @@ impl PhpServer {
     /// Starts it.
     pub async fn start(name: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for PHP");
+        let sessions = format!("session.save_path={}", folder.path().display());
+        Self::start_in(folder, name, 4, &[sessions]).await
+    }
+
+    /// Starts it with so many workers and these settings, as `php.ini` has them.
+    pub async fn start_with(name: &str, workers: usize, settings: &[String]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a folder for PHP"), name, workers, settings).await
+    }
+
+    async fn start_in(folder: TempDir, name: &str, workers: usize, settings: &[String]) -> Self {
         let port = Port::claim();
         let mut command = Command::new(php());
-        command.arg("-d").arg(format!("session.save_path={}", folder.path().display()));
+        for setting in settings {
+            command.arg("-d").arg(setting);
+        }
         command
             .arg("-S")
             .arg(port.address().to_string())
             .arg("-t")
             .arg(pages())
             .arg(pages().join("router.php"));
-        command.env("PHP_CLI_SERVER_WORKERS", "4").env("NODE_NAME", name).env("COUNTERS", folder.path());
-        let mut process = Process::start(name, &command, folder.path());
-        answers(&mut process, port.address()).await;
-        Self { port, _process: process, folder }
+        command.env("PHP_CLI_SERVER_WORKERS", workers.to_string());
+        command.env("NODE_NAME", name).env("COUNTERS", folder.path());
+        let mut server = Self { port, command, process: None, folder };
+        server.start_again().await;
+        server
+    }
+
+    /// Ends it at once, with all that it is doing.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it after [`PhpServer::kill`].
+    pub async fn start_again(&mut self) {
+        let mut process = Process::start("php", &self.command, self.folder.path());
+        answers(&mut process, self.port.address()).await;
+        self.process = Some(process);
+    }
+
+    /// What it has printed.
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
     }
 
     /// How often a page ran.

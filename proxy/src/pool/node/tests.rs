@@ -84,6 +84,22 @@ fn an_ejection_ends_by_time_and_slowly_whatever_probes_say() {
 }
 
 #[test]
+fn an_ejection_is_over_when_probes_have_seen_the_node_go_and_come_back() {
+    let (node, start) = probed(false);
+    node.record_probe(Ok(SECOND), start);
+    let ejected = (0..9).any(|_| node.fail("no connection", true, start));
+    assert!(ejected);
+    for probe in [false, false, true, true] {
+        assert_ne!(node.state(start), NodeState::SlowStart);
+        node.record_probe(if probe { Ok(SECOND) } else { Err("connection refused".to_owned()) }, start);
+    }
+    assert_eq!((node.state(start), node.ejected_until(start)), (NodeState::SlowStart, None));
+    // The next one lasts longer all the same.
+    let again = (0..9).any(|_| node.fail("no connection", true, start + SECOND));
+    assert!(again && node.ejected_until(start + 12 * SECOND).is_some());
+}
+
+#[test]
 fn places_are_limited() {
     let (node, _) = probed(false);
     assert!(node.enter(Some(2)) && node.enter(Some(2)) && !node.enter(Some(2)));
