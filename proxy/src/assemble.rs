@@ -46,6 +46,7 @@ use crate::listen::lane::{Lane, LaneSettings};
 use crate::listen::service::{BoundSocket, Edge};
 use crate::memory;
 use crate::pool::Pools;
+use crate::session::pin::Pins;
 use access::access_log;
 use background::{Draining, Signals, Tidying, Watching};
 use observe::Observer;
@@ -80,7 +81,8 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     let access = access_log(config, threads, &counters)?;
     let accounts = Accounts { counters: counters.clone(), log: access.clone() };
     let pools = Pools::new(pool_settings(config)?);
-    let front = Arc::new(front(config, &pools, accounts)?);
+    let pins = sessions::pins(&config.sessions);
+    let front = Arc::new(front(config, &pools, pins.as_ref(), accounts)?);
     let Front { routes, store, fetcher, encoder, accounts, clock, .. } = &*front;
     let (store, clock) = (store.clone(), clock.clone());
 
@@ -137,6 +139,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         pools: pools.clone(),
         memory: config.cache.memory,
         sessions: replicating,
+        pins: pins.clone(),
     });
     if let Some(settings) = &config.admin {
         let settings = admin::Settings {
@@ -147,6 +150,9 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         server.add_service(admin::AdminService::bind(&settings, counters.clone(), observed, extra)?);
     }
     server.add_service(background_service("pools", Watching { pools }));
+    if let Some(pins) = pins {
+        server.add_service(background_service("pins", sessions::Pinning(pins)));
+    }
     server.add_service(background_service(
         "store",
         Tidying { store, counters: counters.clone(), clock: clock.clone(), memory: config.cache.memory },
@@ -165,7 +171,12 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
 /// # Errors
 ///
 /// What of the configuration cannot be put into force.
-pub(crate) fn front(config: &conf::Config, pools: &Pools, accounts: Accounts) -> anyhow::Result<Front> {
+pub(crate) fn front(
+    config: &conf::Config,
+    pools: &Pools,
+    pins: Option<&Arc<Pins>>,
+    accounts: Accounts,
+) -> anyhow::Result<Front> {
     let clock = Clock::start();
     let counters = accounts.counters.clone();
     let mut secret = [0; 16];
@@ -188,7 +199,7 @@ pub(crate) fn front(config: &conf::Config, pools: &Pools, accounts: Accounts) ->
         },
     );
     Ok(Front {
-        routes: Arc::new(ArcSwap::from_pointee(route_table(config, pools)?)),
+        routes: Arc::new(ArcSwap::from_pointee(route_table(config, pools, pins)?)),
         store,
         fetcher,
         encoder,

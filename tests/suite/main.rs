@@ -31,6 +31,7 @@ mod lifetimes;
 mod matrix;
 mod memory;
 mod observing;
+mod pins;
 mod poisoning;
 mod protocol;
 mod purge;

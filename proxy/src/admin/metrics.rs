@@ -193,6 +193,10 @@ families! {
         "How long the last good probe took.";
     READY: GAUGE "clearcoat_ready" []
         "1 if traffic should be sent here.";
+    PINS: COUNTER "clearcoat_pins_total" ["result"]
+        "Pins of sessions to nodes: found, made, moved to another node, or replaced by the session's hash for want of memcached.";
+    PIN_SERVER_UP: GAUGE "clearcoat_pin_memcached_up" ["server"]
+        "1 if the memcached server that pins are kept on answers, else 0.";
     SESSION_CONNECTIONS: GAUGE "clearcoat_session_connections" []
         "Connections of web nodes that keep their sessions here.";
     SESSION_CONNECTIONS_OPENED: COUNTER "clearcoat_session_connections_opened_total" []
@@ -262,6 +266,15 @@ impl Collector for Scrape {
         cache(&mut page, &self.observed.cache());
         for pool in self.observed.pools() {
             nodes(&mut page, &pool);
+        }
+        if let Some(view) = self.observed.pins() {
+            page.counter(&PINS, &["found"], view.found);
+            page.counter(&PINS, &["made"], view.made);
+            page.counter(&PINS, &["moved"], view.moved);
+            page.counter(&PINS, &["hashed"], view.fallbacks);
+            for server in &view.servers {
+                page.gauge(&PIN_SERVER_UP, &[server.name.as_str()], f64::from(u8::from(server.up)));
+            }
         }
         if let Some(view) = self.observed.sessions() {
             sessions(&mut page, &view);

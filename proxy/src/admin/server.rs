@@ -290,8 +290,16 @@ impl Routes {
         let last_minute = self.window.lock().ratio(totals.hits(), totals.lookups());
         let observed = &self.observed;
         let (cache, pools, sessions) = (observed.cache(), observed.pools(), observed.sessions());
-        let status =
-            Status::new(&totals, last_minute, self.readiness(), cache, pools, sessions, self.started);
+        let status = Status::new(
+            &totals,
+            last_minute,
+            self.readiness(),
+            cache,
+            pools,
+            sessions,
+            observed.pins(),
+            self.started,
+        );
         json(&status)
     }
 

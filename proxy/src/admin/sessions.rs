@@ -29,6 +29,21 @@ pub(crate) struct SessionsView {
     pub(crate) servers: Vec<MemcachedView>,
 }
 
+/// Sessions that stay at their nodes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct PinsView {
+    /// Requests whose session had a pin.
+    pub(crate) found: u64,
+    /// Pins that were made.
+    pub(crate) made: u64,
+    /// Pins that were moved, because their node was gone.
+    pub(crate) moved: u64,
+    /// Requests for which memcached could not be asked in time, and the session's hash told the node.
+    pub(crate) fallbacks: u64,
+    /// The servers that pins are kept on.
+    pub(crate) servers: Vec<MemcachedView>,
+}
+
 /// One memcached server.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct MemcachedView {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::counters::Totals;
 use super::kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass};
-use super::sessions::SessionsView;
+use super::sessions::{PinsView, SessionsView};
 use super::view::{CacheView, PoolView, Readiness};
 use super::window::ratio;
 
@@ -39,6 +39,9 @@ pub(super) struct Status {
     /// Only where sessions are kept for web nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<SessionsView>,
+    /// Only where sessions are pinned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pins: Option<PinsView>,
 }
 
 #[derive(Serialize)]
@@ -64,6 +67,7 @@ struct Purges {
 
 impl Status {
     /// Puts the document together.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         totals: &Totals,
         last_minute: Option<f64>,
@@ -71,6 +75,7 @@ impl Status {
         cache: CacheView,
         pools: Vec<PoolView>,
         sessions: Option<SessionsView>,
+        pins: Option<PinsView>,
         started: Instant,
     ) -> Self {
         let uptime = started.elapsed();
@@ -105,6 +110,7 @@ impl Status {
             cache,
             pools,
             sessions,
+            pins,
         }
     }
 }

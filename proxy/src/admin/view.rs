@@ -4,7 +4,7 @@ use clearcoat_cache::Scheme;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
-use super::sessions::SessionsView;
+use super::sessions::{PinsView, SessionsView};
 use super::why::Explanation;
 
 /// What the running parts show of themselves. Calls come from the admin listener only, a few a second at most; they
@@ -40,6 +40,11 @@ pub(crate) trait Observed: Send + Sync {
 
     /// Sessions that are kept for web nodes; `None` if none are.
     fn sessions(&self) -> Option<SessionsView> {
+        None
+    }
+
+    /// Sessions that stay at their nodes; `None` if none do.
+    fn pins(&self) -> Option<PinsView> {
         None
     }
 

@@ -8,12 +8,13 @@ use clearcoat_cache::{Scheme, Store};
 
 use crate::admin;
 use crate::admin::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
-use crate::admin::sessions::{MemcachedView, SessionsView};
+use crate::admin::sessions::{MemcachedView, PinsView, SessionsView};
 use crate::encode::Encoder;
 use crate::fetch::Fetcher;
 use crate::front::explain::Explainer;
 use crate::pool::{self, Pools};
 use crate::session::endpoint::Connections;
+use crate::session::pin::Pins;
 use crate::session::replicas::Replicas;
 use crate::session::servers::Server;
 
@@ -27,6 +28,7 @@ pub(super) struct Observer {
     pub(super) memory: u64,
     /// Where sessions are kept for web nodes.
     pub(super) sessions: Option<(Arc<Replicas>, Arc<Connections>)>,
+    pub(super) pins: Option<Arc<Pins>>,
 }
 
 impl admin::Observed for Observer {
@@ -107,6 +109,10 @@ impl admin::Observed for Observer {
         Some(sessions_view(replicas, connections))
     }
 
+    fn pins(&self) -> Option<PinsView> {
+        self.pins.as_ref().map(|pins| pins_view(pins))
+    }
+
     fn ready(&self) -> admin::Readiness {
         if self.pools.ready() {
             return admin::Readiness::Ready;
@@ -133,6 +139,20 @@ fn sessions_view(replicas: &Replicas, connections: &Connections) -> SessionsView
         locks_refused: counts.locks_refused.load(Relaxed),
         locks_given_back: counts.locks_given_back.load(Relaxed),
         servers: replicas.servers.iter().map(|server| memcached_view(server)).collect(),
+    }
+}
+
+fn pins_view(pins: &Pins) -> PinsView {
+    let counts = &pins.counts;
+    PinsView {
+        found: counts.found.load(Relaxed),
+        made: counts.made.load(Relaxed),
+        moved: counts.moved.load(Relaxed),
+        fallbacks: counts.fallbacks.load(Relaxed),
+        servers: pins
+            .replicas()
+            .map(|replicas| replicas.servers.iter().map(|server| memcached_view(server)).collect())
+            .unwrap_or_default(),
     }
 }
 

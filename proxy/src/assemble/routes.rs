@@ -16,12 +16,17 @@ use crate::front::query::{Parameters, QueryRules};
 use crate::front::route::{HashOn, HostRule, PathRule, Route, RouteTable, Site, Treatment};
 use crate::front::seen::{NoCache, RequestRules};
 use crate::pool::Pools;
+use crate::session::pin::Pins;
 
 pub(super) fn header_names(names: &[conf::HeaderName]) -> anyhow::Result<Vec<HeaderName>> {
     names.iter().map(|name| HeaderName::from_bytes(name.as_str().as_bytes()).map_err(Into::into)).collect()
 }
 
-pub(super) fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Result<RouteTable> {
+pub(super) fn route_table(
+    config: &conf::Config,
+    pools: &Pools,
+    pins: Option<&Arc<Pins>>,
+) -> anyhow::Result<RouteTable> {
     let treatment = |pool: &str, policy: conf::CachePolicy, rules: &conf::Rules, normalise: &Arc<[_]>| {
         let freshness = freshness(&config.cache, rules)?;
         let settings = config.pools.get(pool).with_context(|| format!("there is no pool {pool}"))?;
@@ -31,6 +36,7 @@ pub(super) fn route_table(config: &conf::Config, pools: &Pools) -> anyhow::Resul
                 conf::Balance::Hash { on, .. } => Some(hash_on(on)),
                 conf::Balance::RoundRobin | conf::Balance::LeastRequests | conf::Balance::RandomTwo => None,
             },
+            pins: pins.cloned(),
             pass: policy == conf::CachePolicy::Pass,
             request: request_rules(rules, normalise)?,
             freshness: freshness.clone(),

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use clearcoat_conf as conf;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
 
 use crate::listen::service::BoundSocket;
 use crate::session::endpoint::{Connections, EndpointSettings, SessionService};
+use crate::session::pin::{Kept, PinSettings, Pins, Signer};
 use crate::session::replicas::{ReplicaSettings, Replicas};
-use crate::session::servers::{Address, Server, ServerSettings};
+use crate::session::servers::{Address, Server, ServerSettings, watch};
 
 /// What serves web nodes, and what it leaves to be looked at.
 pub(super) struct Replicating {
@@ -37,6 +41,43 @@ pub(super) fn replicating(sessions: &conf::Sessions, threads: usize) -> anyhow::
     tracing::info!(address = %listen, servers = sessions.memcached.len(), "keeping sessions for web nodes");
     let service = SessionService::new(bound, threads, replicas.clone(), settings, connections.clone());
     Ok(Some(Replicating { service, replicas, connections }))
+}
+
+/// Which sessions stay at which node; `None` if none do.
+pub(super) fn pins(sessions: &conf::Sessions) -> Option<Arc<Pins>> {
+    if !sessions.mode.pins() {
+        return None;
+    }
+    let kept = match &sessions.pin {
+        conf::Pin::Memcached => Kept::Memcached(replicas(sessions, sessions.pin_timeout)),
+        conf::Pin::Cookie { name, secret } => {
+            Kept::Cookie(Signer::new(name.as_str(), secret.expose().as_bytes()))
+        }
+        conf::Pin::Hash => Kept::Nowhere,
+    };
+    Some(Arc::new(Pins::new(
+        kept,
+        PinSettings {
+            cookies: sessions.cookies.clone(),
+            ttl: sessions.pin_ttl,
+            timeout: sessions.pin_timeout,
+            // Where sessions are kept on servers of their own, any node has them.
+            drained_keep: !sessions.mode.replicates(),
+        },
+    )))
+}
+
+/// Looks after the servers that pins are kept on.
+pub(super) struct Pinning(pub(super) Arc<Pins>);
+
+#[async_trait]
+impl BackgroundService for Pinning {
+    async fn start(&self, shutdown: ShutdownWatch) {
+        if let Some(replicas) = self.0.replicas() {
+            // What a server lacks of pins is made anew as they are asked for.
+            watch::run(&replicas.servers, shutdown, |_| {}).await;
+        }
+    }
 }
 
 /// The servers of the configuration as one memory.

@@ -48,6 +48,16 @@ struct Status {
     cache: Cache,
     pools: Vec<Pool>,
     sessions: Option<Sessions>,
+    pins: Option<Pins>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Pins {
+    found: u64,
+    made: u64,
+    moved: u64,
+    fallbacks: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -159,6 +169,12 @@ fn page(status: &Status, now: Duration) -> String {
             format!(
                 "{connections} connections, {locks_taken} locks taken, {locks_refused} refused, {repaired} copies repaired"
             ),
+        );
+    }
+    if let Some(Pins { found, made, moved, fallbacks }) = &status.pins {
+        fact(
+            "Pins",
+            format!("{found} found, {made} made, {moved} moved, {fallbacks} by hash for want of memcached"),
         );
     }
     let servers = status.sessions.iter().map(|sessions| format!("\n{}", memcached(&sessions.servers)));

@@ -137,7 +137,11 @@ pub(super) async fn exchange(
     let mut last = None;
     loop {
         let want = Want { hash: plan.hash, tried: &tried, idempotent };
-        let lease = match pool.acquire(&want).await {
+        let pinned = match &plan.pins {
+            Some(pins) => pins.node_for(pool, &plan.headers, &tried).await,
+            None => None,
+        };
+        let lease = match pool.acquire_at(pinned, &want).await {
             Ok(lease) => lease,
             Err(unavailable) => {
                 limit_fired(unavailable, counters);
@@ -146,8 +150,11 @@ pub(super) async fn exchange(
         };
         let node = lease.node().clone();
         let failure = match attempt(plan, stale, lease, anew, connector, budget).await {
-            Ok(exchange) => {
+            Ok(mut exchange) => {
                 counters.fetch(FetchResult::Ok);
+                if let Some(pins) = &plan.pins {
+                    pins.learn(pool, &plan.headers, &mut exchange.head.headers, node.id()).await;
+                }
                 if plan.submission.is_some() || !asks_for_another_node(exchange.head.status) {
                     return Ok(exchange);
                 }

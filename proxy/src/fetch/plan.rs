@@ -16,6 +16,7 @@ use crate::front::forward;
 use crate::front::purge::Order;
 use crate::front::visitor::Visitor;
 use crate::pool::Pool;
+use crate::session::pin::Pins;
 
 /// What the cache has to do with a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) headers: HeaderMap,
     pub(crate) visitor: Visitor,
     pub(crate) pool: Arc<Pool>,
+    /// Which sessions stay at which node.
+    pub(crate) pins: Option<Arc<Pins>>,
     /// A stored entry that is not fresh any more, or not wanted unasked, to be asked after.
     pub(crate) stale: Option<Arc<Entry>>,
     /// Set where the client asked for nothing from memory: only what was stored after this moment, when it asked, will do.

@@ -259,6 +259,7 @@ impl Front {
             hash: treatment.hash_on.as_ref().map(|hash_on| hash_on.number(target, &headers, visitor.address)),
             headers,
             pool: treatment.pool.clone(),
+            pins: treatment.pins.clone(),
             freshness: treatment.freshness.clone(),
             deception_guard: treatment.deception_guard,
             uncacheable_for: treatment.uncacheable_for,

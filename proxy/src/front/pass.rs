@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::fetch::{FetchError, limit_fired, listed_in_connection, may_retry};
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 use crate::respond::Local;
+use crate::session::pin::Pins;
 
 pub(crate) struct PassRoad {
     pub(crate) routes: Arc<arc_swap::ArcSwap<RouteTable>>,
@@ -60,6 +61,7 @@ pub(crate) struct PassRoad {
 pub(crate) struct Passing {
     started: Instant,
     pool: Option<Arc<Pool>>,
+    pins: Option<Arc<Pins>>,
     hash: Option<u64>,
     tried: Vec<NodeId>,
     lease: Option<Lease>,
@@ -163,6 +165,7 @@ impl ProxyHttp for PassRoad {
         Passing {
             started: Instant::now(),
             pool: None,
+            pins: None,
             hash: None,
             tried: Vec::new(),
             lease: None,
@@ -237,6 +240,7 @@ impl ProxyHttp for PassRoad {
             treatment.request.cookies.each(&request.headers, &mut |_| session = true);
             ctx.delivery = Some((treatment.delivery.clone(), session));
             ctx.pool = Some(treatment.pool.clone());
+            ctx.pins.clone_from(&treatment.pins);
             treatment.pool.note_request();
         }
         let Some(pool) = ctx.pool.clone() else {
@@ -244,7 +248,11 @@ impl ProxyHttp for PassRoad {
         };
         let idempotent = forward::is_idempotent(&request.method);
         let want = Want { hash: ctx.hash, tried: &ctx.tried, idempotent };
-        let lease = match pool.acquire(&want).await {
+        let pinned = match &ctx.pins {
+            Some(pins) => pins.node_for(&pool, &request.headers, &ctx.tried).await,
+            None => None,
+        };
+        let lease = match pool.acquire_at(pinned, &want).await {
             Ok(lease) => lease,
             Err(unavailable) => {
                 limit_fired(unavailable, &self.counters);
@@ -386,6 +394,16 @@ impl ProxyHttp for PassRoad {
         }
         self.counters.fetch(FetchResult::Ok);
         self.invalidate(session.req_header(), response);
+        if let (Some(pins), Some(pool), Some(lease)) = (&ctx.pins, &ctx.pool, &ctx.lease) {
+            let node = lease.node().id();
+            let mut headers = response.headers.clone();
+            let before = headers.get_all(header::SET_COOKIE).iter().count();
+            pins.learn(pool, &session.req_header().headers, &mut headers, node).await;
+            // pingora keeps the spelling of names beside the headers, so that what is new goes through it.
+            for line in headers.get_all(header::SET_COOKIE).iter().skip(before) {
+                response.append_header(header::SET_COOKIE, line)?;
+            }
+        }
         for name in
             self.unwanted.iter().map(HeaderName::as_str).chain(["surrogate-control", "x-reverse-proxy-ttl"])
         {

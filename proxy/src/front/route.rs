@@ -17,6 +17,7 @@ use super::context::delivery::Delivery;
 use super::context::forged::Forgeries;
 use super::seen::RequestRules;
 use crate::pool::Pool;
+use crate::session::pin::Pins;
 
 /// A pattern for paths (without the query).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,6 +69,8 @@ pub(crate) struct Treatment {
     pub(crate) pool: Arc<Pool>,
     /// What the pool hashes, when it balances so.
     pub(crate) hash_on: Option<HashOn>,
+    /// Which sessions stay at which node; `None`: none do.
+    pub(crate) pins: Option<Arc<Pins>>,
     /// Requests go to the node as they are and answers are not stored.
     pub(crate) pass: bool,
     /// What is made of requests before they are looked up.

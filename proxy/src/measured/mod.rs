@@ -48,7 +48,7 @@ impl Edge {
         let config = clearcoat_conf::parse(configuration, "bench", &|_| None)?;
         let pools = Pools::new(assemble::pool_settings(&config)?);
         let accounts = Accounts { counters: Counters::new(), log: None };
-        Ok(Self { front: assemble::front(&config, &pools, accounts)? })
+        Ok(Self { front: assemble::front(&config, &pools, None, accounts)? })
     }
 
     /// Its store, to be filled.

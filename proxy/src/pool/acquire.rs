@@ -17,7 +17,7 @@ use super::choice::Tier;
 use super::clock::after;
 use super::fired::Fired;
 use super::lease::Lease;
-use super::members::{Members, Pick};
+use super::members::{Members, Pick, Pinnable};
 use super::node::Node;
 use super::queue::Queue;
 use super::retry::RetryBudget;
@@ -91,24 +91,25 @@ impl Pool {
         }
     }
 
+    /// A place at a node, whichever serves best.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_at`](Self::acquire_at).
+    #[cfg(test)]
+    pub(crate) async fn acquire(self: &Arc<Self>, want: &Want<'_>) -> Result<Lease, Unavailable> {
+        self.acquire_at(None, want).await
+    }
+
     /// A place at a node. While every node that may serve is at its limit, or none was probed yet, waits its turn for
-    /// at most the queue timeout.
+    /// at most the queue timeout. The node `pinned` is taken if it is up, even if it is drained or its queue is longer; another only if
+    /// it is down or was tried.
     ///
     /// Cancel safe: a dropped waiter leaves no trace.
     ///
     /// # Errors
     ///
     /// [`Unavailable`] tells whether waiting longer, a longer queue or only a node would have helped.
-    pub(crate) async fn acquire(self: &Arc<Self>, want: &Want<'_>) -> Result<Lease, Unavailable> {
-        self.acquire_at(None, want).await
-    }
-
-    /// As [`acquire`](Self::acquire), at the node `pinned` if it is up, even if it is drained or its queue is longer;
-    /// elsewhere only if it is down or was tried.
-    ///
-    /// # Errors
-    ///
-    /// As [`acquire`](Self::acquire).
     pub(crate) async fn acquire_at(
         self: &Arc<Self>,
         pinned: Option<NodeId>,
@@ -153,6 +154,11 @@ impl Pool {
             },
             Look::Found(_) | Look::Full | Look::Nothing => self.refuse(Unavailable::QueueTimeout),
         }
+    }
+
+    /// Its nodes, as pins see them.
+    pub(crate) fn pinnable(&self) -> smallvec::SmallVec<[Pinnable; 8]> {
+        self.members.load().pinnable(Instant::now())
     }
 
     /// A place at a node if there is one at once; never overtakes those who wait.

@@ -10,7 +10,7 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// How often a limit fired.
 #[derive(Debug)]
-pub(super) struct Fired {
+pub(crate) struct Fired {
     start: Instant,
     count: AtomicU64,
     // Milliseconds since `start` from which on a line is due, and the count at the last line.
@@ -20,17 +20,17 @@ pub(super) struct Fired {
 
 impl Fired {
     /// Never yet.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { start: now, count: AtomicU64::new(0), due: AtomicU64::new(0), logged: AtomicU64::new(0) }
     }
 
     /// How often in all.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
     /// Counts. `Some` if a line is due, with how often it fired since the last one.
-    pub(super) fn fire(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn fire(&self, now: Instant) -> Option<u64> {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (at, due) = (millis(now.saturating_duration_since(self.start)), self.due.load(Ordering::Relaxed));

@@ -47,7 +47,35 @@ pub(super) enum Pick {
     Nothing,
 }
 
+/// A node as pins see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pinnable {
+    pub(crate) id: NodeId,
+    pub(crate) weight: u16,
+    pub(crate) backup: bool,
+    /// Whether it takes sessions that it does not know.
+    pub(crate) takes_new: bool,
+    /// Whether it is up, and left alone.
+    pub(crate) drained: bool,
+}
+
 impl Members {
+    /// The nodes, as pins see them.
+    pub(super) fn pinnable(&self, now: Instant) -> SmallVec<[Pinnable; 8]> {
+        let one = |member: &Member| {
+            let standing = member.node.standing(now);
+            let left_alone = standing == Standing::Draining || member.weight == 0;
+            Pinnable {
+                id: member.node.id(),
+                weight: u16::try_from(member.weight).unwrap_or(u16::MAX),
+                backup: member.backup,
+                takes_new: standing == Standing::Ready && !left_alone,
+                drained: left_alone && matches!(standing, Standing::Ready | Standing::Draining),
+            }
+        };
+        self.list.iter().map(one).collect()
+    }
+
     /// The members of `settings`; those that `old` had keep their node and what is known of it.
     pub(super) fn new(settings: Arc<PoolSettings>, old: Option<&Self>, now: Instant) -> Self {
         let late = old.is_some_and(|old| old.any_up(now));

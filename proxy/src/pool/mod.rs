@@ -13,7 +13,7 @@ pub(crate) mod addresses;
 pub(crate) mod balance;
 pub(crate) mod choice;
 pub(crate) mod clock;
-mod fired;
+pub(crate) mod fired;
 pub(crate) mod health;
 mod idle;
 pub(crate) mod lease;
@@ -45,6 +45,7 @@ pub(crate) use acquire::{Pool, Unavailable, Want};
 pub(crate) use idle::Reuse;
 pub(crate) use lease::{Lease, Outcome};
 pub(crate) use link::{Link, LinkError};
+pub(crate) use members::Pinnable;
 
 pub(crate) use settings::{
     Balance, BodyPattern, Check, HealthSettings, HttpCheck, NodeAddress, NodeId, NodeSettings, NodeTls,

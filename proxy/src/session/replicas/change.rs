@@ -104,7 +104,7 @@ impl Replicas {
     /// # Errors
     ///
     /// It is written nowhere.
-    pub(super) async fn add(&self, key: &Key, write: &Write) -> Result<Option<Version>, Failure> {
+    pub(crate) async fn add(&self, key: &Key, write: &Write) -> Result<Option<Version>, Failure> {
         for _ in 0..TRIES {
             let homes = self.homes(key).await?;
             match self.add_everywhere(key, write, &homes).await? {

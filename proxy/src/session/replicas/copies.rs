@@ -12,6 +12,9 @@ use crate::session::servers::wire::{self, Facts, Only, Reply};
 use crate::session::servers::{Away, Server};
 use crate::session::value::{self, Kept, Version};
 
+/// What a server has, as it said.
+type Had<'s> = (&'s Arc<Server>, Option<(Kept, Facts)>);
+
 /// What a home has, after it was repaired.
 pub(super) struct Copy<'s> {
     pub(super) server: &'s Arc<Server>,
@@ -57,7 +60,7 @@ impl Replicas {
         wire::push_get(&mut request, key.wire(), b"");
         let asked: SmallVec<[&Arc<Server>; 4]> = homes.up.iter().copied().chain(homes.stood_in).collect();
         let answers = super::ask_all(&asked, &request, 1).await;
-        let mut copies: SmallVec<[(&Arc<Server>, Option<(Kept, Facts)>); 4]> = SmallVec::new();
+        let mut copies: SmallVec<[Had<'_>; 4]> = SmallVec::new();
         for (server, answer) in asked.iter().zip(answers) {
             if let Ok(replies) = answer {
                 copies.push((*server, self.copy(&replies[0])));

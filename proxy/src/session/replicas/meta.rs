@@ -3,7 +3,6 @@
 use super::change::Deleted;
 use super::{Failure, Found, Replicas, ask_all};
 use crate::session::key::Key;
-use crate::session::servers::Away;
 use crate::session::servers::wire::{self, Reply};
 use crate::session::value::{Kept, Version};
 
@@ -71,17 +70,11 @@ impl Replicas {
                 .collect();
             let mut request = Vec::new();
             wire::push_get(&mut request, key.wire(), flags.as_bytes());
-            match homes.up[0].ask(&request, 1).await {
-                Ok(replies) => {
-                    return Ok(match self.copy(&replies[0]) {
-                        Some((Kept::Value { version, value }, facts)) => {
-                            Some(Found { version, value, facts })
-                        }
-                        Some((Kept::Tombstone { .. }, _)) | None => None,
-                    });
-                }
-                Err(Away) => {}
-            }
+            let Ok(replies) = homes.up[0].ask(&request, 1).await else { continue };
+            return Ok(match self.copy(&replies[0]) {
+                Some((Kept::Value { version, value }, facts)) => Some(Found { version, value, facts }),
+                Some((Kept::Tombstone { .. }, _)) | None => None,
+            });
         }
     }
 

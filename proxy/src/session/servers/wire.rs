@@ -187,6 +187,8 @@ fn unknown(line: &[u8]) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
