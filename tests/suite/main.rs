@@ -29,6 +29,7 @@ mod isolation;
 mod keys;
 mod lifetimes;
 mod matrix;
+mod memcached;
 mod memory;
 mod observing;
 mod pins;

@@ -386,7 +386,7 @@ impl Client {
     ) -> Result<Version, Status> {
         let mut extras = &body.extras[..];
         let (client_flags, exptime) =
-            if extras.len() == 8 { (extras.get_u32(), signed(extras.get_u32())) } else { (0, 0) };
+            if extras.len() == 8 { (extras.get_u32(), time(extras.get_u32())) } else { (0, 0) };
         let write = Write { value: body.value.clone(), client_flags, exptime };
         let expected = (header.cas != 0).then_some(Version(header.cas));
         match (store, expected) {
@@ -441,7 +441,7 @@ impl Client {
                 return Ok(Write {
                     value: initial.to_string().into(),
                     client_flags: 0,
-                    exptime: signed(exptime),
+                    exptime: time(exptime),
                 });
             };
             if expected.is_some_and(|expected| expected != found.version) {
@@ -486,12 +486,13 @@ fn answer_get(
 
 /// The time in extras of four bytes; none is zero.
 fn seconds(extras: &[u8]) -> i64 {
-    extras.first_chunk().map_or(0, |bytes| signed(u32::from_be_bytes(*bytes)))
+    extras.first_chunk().map_or(0, |bytes| time(u32::from_be_bytes(*bytes)))
 }
 
-/// Times are signed, though the protocol does not say so.
-fn signed(exptime: u32) -> i64 {
-    i64::from(exptime as i32)
+/// A time, which has no sign here. What is further away than a date of 32 bits is as far away as that: servers are asked in text, which
+/// knows none later.
+fn time(exptime: u32) -> i64 {
+    i64::from(exptime.min(i32::MAX as u32))
 }
 
 impl Client {

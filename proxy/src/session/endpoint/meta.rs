@@ -198,6 +198,7 @@ impl Client {
         });
         let (asked, mode, (client_flags, exptime, cas)) = match asked {
             Ok(asked) => asked,
+            Err(BAD_LINE) => return bad(self, BAD_LINE),
             Err(said) => {
                 // The block behind it is not the next request.
                 self.input.advance(line);
@@ -399,7 +400,6 @@ impl Client {
                     out.extend_from_slice(b"\r\n");
                 }
             }
-            Ok(Changed::Left("NF")) if asked.is_quiet() => {}
             Ok(Changed::Left(said)) if said.starts_with('C') => return self.say(said),
             Ok(Changed::Left(code)) => {
                 self.output.extend_from_slice(code.as_bytes());

@@ -374,5 +374,6 @@ fn client_flags(word: &[u8]) -> Option<u32> {
 
 /// A time, as memcached reads it.
 pub(super) fn exptime(word: &[u8]) -> Option<i64> {
-    wire::number::<i32>(word).map(i64::from)
+    // Of more than 32 bits it takes the lower ones.
+    wire::number::<i64>(word).map(|time| i64::from(time as i32))
 }

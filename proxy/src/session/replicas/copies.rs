@@ -142,5 +142,6 @@ pub(super) fn exptime_of(ttl: i64) -> i64 {
         return ttl.max(1);
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(LONGEST, |now| now.as_secs() as i64 + ttl)
+    // A server takes dates of 32 bits.
+    now.map_or(LONGEST, |now| (now.as_secs() as i64 + ttl).min(i64::from(i32::MAX)))
 }
