@@ -179,3 +179,38 @@ async fn a_visitor_stays_who_they_are_when_web_nodes_die() {
     }
     assert_eq!(count(address, &cookie, "0-0").await.unwrap(), rounds * 50);
 }
+
+#[tokio::test]
+async fn edges_die_and_sessions_go_on_at_the_others() {
+    let memcached = Memcached::start_many(2).await;
+    // Each web node has a Clearcoat of its own for its sessions, so that it is connected to nobody who dies without it.
+    let mut beside = Vec::new();
+    let mut nodes = Vec::new();
+    for number in 0..3 {
+        let port = Port::claim();
+        let settings = settings(&port.address().to_string(), true);
+        nodes.push(PhpServer::start_with(&format!("web{number}"), 20, &settings).await);
+        beside.push(Keeping::start(&nodes[number..], port, &memcached).await);
+    }
+    let edge = async || {
+        Setup::new(&nodes)
+            .pool("health = { type = \"tcp\", interval = \"200ms\", fall = 2, rise = 1 }")
+            .start()
+            .await
+    };
+    let mut edges = [edge().await, edge().await];
+    let cookie = log_in(edges[0].address()).await;
+    let rounds = rounds();
+    for round in 0..rounds {
+        let addresses = [edges[0].address(), edges[1].address()];
+        let running = fifty(&addresses, &cookie, round);
+        let killing = async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            edges[round % 2].process().kill();
+        };
+        let failed = tokio::join!(running, killing).0;
+        assert!(failed.is_empty(), "round {round}: {failed:#?}");
+        edges[round % 2] = edge().await;
+    }
+    assert_eq!(count(edges[0].address(), &cookie, "0-0").await.unwrap(), rounds * 50);
+}

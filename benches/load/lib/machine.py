@@ -23,6 +23,8 @@ PACKAGES = {
     "openssl": "openssl",
     "cc": "build-essential",
     "taskset": "util-linux",
+    "memcached": "memcached",
+    "nutcracker": "nutcracker",
 }
 POLICY = Path("/usr/sbin/policy-rc.d")
 

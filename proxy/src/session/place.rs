@@ -123,5 +123,5 @@ mod tests {
     }
 
     const PINNED_HASH: u64 = 9_896_493_250_688_758_367;
-    const PINNED_ORDER: [u8; 4] = [0, 1, 2, 3];
+    const PINNED_ORDER: [u8; 4] = [3, 2, 0, 1];
 }
