@@ -1,7 +1,7 @@
 //! Pins: each session stays at the node where it was begun, and every edge knows which that is.
 //!
-//! A session is known by its cookie. Where its pin is kept is configured: in memcached, so that all edges know of it ([`Pins::in_memcached`]);
-//! with the visitor, in a cookie that only we can write ([`Pins::in_cookie`]); or nowhere: then the session's hash tells the node, by
+//! A session is known by its cookie. Where its pin is kept is configured: in memcached, so that all edges know of it;
+//! with the visitor, in a cookie that only we can write (`cookie`); or nowhere: then the session's hash tells the node, by
 //! weighted rendezvous hashing over those that are up, which all edges find alike. That is also what is done while memcached is away or
 //! slow: no request waits for it longer than a few milliseconds, and none fails.
 //!
