@@ -96,9 +96,9 @@ async fn two_edges_send_each_session_to_the_same_node() {
         assert!(before == after || before == "web1", "{before} became {after}");
     }
     let moved = pins(&one, "moved").await + pins(&other, "moved").await;
-    // Each by one of the two; the answer to a few may have come too late to be counted.
+    // Each by one of the two; of a few the answer may come too late, so that they are not counted or moved to the same node twice.
     let there = shares(&before)["web1"];
-    assert!((there * 95 / 100..=there).contains(&(moved as usize)), "{moved} of {there}");
+    assert!((there * 95 / 100..=there * 105 / 100).contains(&(moved as usize)), "{moved} of {there}");
 
     // It comes back: pins stay.
     nodes[1].start_again().await;

@@ -32,6 +32,39 @@ const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, count: 128, url_bytes:
 
 const _: () = assert!(LIMITS.count <= MAX_HEADERS);
 
+/// What the endpoint for sessions answers to bytes that come in pieces of this size, where it has no server to ask.
+///
+/// # Errors
+///
+/// No runtime can be made.
+pub fn session_answers(bytes: &[u8], piece: usize) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        static RUNTIME: std::io::Result<tokio::runtime::Runtime> =
+            tokio::runtime::Builder::new_current_thread().enable_time().build();
+    }
+    RUNTIME.with(|runtime| match runtime {
+        Ok(runtime) => Ok(runtime.block_on(crate::session::endpoint::fed::answers(bytes, piece))),
+        Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
+    })
+}
+
+/// How many answers of a memcached server these bytes are, where they come in pieces of this size; and whether nothing else is behind
+/// them.
+pub fn memcached_answers(bytes: &[u8], piece: usize) -> (usize, bool) {
+    let (mut input, mut count) = (bytes::BytesMut::new(), 0);
+    for part in bytes.chunks(piece.max(1)) {
+        input.extend_from_slice(part);
+        loop {
+            match crate::session::servers::wire::read_reply(&mut input, 4096) {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => break,
+                Err(_) => return (count, false),
+            }
+        }
+    }
+    (count, true)
+}
+
 /// What answers requests, without listeners: nothing connects to it, and it connects to nothing while what is asked for is
 /// stored.
 pub struct Edge {

@@ -15,8 +15,32 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their folders.
-pub const TARGETS: [(&str, Target); 5] =
-    [("tags", tags), ("dialects", dialects), ("esi", esi), ("structured", structured), ("head", head)];
+pub const TARGETS: [(&str, Target); 6] = [
+    ("tags", tags),
+    ("dialects", dialects),
+    ("esi", esi),
+    ("structured", structured),
+    ("head", head),
+    ("memcached", memcached),
+];
+
+/// Both sides of memcached's protocols: what web nodes send to the endpoint for sessions, and what servers answer. The first byte says
+/// in pieces of what size.
+pub fn memcached(data: &[u8]) {
+    let Some((&piece, bytes)) = data.split_first() else { return };
+    let piece = usize::from(piece) + 1;
+    let whole = measured::session_answers(bytes, usize::MAX).unwrap_or_default();
+    let in_pieces = measured::session_answers(bytes, piece).unwrap_or_default();
+    assert!(
+        whole == in_pieces,
+        "in pieces of {piece}: {} {}",
+        whole.escape_ascii(),
+        in_pieces.escape_ascii()
+    );
+    // Nothing is stored, so nothing that was not said is answered: a line of ours for a line, at most.
+    assert!(whole.len() <= 64 * (bytes.len() + 1) + 4096, "{} bytes for {}", whole.len(), bytes.len());
+    assert_eq!(measured::memcached_answers(bytes, usize::MAX), measured::memcached_answers(bytes, piece));
+}
 
 /// The most bytes of tags that the first target lets through.
 const MAX_TAG_BYTES: usize = 4096;

@@ -5,6 +5,7 @@
 //! in one write. What a client may make this process hold is bounded: a line, an item, and the values of a few keys.
 
 mod binary;
+pub(crate) mod fed;
 mod meta;
 mod number;
 mod service;

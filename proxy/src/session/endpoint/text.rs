@@ -42,11 +42,14 @@ enum Store {
 impl Client {
     /// Does what the first line in the buffer asks.
     pub(super) async fn text(&mut self) -> Step {
-        let Some(end) = memchr::memchr(b'\n', &self.input) else {
-            let asks = [&b"get "[..], b"gets "].iter().any(|word| self.input.starts_with(word));
-            let most = if asks { LONGEST_LINE } else { LONGEST_OTHER_LINE };
-            return if self.input.len() > most { Step::Close } else { Step::More };
-        };
+        let end = memchr::memchr(b'\n', &self.input);
+        let asks = [&b"get "[..], b"gets "].iter().any(|word| self.input.starts_with(word));
+        let most = if asks { LONGEST_LINE } else { LONGEST_OTHER_LINE };
+        // However it comes, in one piece or many.
+        if end.unwrap_or(self.input.len()) > most {
+            return Step::Close;
+        }
+        let Some(end) = end else { return Step::More };
         let line = Bytes::copy_from_slice(&self.input[..end]);
         let line = if line.ends_with(b"\r") { line.slice(..end - 1) } else { line };
         let words: Words = line

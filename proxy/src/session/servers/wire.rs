@@ -113,9 +113,11 @@ pub(crate) enum Reply {
 ///
 /// It is none that a memcached server gives to what we ask. The connection cannot be used any more.
 pub(crate) fn read_reply(input: &mut BytesMut, most: usize) -> io::Result<Option<Reply>> {
-    let Some(end) = memchr::memchr(b'\n', input) else {
-        return if input.len() > LONGEST_LINE { Err(unknown(input)) } else { Ok(None) };
-    };
+    let end = memchr::memchr(b'\n', input);
+    if end.unwrap_or(input.len()) > LONGEST_LINE {
+        return Err(unknown(input));
+    }
+    let Some(end) = end else { return Ok(None) };
     let line = input[..end].strip_suffix(b"\r").ok_or_else(|| unknown(&input[..end]))?;
     let (code, rest) = (line.get(..2).unwrap_or_default(), line.get(2..).unwrap_or_default());
     let reply = match code {
