@@ -403,3 +403,27 @@ async fn a_flood_of_nonsense_ends_its_connection_and_nothing_else() {
     let grown = proxy.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes");
 }
+
+#[tokio::test]
+async fn web_nodes_on_the_same_machine_come_over_a_unix_socket() {
+    let memcached = Memcached::start_many(2).await;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("sessions.sock");
+    let sessions = format!(
+        "[sessions]\nmode = \"replicate\"\nlisten = \"unix:{}\"\nmemcached = [\"{}\", \"{}\"]\n",
+        socket.display(),
+        memcached[0].address(),
+        memcached[1].address()
+    );
+    let node = Node::start().await;
+    let _proxy = Setup::before(&node).more(&sessions).start().await;
+    let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    stream.write_all(b"set a 0 0 1\r\nx\r\nget a\r\nquit\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
+    // It is on both servers.
+    for server in &memcached {
+        assert!(server.ask("mg a s\r\n").await.starts_with(b"HD s14"), "one byte behind the version");
+    }
+}
