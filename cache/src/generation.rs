@@ -185,11 +185,14 @@ impl Ledger {
     }
 
     /// Takes the next generation for a purge of tags.
-    pub(crate) fn purge_tags(&self, tags: &[Tag], mode: PurgeMode) -> Generation {
+    pub(crate) fn purge_tags<T: AsRef<[u8]>>(&self, tags: &[T], mode: PurgeMode) -> Generation {
         let mut state = self.0.lock();
         state.current.0 += 1;
-        for tag in tags {
-            state.record(Name::Tag(tag.clone()), mode);
+        if !state.in_flight.is_empty() {
+            // What is no tag, no answer carries.
+            for tag in tags.iter().filter_map(|tag| Tag::new(tag.as_ref()).ok()) {
+                state.record(Name::Tag(tag), mode);
+            }
         }
         state.current
     }

@@ -38,6 +38,6 @@ pub use generation::{FillStamp, Generation};
 pub use governor::{Footprint, Governor};
 pub use key::{CacheKey, KeySecret, Scheme, VariantKey};
 pub use store::{Commit, Grown, Known, Lookup, Peek, PurgeCount, PurgeMode, Settings, Store, StoreStats};
-pub use tag::{Tag, TagsTooLong, collect_tags, split_tags};
+pub use tag::{Tag, TagList, TagsTooLong, collect_tags, split_tags};
 pub use time::Moment;
 pub use vary::{SelectingHeaders, VarySpec};

@@ -310,7 +310,7 @@ impl Store {
     pub fn tagged(&self, tag: &Tag, limit: usize) -> Vec<Arc<Entry>> {
         let (mut found, mut end) = (Vec::new(), usize::MAX);
         while found.len() < limit {
-            let Some((carriers, start)) = self.tags.carriers_before(tag, end) else { break };
+            let Some((carriers, start)) = self.tags.carriers_before(tag.as_bytes(), end) else { break };
             found.extend(carriers.into_iter().take(limit - found.len()));
             if start == 0 {
                 break;

@@ -2,6 +2,7 @@
 //! header lines. Which entries carry a tag is kept in `tag/index`.
 
 mod index;
+mod list;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 pub(crate) use index::{NOWHERE, TagIndex};
+pub use list::TagList;
 
 /// A tag: 1 to 4096 bytes without comma, space or tab. Compared byte by byte, so case matters. Cheap to clone.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -38,15 +40,7 @@ impl Tag {
     ///
     /// [`InvalidTag`] says what is wrong.
     pub fn new(bytes: &[u8]) -> Result<Self, InvalidTag> {
-        if bytes.is_empty() {
-            return Err(InvalidTag::Empty);
-        }
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(InvalidTag::TooLong(bytes.len()));
-        }
-        if bytes.iter().any(|&byte| is_separator(byte)) {
-            return Err(InvalidTag::Separator);
-        }
+        check(bytes)?;
         Ok(Self(bytes.into()))
     }
 
@@ -58,13 +52,42 @@ impl Tag {
 
 impl std::fmt::Display for Tag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
+        show(&self.0, f)
     }
 }
 
 impl std::fmt::Debug for Tag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tag({self})")
+    }
+}
+
+impl AsRef<[u8]> for Tag {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn check(bytes: &[u8]) -> Result<(), InvalidTag> {
+    if bytes.is_empty() {
+        return Err(InvalidTag::Empty);
+    }
+    if bytes.len() > Tag::MAX_BYTES {
+        return Err(InvalidTag::TooLong(bytes.len()));
+    }
+    if bytes.iter().any(|&byte| is_separator(byte)) {
+        return Err(InvalidTag::Separator);
+    }
+    Ok(())
+}
+
+/// Writes a tag with what is not ASCII, and what would be unclear in a log, escaped.
+fn show(tag: &[u8], f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    // Nearly all are plain, and one write is much faster than one for each byte.
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'\'' | b'"');
+    match std::str::from_utf8(tag) {
+        Ok(text) if tag.iter().all(plain) => f.write_str(text),
+        Ok(_) | Err(_) => write!(f, "{}", tag.escape_ascii()),
     }
 }
 

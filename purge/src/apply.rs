@@ -46,7 +46,8 @@ pub fn apply(
         PurgeRequest::Tags { hard, soft, dialect: _ } => {
             for (tags, mode) in [(hard, PurgeMode::Hard), (soft, PurgeMode::Soft)] {
                 if !tags.is_empty() {
-                    count += store.purge_tags_aside(tags, mode, now, &aside);
+                    let tags: Vec<&[u8]> = tags.iter().collect();
+                    count += store.purge_tags_aside(&tags, mode, now, &aside);
                 }
             }
         }

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use clearcoat_cache::tag::InvalidTag;
-use clearcoat_cache::{CacheKey, PurgeMode, Tag, split_tags};
+use clearcoat_cache::{CacheKey, PurgeMode, TagList, split_tags};
 use http::{HeaderMap, HeaderName};
 
 use crate::ban::BanCondition;
@@ -99,9 +99,9 @@ pub enum PurgeRequest {
     /// Every entry with one of these tags. A list may be empty: that purges nothing and is no mistake.
     Tags {
         /// These are gone at once. They are purged before the soft ones.
-        hard: Vec<Tag>,
+        hard: TagList,
         /// These are stale at once and keep their grace.
-        soft: Vec<Tag>,
+        soft: TagList,
         /// How it was asked for, which decides how it is answered.
         dialect: Dialect,
     },
@@ -126,11 +126,7 @@ impl std::fmt::Display for PurgeRequest {
                 for (place, (name, tags)) in
                     lists.into_iter().filter(|(_, tags)| !tags.is_empty()).enumerate()
                 {
-                    f.write_str(if place > 0 { ", " } else { "" })?;
-                    f.write_str(name)?;
-                    for tag in tags {
-                        write!(f, " {tag}")?;
-                    }
+                    write!(f, "{}{name} {tags}", if place > 0 { ", " } else { "" })?;
                 }
                 Ok(())
             }
@@ -171,14 +167,16 @@ impl Reader {
         match method {
             PURGE if has(Dialect::LocationId, &LOCATION) => locations_purge(headers),
             PURGE if has(Dialect::LocationId, &LOCATIONS) => locations_purge(headers),
-            PURGE if has(Dialect::Key, &KEY) => {
-                Ok(PurgeRequest::Tags { hard: Vec::new(), soft: tags(headers, &KEY)?, dialect: Dialect::Key })
-            }
+            PURGE if has(Dialect::Key, &KEY) => Ok(PurgeRequest::Tags {
+                hard: TagList::default(),
+                soft: tags(headers, &KEY)?,
+                dialect: Dialect::Key,
+            }),
             PURGE if has(Dialect::SurrogateKey, &SURROGATE_KEY) => {
                 let named = tags(headers, &SURROGATE_KEY)?;
                 let (hard, soft) = match fastly_mode(headers) {
-                    PurgeMode::Hard => (named, Vec::new()),
-                    PurgeMode::Soft => (Vec::new(), named),
+                    PurgeMode::Hard => (named, TagList::default()),
+                    PurgeMode::Soft => (TagList::default(), named),
                 };
                 Ok(PurgeRequest::Tags { hard, soft, dialect: Dialect::SurrogateKey })
             }
@@ -251,9 +249,9 @@ impl Reader {
         let listed = self.tag_headers.iter().find_map(|name| headers.get(name));
         if let Some(listed) =
             listed.filter(|_| rest_is_anything).and_then(|value| listed_tags(value.as_bytes()))
-            && let Ok(hard) = listed.iter().map(|tag| Tag::new(tag)).collect()
+            && let Ok(hard) = TagList::read(&listed)
         {
-            return Ok(PurgeRequest::Tags { hard, soft: Vec::new(), dialect: Dialect::Ban });
+            return Ok(PurgeRequest::Tags { hard, soft: TagList::default(), dialect: Dialect::Ban });
         }
         Ok(ban(condition, Dialect::Ban))
     }
@@ -316,8 +314,8 @@ fn fastly_mode(headers: &HeaderMap) -> PurgeMode {
     }
 }
 
-fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Vec<Tag>, InvalidTag> {
-    headers.get_all(name).iter().flat_map(|line| split_tags(line.as_bytes())).map(Tag::new).collect()
+fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<TagList, InvalidTag> {
+    TagList::read(headers.get_all(name).iter().flat_map(|line| split_tags(line.as_bytes())))
 }
 
 #[cfg(test)]
@@ -346,10 +344,9 @@ mod tests {
 
     /// What is asked for, as text.
     fn read(method: &str, headers: &HeaderMap) -> Result<String, PurgeError> {
-        let list = |tags: &[Tag]| tags.iter().map(Tag::to_string).collect::<Vec<_>>().join(" ");
         reader().read(Dialects::ALL, method, headers, keys()).map(|request| match request {
             PurgeRequest::Url { keys, mode } => format!("{mode:?} {}", keys.len()),
-            PurgeRequest::Tags { hard, soft, .. } => format!("{}|{}", list(&hard), list(&soft)),
+            PurgeRequest::Tags { hard, soft, .. } => format!("{hard}|{soft}"),
             PurgeRequest::Ban { condition, .. } => condition.text.clone(),
         })
     }
@@ -455,7 +452,7 @@ mod tests {
             let Ok(PurgeRequest::Tags { hard, .. }) = read else {
                 return Err(TestCaseError::fail("no tags"));
             };
-            let joined = hard.iter().flat_map(|tag| tag.as_bytes()).count();
+            let joined = hard.iter().flatten().count();
             let expected = line.bytes().filter(|byte| !matches!(byte, b',' | b' ' | b'\t')).count();
             prop_assert_eq!(joined, expected);
         }

@@ -6,7 +6,6 @@ use super::Store;
 use crate::entry::{Entry, Freshness};
 use crate::index::SHARDS;
 use crate::key::CacheKey;
-use crate::tag::Tag;
 use crate::time::Moment;
 
 /// Entries that are purged on the spot: in less time than it takes to have the rest of a thread's work done by another.
@@ -60,14 +59,14 @@ impl Store {
     ///
     /// The cost is that of the entries named, one or two microseconds each: for tags that thousands carry, call it
     /// where a thread may be busy for a while.
-    pub fn purge_tags(&self, tags: &[Tag], mode: PurgeMode, now: Moment) -> PurgeCount {
+    pub fn purge_tags<T: AsRef<[u8]>>(&self, tags: &[T], mode: PurgeMode, now: Moment) -> PurgeCount {
         self.purge_tags_aside(tags, mode, now, |rest| rest())
     }
 
     /// The same; where it is more than some hundred entries, `aside` is called once with the rest of the work.
-    pub fn purge_tags_aside(
+    pub fn purge_tags_aside<T: AsRef<[u8]>>(
         &self,
-        tags: &[Tag],
+        tags: &[T],
         mode: PurgeMode,
         now: Moment,
         aside: impl FnOnce(&mut dyn FnMut()),
@@ -78,7 +77,7 @@ impl Store {
         let mut purge = |(from, mut end): (usize, usize), few: usize| {
             let mut named = 0;
             for (at, tag) in tags.iter().enumerate().skip(from) {
-                while let Some((carriers, start)) = self.tags.carriers_before(tag, end) {
+                while let Some((carriers, start)) = self.tags.carriers_before(tag.as_ref(), end) {
                     named += carriers.len();
                     if named > few {
                         return Some((at, end));

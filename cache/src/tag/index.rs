@@ -170,7 +170,7 @@ impl TagIndex {
     /// Replaces every tag that is known by the index's own copy, so that a text is in memory once.
     pub(crate) fn intern(&self, tags: &mut [Tag]) {
         for tag in tags {
-            let (hash, shard) = self.shard(tag);
+            let (hash, shard) = self.shard(tag.as_bytes());
             if let Some(known) = shard.lock().find(hash, |record| record.tag == *tag) {
                 *tag = known.tag.clone();
             }
@@ -180,7 +180,7 @@ impl TagIndex {
     /// Adds a new entry to the lists of all its tags.
     pub(crate) fn link(&self, entry: &Arc<Entry>) {
         for (ordinal, tag) in entry.tags().iter().enumerate() {
-            let (hash, shard) = self.shard(tag);
+            let (hash, shard) = self.shard(tag.as_bytes());
             let carrier = Carrier { entry: Arc::clone(entry), ordinal: ordinal as u32 };
             let mut table = shard.lock();
             let grown = match table.entry(hash, |record| record.tag == *tag, |record| record.hash) {
@@ -205,7 +205,7 @@ impl TagIndex {
     /// Takes an entry off the lists of all its tags. Doing it twice does no harm.
     pub(crate) fn unlink(&self, entry: &Arc<Entry>) {
         for (tag, place) in entry.tags().iter().zip(entry.places()) {
-            let (hash, shard) = self.shard(tag);
+            let (hash, shard) = self.shard(tag.as_bytes());
             let mut table = shard.lock();
             // Read under the lock: another entry's leaving may just have moved this one.
             let place = place.load(Relaxed) as usize;
@@ -235,7 +235,7 @@ impl TagIndex {
 
     /// How many entries carry the tag.
     pub(crate) fn count(&self, tag: &Tag) -> usize {
-        let (hash, shard) = self.shard(tag);
+        let (hash, shard) = self.shard(tag.as_bytes());
         shard.lock().find(hash, |record| record.tag == *tag).map_or(0, |record| record.carriers.len())
     }
 
@@ -244,10 +244,10 @@ impl TagIndex {
     /// Going from `usize::MAX` down to zero passes every entry that carried the tag at the beginning and still does,
     /// although the lock is released in between: leaving moves an element from the end to a lower place, so one not
     /// yet passed stays before `end`. Some may come twice, and some that were added meanwhile may come too.
-    pub(crate) fn carriers_before(&self, tag: &Tag, end: usize) -> Option<(Vec<Arc<Entry>>, usize)> {
+    pub(crate) fn carriers_before(&self, tag: &[u8], end: usize) -> Option<(Vec<Arc<Entry>>, usize)> {
         let (hash, shard) = self.shard(tag);
         let table = shard.lock();
-        let carriers = &table.find(hash, |record| record.tag == *tag)?.carriers;
+        let carriers = &table.find(hash, |record| record.tag.as_bytes() == tag)?.carriers;
         let end = end.min(carriers.len());
         let start = end.saturating_sub(CHUNK);
         let found: Vec<_> = (start..end)
@@ -257,8 +257,8 @@ impl TagIndex {
         (!found.is_empty()).then_some((found, start))
     }
 
-    fn shard(&self, tag: &Tag) -> (u64, &Mutex<HashTable<Record>>) {
-        let hash = self.hasher.hash_one(tag.as_bytes());
+    fn shard(&self, tag: &[u8]) -> (u64, &Mutex<HashTable<Record>>) {
+        let hash = self.hasher.hash_one(tag);
         // The table uses the lowest bits and the top seven; these are in between.
         (hash, &self.shards[(hash >> 40) as usize % SHARDS])
     }
@@ -282,7 +282,7 @@ mod tests {
     /// All carriers' keys, by walking as a purge does.
     fn walk(index: &TagIndex, tag: &Tag) -> Vec<u128> {
         let (mut found, mut end) = (Vec::new(), usize::MAX);
-        while let Some((entries, start)) = index.carriers_before(tag, end) {
+        while let Some((entries, start)) = index.carriers_before(tag.as_bytes(), end) {
             found.extend(entries.iter().map(|entry| entry.key().number()));
             end = start;
         }
@@ -327,7 +327,7 @@ mod tests {
         entries.iter().for_each(|entry| index.link(entry));
         let mut seen = BTreeSet::new();
         let (mut end, mut step) = (usize::MAX, 0);
-        while let Some((chunk, start)) = index.carriers_before(&tag(1), end) {
+        while let Some((chunk, start)) = index.carriers_before(tag(1).as_bytes(), end) {
             seen.extend(chunk.iter().map(|entry| entry.key().number()));
             end = start;
             // Meanwhile others leave: of those passed already, and of those still to come.
