@@ -214,3 +214,87 @@ async fn edges_die_and_sessions_go_on_at_the_others() {
     }
     assert_eq!(count(edges[0].address(), &cookie, "0-0").await.unwrap(), rounds * 50);
 }
+
+/// What Symfony's classes did, as the page tells it, with the session's cookie as it is afterwards.
+async fn symfony(edge: SocketAddr, cookie: &str, what: &str) -> (String, String) {
+    let request = Request::get(&format!("/symfony.php?{what}")).header("Cookie", cookie);
+    let answer = client::try_ask(edge, &request).await.unwrap();
+    assert_eq!(answer.status, 200, "{what}: {answer}");
+    let set = answer.headers("set-cookie").pop().and_then(|set| set.split(';').next());
+    (answer.text().trim().to_owned(), set.unwrap_or(cookie).to_owned())
+}
+
+#[tokio::test]
+async fn symfonys_session_handler_works_while_servers_come_and_go() {
+    let mut memcached = Memcached::start_many(3).await;
+    let port = Port::claim();
+    let nodes = nodes(2, &settings(&port.address().to_string(), true)).await;
+    let edge = Keeping::start(&nodes, port, &memcached).await;
+    let address = edge.proxy.address();
+    let (text, guest) = symfony(address, "", "session=count").await;
+    assert_eq!(text, "nobody 1");
+    // Logging in gives a session of another name, and the one of before is gone for good.
+    let (text, cookie) = symfony(address, &guest, "session=login").await;
+    assert_eq!(text, "editor 1");
+    assert_ne!(cookie, guest);
+    for counted in 2..=10 {
+        up(&edge.proxy, 3).await;
+        let server = &mut memcached[counted % 3];
+        server.kill();
+        let (text, same) = symfony(address, &cookie, "session=count").await;
+        assert_eq!((text, same), (format!("editor {counted}"), cookie.clone()));
+        server.start_again().await;
+    }
+    // No server that comes back brings back what was logged out.
+    up(&edge.proxy, 3).await;
+    memcached[0].kill();
+    assert_eq!(symfony(address, &cookie, "session=logout").await.0, "nobody 0");
+    memcached[0].start_again().await;
+    up(&edge.proxy, 3).await;
+    for old in [&guest, &cookie] {
+        let (text, other) = symfony(address, old, "session=count").await;
+        assert_eq!(text, "nobody 1");
+        assert_ne!(&other, old, "a session that is gone is not taken up by its name");
+    }
+}
+
+#[tokio::test]
+async fn symfonys_cache_pools_are_kept_once_and_lose_only_what_a_server_had() {
+    let mut memcached = Memcached::start_many(3).await;
+    let port = Port::claim();
+    let nodes = nodes(2, &settings(&port.address().to_string(), true)).await;
+    let edge = Keeping::start(&nodes, port, &memcached).await;
+    let address = edge.proxy.address();
+    let pool = async |what: &str| symfony(address, "", &format!("pool={what}")).await.0;
+    assert_eq!(pool("read").await, "0 of 100");
+    assert_eq!(pool("fill").await, "100 of 100");
+    let mut kept = Vec::new();
+    for server in &memcached {
+        kept.push(items(server).await);
+    }
+    // A hundred items and their lists of tags, three tags, and what names the version of the pool; none on two servers.
+    let all: usize = kept.iter().sum();
+    assert!((200..=210).contains(&all) && kept.iter().all(|count| *count > 10), "{kept:?}");
+    assert_eq!(pool("drop").await, "50 of 100");
+    assert_eq!(pool("delete").await, "48 of 100");
+    assert_eq!(pool("fill").await, "100 of 100");
+    assert_eq!(pool("clear").await, "0 of 100");
+    assert_eq!(pool("fill").await, "100 of 100");
+    // A pool that lost a third, tags or its version with it, is filled again without an error.
+    for server in &mut memcached {
+        server.kill();
+        let left = pool("read").await;
+        assert_ne!(left, "100 of 100");
+        assert_eq!(pool("fill").await, "100 of 100");
+        server.start_again().await;
+        up(&edge.proxy, 3).await;
+    }
+    assert_eq!(pool("fill").await, "100 of 100");
+}
+
+/// How many items a server has.
+async fn items(server: &Memcached) -> usize {
+    let stats = String::from_utf8(server.ask("stats\r\n").await).unwrap();
+    let count = stats.lines().find_map(|line| line.strip_prefix("STAT curr_items "));
+    count.and_then(|count| count.trim().parse().ok()).expect("a count of items")
+}

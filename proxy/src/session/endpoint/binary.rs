@@ -8,6 +8,7 @@ use std::io::Write as _;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::number::{self, Counted};
+use super::store::{Store, Unstored};
 use super::{Client, Step};
 use crate::session::key::{Key, LONGEST_KEY};
 use crate::session::replicas::change::{Changed, Deleted};
@@ -34,15 +35,6 @@ enum Operation {
     Noop,
     Version,
     Stat,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Store {
-    Set,
-    Add,
-    Replace,
-    Append,
-    Prepend,
 }
 
 /// How an answer says what came of it.
@@ -389,35 +381,14 @@ impl Client {
             if extras.len() == 8 { (extras.get_u32(), time(extras.get_u32())) } else { (0, 0) };
         let write = Write { value: body.value.clone(), client_flags, exptime };
         let expected = (header.cas != 0).then_some(Version(header.cas));
-        match (store, expected) {
-            (Store::Set, None) => return Ok(self.replicas.set(key, &write).await?),
-            (Store::Add, None) => {
-                let added = self.add(key, &write).await?;
-                return added.ok_or(Status::Exists);
-            }
-            _ => {}
-        }
         let most = self.most_bytes(header.key);
-        let changed = self.replicas.change(key, |found| match (store, found) {
-            (Store::Append | Store::Prepend, None) => Err(Status::NotStored),
-            (_, None) => Err(Status::NotFound),
-            (_, Some(found)) if expected.is_some_and(|expected| expected != found.version) => {
-                Err(Status::Exists)
-            }
-            (Store::Append | Store::Prepend, Some(found)) => {
-                let value = if store == Store::Append {
-                    [&found.value[..], &body.value].concat()
-                } else {
-                    [&body.value[..], &found.value].concat()
-                };
-                if value.len() > most { Err(Status::NotStored) } else { Ok(found.with(value.into())) }
-            }
-            (Store::Set | Store::Add | Store::Replace, Some(_)) => Ok(write.clone()),
-        });
-        match changed.await? {
-            Changed::Written(version) => Ok(version),
-            Changed::Left(status) => Err(status),
-        }
+        let stored = self.store(key, store, &write, expected, most).await?;
+        stored.map_err(|why| match why {
+            Unstored::Missing | Unstored::TooLarge if store.extends() => Status::NotStored,
+            Unstored::Missing => Status::NotFound,
+            Unstored::There | Unstored::OtherVersion => Status::Exists,
+            Unstored::TooLarge => Status::TooLarge,
+        })
     }
 
     async fn count_binary(

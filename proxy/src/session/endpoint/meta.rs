@@ -7,6 +7,7 @@ use std::io::Write as _;
 use bytes::{Buf as _, Bytes};
 
 use super::number::{self, Counted};
+use super::store::{Store, Unstored};
 use super::text::{BAD_LINE, exptime};
 use super::{Client, Step};
 use crate::session::key::Key;
@@ -51,28 +52,31 @@ impl Asked {
         self.token(flag).map(|token| exptime(token).ok_or(BAD_TOKEN)).transpose()
     }
 
-    fn push_key(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b" k");
-        out.extend_from_slice(&self.name);
-        if self.encoded {
-            out.extend_from_slice(b" b");
+    /// What of a flag only repeats the request: opaque and key.
+    fn push_repeated(&self, word: &[u8], out: &mut Vec<u8>) {
+        match word[0] {
+            b'O' => {
+                out.extend_from_slice(b" O");
+                out.extend_from_slice(&word[1..]);
+            }
+            b'k' => {
+                out.extend_from_slice(b" k");
+                out.extend_from_slice(&self.name);
+                if self.encoded {
+                    out.extend_from_slice(b" b");
+                }
+            }
+            _ => {}
         }
     }
 
-    /// What only repeats the request: opaque and key.
-    fn push_repeated(&self, out: &mut Vec<u8>) {
+    /// A line that says nothing but this, and what it repeats.
+    fn push_line(&self, code: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(code.as_bytes());
         for word in &self.flags {
-            match word[0] {
-                b'O' => {
-                    out.extend_from_slice(b" O");
-                    out.extend_from_slice(&word[1..]);
-                }
-                b'k' => {
-                    self.push_key(out);
-                }
-                _ => {}
-            }
+            self.push_repeated(word, out);
         }
+        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -125,11 +129,7 @@ impl Client {
             Ok(Some(found)) => self.answer_meta_get(&asked, &found),
             // Of quiet requests, those without a result are not answered.
             Ok(None) if asked.is_quiet() => {}
-            Ok(None) => {
-                self.output.extend_from_slice(b"EN");
-                asked.push_repeated(&mut self.output);
-                self.output.extend_from_slice(b"\r\n");
-            }
+            Ok(None) => asked.push_line("EN", &mut self.output),
             Err(failure) => return self.say_failure(failure),
         }
         Step::Next
@@ -153,15 +153,10 @@ impl Client {
                 b'l' => write!(out, " l{}", facts.idle),
                 b's' => write!(out, " s{}", found.value.len()),
                 b't' => write!(out, " t{}", facts.ttl),
-                b'O' => {
-                    out.extend_from_slice(b" O");
-                    out.write_all(&word[1..])
-                }
-                b'k' => {
-                    asked.push_key(out);
+                _ => {
+                    asked.push_repeated(word, out);
                     Ok(())
                 }
-                _ => Ok(()),
             };
         }
         for mark in facts.marks.into_iter().flatten() {
@@ -192,7 +187,13 @@ impl Client {
             if mode.len() != 1 || !b"SsEeAaPpRr".contains(&mode[0]) {
                 return Err("CLIENT_ERROR invalid mode for ms M token");
             }
-            let mode = mode[0].to_ascii_uppercase();
+            let mode = match mode[0].to_ascii_uppercase() {
+                b'E' => Store::Add,
+                b'A' => Store::Append,
+                b'P' => Store::Prepend,
+                b'R' => Store::Replace,
+                _ => Store::Set,
+            };
             let numbers = (asked.number::<u32>(b'F')?, asked.exptime(b'T')?, asked.number::<u64>(b'C')?);
             Ok((asked, mode, numbers))
         });
@@ -219,48 +220,16 @@ impl Client {
         };
         let write = Write { value, client_flags: client_flags.unwrap_or(0), exptime: exptime.unwrap_or(0) };
         let most = self.most_bytes(asked.key_bytes);
-        let done = self.meta_store(&asked, mode, write, cas.map(Version), most).await;
+        let stored = self.store(&asked.key, mode, &write, cas.map(Version), most).await;
+        let done = stored.map(|stored| {
+            stored.map_err(|why| match why {
+                Unstored::Missing if cas.is_some() && !mode.extends() => "NF",
+                Unstored::Missing | Unstored::There | Unstored::TooLarge => "NS",
+                Unstored::OtherVersion => "EX",
+            })
+        });
         self.answer_meta(&asked, done);
         Step::Next
-    }
-
-    async fn meta_store(
-        &mut self,
-        asked: &Asked,
-        mode: u8,
-        write: Write,
-        expected: Option<Version>,
-        most: usize,
-    ) -> Result<Result<Version, &'static str>, Failure> {
-        match (mode, expected) {
-            (b'S', None) => return Ok(Ok(self.replicas.set(&asked.key, &write).await?)),
-            (b'E', None) => {
-                let added = self.add(&asked.key, &write).await?;
-                return Ok(added.ok_or("NS"));
-            }
-            _ => {}
-        }
-        let changed = self.replicas.change(&asked.key, |found| {
-            let Some(found) = found else {
-                return Err(if expected.is_some() && !matches!(mode, b'A' | b'P') { "NF" } else { "NS" });
-            };
-            if expected.is_some_and(|expected| expected != found.version) {
-                return Err("EX");
-            }
-            let together = |first: &Bytes, second: &Bytes| {
-                let value = [&first[..], &second[..]].concat();
-                if value.len() > most { Err("NS") } else { Ok(found.with(value.into())) }
-            };
-            match mode {
-                b'A' => together(&found.value, &write.value),
-                b'P' => together(&write.value, &found.value),
-                _ => Ok(write.clone()),
-            }
-        });
-        Ok(match changed.await? {
-            Changed::Written(version) => Ok(version),
-            Changed::Left(said) => Err(said),
-        })
     }
 
     /// Answers a request that changes something and gives nothing back but what it repeats.
@@ -279,15 +248,10 @@ impl Client {
             let _ = match (word[0], &done) {
                 (b'c', Ok(Ok(version))) => write!(self.output, " c{}", version.0),
                 (b'c', _) => write!(self.output, " c0"),
-                (b'O', _) => {
-                    self.output.extend_from_slice(b" O");
-                    self.output.write_all(&word[1..])
-                }
-                (b'k', _) => {
-                    asked.push_key(&mut self.output);
+                _ => {
+                    asked.push_repeated(word, &mut self.output);
                     Ok(())
                 }
-                _ => Ok(()),
             };
         }
         self.output.extend_from_slice(b"\r\n");
@@ -383,15 +347,10 @@ impl Client {
                     let _ = match word[0] {
                         b't' => write!(out, " t{}", left.1),
                         b'c' => write!(out, " c{}", version.0),
-                        b'O' => {
-                            out.extend_from_slice(b" O");
-                            out.write_all(&word[1..])
-                        }
-                        b'k' => {
-                            asked.push_key(out);
+                        _ => {
+                            asked.push_repeated(word, out);
                             Ok(())
                         }
-                        _ => Ok(()),
                     };
                 }
                 out.extend_from_slice(b"\r\n");
@@ -401,11 +360,7 @@ impl Client {
                 }
             }
             Ok(Changed::Left(said)) if said.starts_with('C') => return self.say(said),
-            Ok(Changed::Left(code)) => {
-                self.output.extend_from_slice(code.as_bytes());
-                asked.push_repeated(&mut self.output);
-                self.output.extend_from_slice(b"\r\n");
-            }
+            Ok(Changed::Left(code)) => asked.push_line(code, &mut self.output),
             Err(failure) => return self.say_failure(failure),
         }
         Step::Next

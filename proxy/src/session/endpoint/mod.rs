@@ -9,6 +9,7 @@ pub(crate) mod fed;
 mod meta;
 mod number;
 mod service;
+mod store;
 mod text;
 
 use std::io;
@@ -22,7 +23,7 @@ use super::key::Key;
 use super::replicas::{Failure, Replicas, Write};
 use super::value::{self, Version};
 
-pub(crate) use service::{Connections, SessionService};
+pub(crate) use service::{Connections, Door, SessionService};
 
 /// What is configured of the listener.
 #[derive(Clone, Debug)]

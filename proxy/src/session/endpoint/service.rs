@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -29,27 +30,20 @@ pub(crate) struct Connections {
     pub(crate) refused: AtomicU64,
 }
 
-/// Listens for web nodes, and looks after the servers on which their sessions are kept.
-pub(crate) struct SessionService {
-    bound: Option<BoundSocket>,
-    threads: usize,
-    replicas: Arc<Replicas>,
-    settings: EndpointSettings,
-    connections: Arc<Connections>,
+/// Where web nodes come in.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) replicas: Arc<Replicas>,
+    pub(crate) settings: EndpointSettings,
+    pub(crate) connections: Arc<Connections>,
 }
 
-impl SessionService {
-    pub(crate) fn new(
-        bound: BoundSocket,
-        threads: usize,
-        replicas: Arc<Replicas>,
-        settings: EndpointSettings,
-        connections: Arc<Connections>,
-    ) -> Self {
-        Self { bound: Some(bound), threads, replicas, settings, connections }
-    }
-
-    async fn accept(&self, listener: Listener, mut shutdown: ShutdownWatch) {
+impl Door {
+    async fn accept(self, bound: BoundSocket, mut shutdown: ShutdownWatch) {
+        let listener = match Listener::new(bound) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "the session listener cannot be used"),
+        };
         let room = Arc::new(Semaphore::new(self.settings.connections));
         let mut serving = JoinSet::new();
         loop {
@@ -100,21 +94,32 @@ impl SessionService {
     }
 }
 
+/// Has web nodes let in by the workers, and looks after the servers on which their sessions are kept.
+pub(crate) struct SessionService {
+    bound: Option<BoundSocket>,
+    workers: Handle,
+    door: Door,
+}
+
+impl SessionService {
+    pub(crate) fn new(bound: BoundSocket, workers: Handle, door: Door) -> Self {
+        Self { bound: Some(bound), workers, door }
+    }
+}
+
 #[async_trait]
 impl Service for SessionService {
     async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
         let Some(bound) = self.bound.take() else { return };
-        let listener = match Listener::new(bound) {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "the session listener cannot be used"),
-        };
-        let replicas = self.replicas.clone();
+        let letting_in = self.workers.spawn(self.door.clone().accept(bound, shutdown.clone()));
+        let replicas = self.door.replicas.clone();
         let heal = move |server| {
             let replicas = replicas.clone();
             tokio::spawn(async move { replicas.heal(&server).await });
         };
-        let looking_after = watch::run(&self.replicas.servers, shutdown.clone(), heal);
-        tokio::join!(looking_after, self.accept(listener, shutdown));
+        watch::run(&self.door.replicas.servers, shutdown, heal).await;
+        // An error means that the workers have ended.
+        let _ = letting_in.await;
     }
 
     fn name(&self) -> &str {
@@ -122,7 +127,7 @@ impl Service for SessionService {
     }
 
     fn threads(&self) -> Option<usize> {
-        Some(self.threads)
+        Some(1)
     }
 
     fn listen_addresses(&self) -> Option<Vec<String>> {

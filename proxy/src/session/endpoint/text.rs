@@ -6,6 +6,7 @@ use bytes::{Buf as _, Bytes};
 use smallvec::SmallVec;
 
 use super::number::{self, Counted};
+use super::store::{Store, Unstored};
 use super::{Client, Step};
 use crate::session::key::Key;
 use crate::session::replicas::change::Changed;
@@ -27,17 +28,6 @@ const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument";
 
 /// The words of a line.
 pub(super) type Words = SmallVec<[Bytes; 8]>;
-
-/// What a line wants done with the data behind it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Store {
-    Set,
-    Add,
-    Replace,
-    Append,
-    Prepend,
-    Cas(Version),
-}
 
 impl Client {
     /// Does what the first line in the buffer asks.
@@ -63,12 +53,12 @@ impl Client {
         };
         let count = rest.len();
         let step = match (&command[..], count) {
-            (b"set", 4 | 5) => return self.store_text(Store::Set, end + 1, rest).await,
-            (b"add", 4 | 5) => return self.store_text(Store::Add, end + 1, rest).await,
-            (b"replace", 4 | 5) => return self.store_text(Store::Replace, end + 1, rest).await,
-            (b"append", 4 | 5) => return self.store_text(Store::Append, end + 1, rest).await,
-            (b"prepend", 4 | 5) => return self.store_text(Store::Prepend, end + 1, rest).await,
-            (b"cas", 5 | 6) => return self.store_text(Store::Cas(Version::NONE), end + 1, rest).await,
+            (b"set", 4 | 5) => return self.store_text(Store::Set, false, end + 1, rest).await,
+            (b"add", 4 | 5) => return self.store_text(Store::Add, false, end + 1, rest).await,
+            (b"replace", 4 | 5) => return self.store_text(Store::Replace, false, end + 1, rest).await,
+            (b"append", 4 | 5) => return self.store_text(Store::Append, false, end + 1, rest).await,
+            (b"prepend", 4 | 5) => return self.store_text(Store::Prepend, false, end + 1, rest).await,
+            (b"cas", 5 | 6) => return self.store_text(Store::Set, true, end + 1, rest).await,
             (b"ms", _) => return self.meta_set(end + 1, rest).await,
             (b"get" | b"bget", 1..) => self.get_text(rest, None, false).await,
             (b"gets", 1..) => self.get_text(rest, None, true).await,
@@ -167,15 +157,13 @@ impl Client {
         self.say("END")
     }
 
-    async fn store_text(&mut self, store: Store, line: usize, rest: &[Bytes]) -> Step {
+    /// One that begins with `cas` names a version.
+    async fn store_text(&mut self, store: Store, cas: bool, line: usize, rest: &[Bytes]) -> Step {
         let quiet = is_quiet(rest);
         let numbers = (client_flags(&rest[1]), exptime(&rest[2]), wire::number::<i32>(&rest[3]));
-        let cas = match store {
-            Store::Cas(_) => wire::number(&rest[4]).map(|cas| Store::Cas(Version(cas))),
-            _ => Some(store),
-        };
-        let (Some(key), (Some(client_flags), Some(exptime), Some(length)), Some(store)) =
-            (Key::new(&rest[0]), numbers, cas)
+        let expected = if cas { wire::number(&rest[4]).map(|cas| Some(Version(cas))) } else { Some(None) };
+        let (Some(key), (Some(client_flags), Some(exptime), Some(length)), Some(expected)) =
+            (Key::new(&rest[0]), numbers, expected)
         else {
             self.input.advance(line);
             self.say_unless_quiet(rest, BAD_LINE);
@@ -189,7 +177,7 @@ impl Client {
         if length > self.most_bytes(rest[0].len()) {
             self.input.advance(line);
             self.say_unless_quiet(rest, "SERVER_ERROR object too large for cache");
-            if store == Store::Set {
+            if store == Store::Set && !cas {
                 // What was there is not what was to be there.
                 let _ = self.delete(&key).await;
             }
@@ -203,10 +191,17 @@ impl Client {
             return Step::Next;
         };
         let write = Write { value, client_flags, exptime };
-        let said = self.stored(&key, store, &write, rest[0].len()).await;
+        let most = self.most_bytes(rest[0].len());
+        let stored = self.store(&key, store, &write, expected, most).await;
         if !quiet {
-            match said {
-                Ok(said) => drop(self.say(said)),
+            match stored {
+                Ok(Ok(_)) => drop(self.say("STORED")),
+                Ok(Err(why)) => drop(self.say(match why {
+                    Unstored::Missing if cas => "NOT_FOUND",
+                    Unstored::Missing | Unstored::There => "NOT_STORED",
+                    Unstored::OtherVersion => "EXISTS",
+                    Unstored::TooLarge => "SERVER_ERROR out of memory storing object",
+                })),
                 Err(failure) => drop(self.say_failure(failure)),
             }
         }
@@ -224,47 +219,6 @@ impl Client {
         let value = self.input.split_to(length).freeze();
         let end = self.input.split_to(2);
         Ok((&end[..] == b"\r\n").then_some(value))
-    }
-
-    async fn stored(
-        &mut self,
-        key: &Key,
-        store: Store,
-        write: &Write,
-        name_bytes: usize,
-    ) -> Result<&'static str, Failure> {
-        let most = self.most_bytes(name_bytes);
-        match store {
-            Store::Set => return self.replicas.set(key, write).await.map(|_| "STORED"),
-            Store::Add => {
-                let added = self.add(key, write).await?;
-                return Ok(if added.is_some() { "STORED" } else { "NOT_STORED" });
-            }
-            Store::Replace | Store::Append | Store::Prepend | Store::Cas(_) => {}
-        }
-        let changed = self.replicas.change(key, |found| {
-            let Some(found) = found else {
-                return Err(if matches!(store, Store::Cas(_)) { "NOT_FOUND" } else { "NOT_STORED" });
-            };
-            let together = |first: &Bytes, second: &Bytes| {
-                let value = [&first[..], &second[..]].concat();
-                if value.len() > most {
-                    Err("SERVER_ERROR out of memory storing object")
-                } else {
-                    Ok(found.with(value.into()))
-                }
-            };
-            match store {
-                Store::Cas(expected) if found.version != expected => Err("EXISTS"),
-                Store::Append => together(&found.value, &write.value),
-                Store::Prepend => together(&write.value, &found.value),
-                Store::Set | Store::Add | Store::Replace | Store::Cas(_) => Ok(write.clone()),
-            }
-        });
-        Ok(match changed.await? {
-            Changed::Written(_) => "STORED",
-            Changed::Left(said) => said,
-        })
     }
 
     async fn count_text(&mut self, rest: &[Bytes], down: bool) -> Step {
