@@ -22,13 +22,13 @@ use std::path::Path;
 pub use crate::check::{explain, parse};
 pub use crate::config::{
     AccessFormat, AccessLog, AccessTarget, Admin, Balance, BodyPattern, Cache, CachePolicy, Certificate,
-    Class, Coding, Compress, Config, CookieName, CookiePolicy, Dns, EsiLimits, HashOn, HeaderName,
-    HeaderPattern, HeaderText, Health, HostPattern, KeepCookies, LanguageTag, Limits, Listen, ListenAddress,
-    ListenTls, Log, LogFormat, LogLevel, MediaType, MemcachedAddress, NamePattern, Node, NodeAddress,
-    NodeName, NodeTls, NormaliseHow, Normaliser, Passive, PathPattern, Pin, Pool, Preset, Probe, ProbeMethod,
-    Purge, PurgeDialect, QueryNames, QueryRules, Queue, RequestNoCache, Retry, Route, Rules, Secret,
-    SessionMode, Sessions, SetCookiePolicy, Site, StatusKey, StatusList, StatusTtls, Timeouts, TypePattern,
-    UrlSuffix, UserContext, parse_net,
+    Class, ClientHeader, Coding, Compress, Config, CookieName, CookiePolicy, Dns, EsiLimits, HashOn,
+    HeaderName, HeaderPattern, HeaderText, Health, HostPattern, KeepCookies, LanguageTag, Limits, Listen,
+    ListenAddress, ListenTls, Log, LogFormat, LogLevel, MediaType, MemcachedAddress, NamePattern, Node,
+    NodeAddress, NodeName, NodeTls, NormaliseHow, Normaliser, Passive, PathPattern, Peer, Pin, Pool, Preset,
+    Probe, ProbeMethod, Purge, PurgeDialect, QueryNames, QueryRules, Queue, RequestNoCache, Retry, Route,
+    Rules, Secret, SessionMode, Sessions, SetCookiePolicy, Site, StatusKey, StatusList, StatusTtls, Timeouts,
+    TypePattern, UrlSuffix, UserContext, parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

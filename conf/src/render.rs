@@ -31,6 +31,9 @@ impl Config {
             page.text("address", &listen.address);
             page.raw("http2", listen.http2);
             page.list("purge_dialects", listen.purge_dialects.iter().map(|dialect| quoted(dialect.as_str())));
+            page.list("proxy_protocol", listen.proxy_protocol.iter().map(quoted));
+            page.list("trusted_proxies", listen.trusted_proxies.iter().map(quoted));
+            page.text("client_header", listen.client_header.as_str());
             if let Some(tls) = &listen.tls {
                 page.list("tls.certificates", tls.certificates.iter().map(certificate));
                 page.raw("tls.http2", tls.http2);
@@ -66,7 +69,9 @@ impl Config {
 }
 
 fn certificate(pair: &Certificate) -> String {
-    format!("{{ cert = {}, key = {} }}", quoted(pair.cert.display()), quoted(pair.key.display()))
+    let (cert, key) = (quoted(pair.cert.display()), quoted(pair.key.display()));
+    let ocsp = pair.ocsp.as_ref().map(|ocsp| format!(", ocsp = {}", quoted(ocsp.display())));
+    format!("{{ cert = {cert}, key = {key}{} }}", ocsp.unwrap_or_default())
 }
 
 fn admin(page: &mut Page<'_>, admin: Option<&Admin>) {
@@ -197,6 +202,7 @@ fn site<'o>(page: &mut Page<'o>, site: &Site, origins: Option<&'o SiteOrigins>) 
     page.list("hosts", site.hosts.iter().map(quoted));
     page.text("pool", &site.pool);
     page.text("preset", site.preset);
+    page.raw("redirect_to_https", site.redirect_to_https);
     page.text("cache", site.cache.as_str());
     let caches = |policy: CachePolicy| policy == CachePolicy::Cache;
     let any_caches = caches(site.cache) || site.routes.iter().any(|route| caches(route.cache));

@@ -82,6 +82,7 @@ fn every_key_shows_the_defaults() {
         [[listen.tls.certificates]]
         cert = "/etc/clearcoat/shop.pem"
         key = "/etc/clearcoat/shop.key"
+        ocsp = "/etc/clearcoat/shop.ocsp"
 
         [pools.web]
         nodes = ["10.0.0.11:80", "10.0.0.12:80", { address = "web3.internal:8080", max_connections = 48 }]

@@ -213,6 +213,45 @@ fn listeners_with_tls_and_http2() {
 }
 
 #[test]
+fn balancers_and_proxies_in_front() {
+    let listen = |address: &str, line: &str| {
+        format!(
+            "listen = [{{ address = \"{address}\", {line} }}]\npools.web.nodes = [\"10.0.0.11:80\"]\nsite = [{{ hosts = [\"*\"], pool = \"web\" }}]"
+        )
+    };
+    let read = |address, line| parse(&listen(address, line), "edge.toml", &|_| None);
+    let tcp = read(
+        "0.0.0.0:80",
+        "proxy_protocol = [\"10.0.0.4\", \"fd00::/8\"], trusted_proxies = [\"10.0.0.0/8\"], client_header = \"forwarded\"",
+    );
+    let listener = &tcp.unwrap().listen[0];
+    assert_eq!(
+        listener.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.0.4/32", "fd00::/8"]
+    );
+    read("unix:/run/a.sock", "proxy_protocol = [\"unix\"], trusted_proxies = [\"unix\"]").unwrap();
+    for (address, line, expected) in [
+        (
+            "0.0.0.0:80",
+            "proxy_protocol = [\"unix\"]",
+            "nobody comes to 0.0.0.0:80 as unix; write addresses or networks",
+        ),
+        (
+            "unix:/run/a.sock",
+            "trusted_proxies = [\"10.0.0.0/8\"]",
+            "as 10.0.0.0/8; on a Unix socket, write \"unix\"",
+        ),
+        ("0.0.0.0:80", "proxy_protocol = [\"10.0.0.5/8\"]", "has bits set beyond its prefix"),
+        ("0.0.0.0:80", "trusted_proxies = [\"balancer\"]", "\"balancer\" is not a network"),
+        ("0.0.0.0:80", "trusted_proxies = [\"10.0.0.1\", \"10.0.0.1\"]", "stands in this list already"),
+        ("0.0.0.0:80", "client_header = \"x-real-ip\"", "client_header"),
+    ] {
+        let mistakes = read(address, line).unwrap_err().to_string();
+        assert!(mistakes.contains(expected), "{expected:?} in {mistakes}");
+    }
+}
+
+#[test]
 fn the_access_log() {
     everyday("log.access = { file = \"stdout\", format = \"json\", buffer = \"64KiB\" }", &[]);
     everyday("log.access = {}", &["4:14 log.access.file: is missing; add file = \"/var/log/"]);

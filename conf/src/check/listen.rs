@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::Check;
 use super::misc::secret;
-use super::purge;
-use crate::config::{Admin, Certificate, Listen, ListenAddress, ListenTls, PurgeDialect};
-use crate::file::{AdminTable, At, ListenTable, ListenTlsTable};
+use super::{distinct, purge};
+use crate::config::{Admin, Certificate, ClientHeader, Listen, ListenAddress, ListenTls, Peer, PurgeDialect};
+use crate::file::{AdminTable, At, ClientHeaderWord, ListenTable, ListenTlsTable};
 
 /// Checks the listeners and the admin API together, as they share the ports of the machine. `dialects` are those of `[purge]`.
 pub(super) fn check(
@@ -39,8 +39,20 @@ pub(super) fn check(
                 "take it out: with TLS it is tls.http2, which is true unless you say otherwise",
             );
         }
+        let proxy_protocol = table.proxy_protocol.map(|list| (list.span.clone(), peers(check, list)));
+        let trusted_proxies = table.trusted_proxies.map(|list| (list.span.clone(), peers(check, list)));
+        let client_header = match table.client_header.map(|word| word.value) {
+            None | Some(ClientHeaderWord::XForwardedFor) => ClientHeader::XForwardedFor,
+            Some(ClientHeaderWord::Forwarded) => ClientHeader::Forwarded,
+        };
         let Some(at) = table.address else { continue };
         let Some(address) = check.value::<ListenAddress>(&at) else { continue };
+        let mut reachable = |list: Option<(Range<usize>, Vec<Peer>)>| {
+            let Some((span, peers)) = list else { return Vec::new() };
+            check_peers(check, &span, &peers, &address);
+            peers
+        };
+        let (proxy_protocol, trusted_proxies) = (reachable(proxy_protocol), reachable(trusted_proxies));
         if let Some((other, first)) = taken.iter().find(|(other, _)| other.clashes_with(&address)) {
             let line = check.line(first);
             let message = if *other == address {
@@ -51,11 +63,37 @@ pub(super) fn check(
             check.report(&at.span, message, "take one of them out or choose another port");
             continue;
         }
-        listeners.push(Listen { address: address.clone(), http2, tls, purge_dialects });
+        listeners.push(Listen {
+            address: address.clone(),
+            http2,
+            tls,
+            purge_dialects,
+            proxy_protocol,
+            trusted_proxies,
+            client_header,
+        });
         taken.push((address, at.span));
     }
     let admin = check_admin(check, admin, &taken);
     (listeners, admin)
+}
+
+fn peers(check: &mut Check<'_>, list: At<Vec<At<String>>>) -> Vec<Peer> {
+    distinct(check, list, "peer", str::parse)
+}
+
+/// Reports those who can never come to this address.
+fn check_peers(check: &mut Check<'_>, span: &Range<usize>, peers: &[Peer], address: &ListenAddress) {
+    let over_unix = matches!(address, ListenAddress::Unix(_));
+    if let Some(stray) = peers.iter().find(|peer| matches!(peer, Peer::Unix) != over_unix) {
+        let message = format!("nobody comes to {address} as {stray}");
+        let hint = if over_unix {
+            "on a Unix socket, write \"unix\""
+        } else {
+            "write addresses or networks, such as 10.0.0.0/8"
+        };
+        check.report(span, message, hint);
+    }
 }
 
 /// `None` only together with a mistake.
@@ -71,8 +109,9 @@ fn check_tls(check: &mut Check<'_>, At { value: table, .. }: At<ListenTlsTable>)
     }
     let mut certificates: Vec<Certificate> = Vec::with_capacity(list.value.len());
     for At { value: table, .. } in list.value {
-        let cert = table.cert.and_then(|at| Some((check_file(check, &at)?, at.span)));
-        let key = table.key.and_then(|at| check_file(check, &at));
+        let cert = table.cert.and_then(|at| Some((check_file(check, &at, PEM)?, at.span)));
+        let key = table.key.and_then(|at| check_file(check, &at, PEM));
+        let ocsp = table.ocsp.and_then(|at| check_file(check, &at, DER));
         let (Some((cert, span)), Some(key)) = (cert, key) else { continue };
         if certificates.iter().any(|other| other.cert == cert) {
             let message =
@@ -80,16 +119,20 @@ fn check_tls(check: &mut Check<'_>, At { value: table, .. }: At<ListenTlsTable>)
             check.report(&span, message, "take one of the two out");
             continue;
         }
-        certificates.push(Certificate { cert, key });
+        certificates.push(Certificate { cert, key, ocsp });
     }
     (!certificates.is_empty())
         .then(|| ListenTls { certificates, http2: table.http2.is_none_or(|http2| http2.value) })
 }
 
-/// The path of a PEM file. It is read when the listener starts.
-fn check_file(check: &mut Check<'_>, at: &At<String>) -> Option<PathBuf> {
+/// What may stand for a file.
+const PEM: &str = "name a PEM file, such as /etc/clearcoat/www.pem";
+const DER: &str = "name a DER file, such as /etc/clearcoat/www.ocsp";
+
+/// The path of a file. It is read when the listener starts.
+fn check_file(check: &mut Check<'_>, at: &At<String>, hint: &str) -> Option<PathBuf> {
     if at.value.is_empty() {
-        check.report(&at.span, "the path is empty", "name a PEM file, such as /etc/clearcoat/www.pem");
+        check.report(&at.span, "the path is empty", hint);
         return None;
     }
     Some(check.path(&at.value))

@@ -40,6 +40,7 @@ pub(super) fn check(
             mean_nothing(check, written.spans().into_iter().chain(normalised), "site");
         }
         let preset = table.preset.map_or(Preset::default(), |at| named(at.value));
+        let redirect_to_https = table.redirect_to_https.is_some_and(|redirect| redirect.value);
         let (ready_made, origins) = preset::check(check, preset, (&outer, &cache_origins));
         let origins = origins.under(&written.written(), Origin::Site);
         let rules = rules::check(check, written, &span, &ready_made);
@@ -47,7 +48,7 @@ pub(super) fn check(
         let (routes, of_routes) =
             check_routes(check, routes, (cache, &rules, &origins), pools).into_iter().unzip();
         sites.push((
-            Site { hosts, pool, preset, routes, cache, rules, normalise },
+            Site { hosts, pool, preset, redirect_to_https, routes, cache, rules, normalise },
             SiteOrigins { site: origins, routes: of_routes },
         ));
     }

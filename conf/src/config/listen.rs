@@ -1,9 +1,14 @@
 //! `[[listen]]`: where visitors come in, and how they speak there.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
+
+use ipnet::IpNet;
 
 use super::address::ListenAddress;
-use super::purge::PurgeDialect;
+use super::purge::{PurgeDialect, parse_net};
+use crate::error::Invalid;
 
 /// One address where visitors come in.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,13 +22,73 @@ pub struct Listen {
     pub tls: Option<ListenTls>,
     /// The ways to ask for purges that are understood here; others go to the nodes. Default: those of `purge.dialects`.
     pub purge_dialects: Vec<PurgeDialect>,
+    /// Who begins each connection with a PROXY header, and must. Default: nobody.
+    pub proxy_protocol: Vec<Peer>,
+    /// Who is believed about the client and its scheme. Default: nobody.
+    pub trusted_proxies: Vec<Peer>,
+    /// Where they say it. Default [`ClientHeader::XForwardedFor`].
+    pub client_header: ClientHeader,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peer {
+    /// An address, or one of a network.
+    Net(IpNet),
+    /// Whoever a Unix socket lets in.
+    Unix,
+}
+
+impl FromStr for Peer {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text == "unix" { Ok(Self::Unix) } else { parse_net(text).map(Self::Net) }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(net) => net.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// The header by which proxies say for whom they ask.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ClientHeader {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto` for the scheme.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl ClientHeader {
+    /// As it is configured.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 impl Listen {
     /// A plain HTTP/1 listener where purges are asked for in all ways.
     #[must_use]
     pub fn plain(address: ListenAddress) -> Self {
-        Self { address, http2: false, tls: None, purge_dialects: PurgeDialect::ALL.into() }
+        Self {
+            address,
+            http2: false,
+            tls: None,
+            purge_dialects: PurgeDialect::ALL.into(),
+            proxy_protocol: Vec::new(),
+            trusted_proxies: Vec::new(),
+            client_header: ClientHeader::default(),
+        }
     }
 }
 
@@ -44,4 +109,6 @@ pub struct Certificate {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// What the authority last said of it, in DER, to be stapled. Default: nothing.
+    pub ocsp: Option<PathBuf>,
 }

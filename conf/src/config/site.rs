@@ -20,6 +20,8 @@ pub struct Site {
     pub pool: String,
     /// Ready-made values that stand below the site's own rules; filled in in `rules`. Default [`Preset::Http`].
     pub preset: Preset,
+    /// Visitors who come by http are sent to https. Default false.
+    pub redirect_to_https: bool,
     /// Rules for some paths, in the order of the file; the first that matches counts.
     pub routes: Vec<Route>,
     /// What happens where no route matches or the route does not say. Default [`CachePolicy::Cache`].
@@ -46,6 +48,7 @@ impl Site {
             hosts: vec![HostPattern::Any],
             pool: pool.to_owned(),
             preset,
+            redirect_to_https: false,
             routes: Vec::new(),
             cache: CachePolicy::default(),
             rules,

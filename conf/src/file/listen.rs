@@ -18,9 +18,30 @@ pub(crate) struct ListenTable {
     /// TLS towards visitors. Default: plain HTTP.
     #[schemars(extend("examples" = [{ "certificates": [{ "cert": "/etc/clearcoat/www.pem", "key": "/etc/clearcoat/www.key" }] }]))]
     pub(crate) tls: Option<At<ListenTlsTable>>,
+    /// Who has to begin each connection with a PROXY header, version 1 or 2: addresses, networks, or unix for whoever comes over a
+    /// Unix socket. From others none is taken. Default: nobody.
+    #[schemars(extend("examples" = [["10.0.0.0/8"], ["unix"]]))]
+    pub(crate) proxy_protocol: Option<At<Vec<At<String>>>>,
+    /// Proxies that are believed when they say for whom they ask and by which scheme: addresses, networks, or unix. What others
+    /// say of it is dropped. Default: none.
+    #[schemars(extend("examples" = [["10.0.0.0/8", "fd00::/8"], ["unix"]]))]
+    pub(crate) trusted_proxies: Option<At<Vec<At<String>>>>,
+    /// Where trusted proxies say it. Default x-forwarded-for.
+    pub(crate) client_header: Option<At<ClientHeaderWord>>,
     /// The ways to ask for purges that are understood here; [] for none. Default: as purge.dialects.
     #[schemars(extend("examples" = [[], ["purge", "purgekeys"]]))]
     pub(crate) purge_dialects: Option<At<Vec<At<DialectWord>>>>,
+}
+
+/// The header by which proxies say for whom they ask.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum ClientHeaderWord {
+    /// X-Forwarded-For, and X-Forwarded-Proto for the scheme.
+    XForwardedFor,
+    /// Forwarded (RFC 7239), with for and proto.
+    Forwarded,
 }
 
 /// TLS towards visitors.
@@ -45,4 +66,7 @@ pub(crate) struct CertificateTable {
     /// A PEM file with the certificate's private key, from the folder of this file.
     #[schemars(required, extend("examples" = ["/etc/clearcoat/www.key"]))]
     pub(crate) key: Option<At<String>>,
+    /// A file with what the authority last said of the certificate (OCSP, in DER), to be shown with it. Default: none.
+    #[schemars(extend("examples" = ["/etc/clearcoat/www.ocsp"]))]
+    pub(crate) ocsp: Option<At<String>>,
 }

@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
-pub(crate) use self::listen::{ListenTable, ListenTlsTable};
+pub(crate) use self::listen::{ClientHeaderWord, ListenTable, ListenTlsTable};
 pub(crate) use self::log::{AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable};
 pub(crate) use self::pool::{BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
 pub(crate) use self::sessions::{PinWord, SessionModeWord, SessionPrefixTable, SessionsTable};

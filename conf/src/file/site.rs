@@ -153,6 +153,8 @@ table_with_rules! {
         pub(crate) pool: Option<At<String>>,
         /// Ready-made values for the rules below; those that stand here go before it. Default http.
         pub(crate) preset: Option<At<PresetWord>>,
+        /// true sends visitors who come without TLS to the same URL by https, but for the paths of ACME. Default false.
+        pub(crate) redirect_to_https: Option<At<bool>>,
         /// Whether responses may be stored. Default cache.
         pub(crate) cache: Option<At<CacheWord>>,
         /// Rules for some paths; the first that matches counts.
