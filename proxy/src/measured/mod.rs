@@ -8,6 +8,7 @@
 //! next one), [`Edge::decide`], [`Hit::write_head`], [`LogLine::write`].
 
 mod record;
+mod strangers;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use crate::listen::head::{self, Head, HeadLimits, Lines, MAX_HEADERS, Parsed};
 use crate::pool::Pools;
 
 pub use record::{Format, LogLine};
+pub use strangers::{asker, proxy_header};
 
 /// Heads may be so large here; the defaults of a configuration.
 const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, count: 128, url_bytes: 16 * 1024 };

@@ -4,6 +4,7 @@
 //! found worth keeping.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use clearcoat::measured;
 use clearcoat_cache::structured::{Dictionary, MAX_MEMBERS};
@@ -15,13 +16,15 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their folders.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("tags", tags),
     ("dialects", dialects),
     ("esi", esi),
     ("structured", structured),
     ("head", head),
     ("memcached", memcached),
+    ("proxied", proxied),
+    ("forwarded", forwarded),
 ];
 
 /// Both sides of memcached's protocols: what web nodes send to the endpoint for sessions, and what servers answer. The first byte says
@@ -40,6 +43,31 @@ pub fn memcached(data: &[u8]) {
     // Nothing is stored, so nothing that was not said is answered: a line of ours for a line, at most.
     assert!(whole.len() <= 64 * (bytes.len() + 1) + 4096, "{} bytes for {}", whole.len(), bytes.len());
     assert_eq!(measured::memcached_answers(bytes, usize::MAX), measured::memcached_answers(bytes, piece));
+}
+
+/// The PROXY header. The first byte says in pieces of what size it comes.
+pub fn proxied(data: &[u8]) {
+    let Some((&piece, bytes)) = data.split_first() else { return };
+    let (read, left) = measured::proxy_header(bytes, usize::from(piece) + 1);
+    assert_eq!(measured::proxy_header(bytes, usize::MAX), (read.clone(), left), "in pieces of {piece}");
+    if read.is_some() {
+        // Nothing behind it was touched, and nothing behind it counts.
+        let header = &bytes[..bytes.len() - left];
+        assert_eq!(measured::proxy_header(header, 1), (read, 0));
+        let cut = header.split_last().map_or(header, |(_, rest)| rest);
+        assert_eq!(measured::proxy_header(cut, 1).0, None);
+    }
+}
+
+/// `X-Forwarded-For` and `Forwarded` from a trusted proxy, as header lines.
+pub fn forwarded(data: &[u8]) {
+    for forwarded in [false, true] {
+        let Some((_, proxies)) = measured::asker(data, forwarded) else { return };
+        for proxy in proxies {
+            let trusted = matches!(proxy.to_canonical(), IpAddr::V4(address) if address.octets()[0] == 10);
+            assert!(trusted, "{proxy} is not one of those who are trusted");
+        }
+    }
 }
 
 /// The most bytes of tags that the first target lets through.
@@ -127,8 +155,8 @@ pub fn dialects(data: &[u8]) {
             assert!(!condition.text().is_empty());
         }
         Ok(PurgeRequest::Tags { hard, soft, .. }) => {
-            for tag in hard.iter().chain(&soft) {
-                assert!(!tag.as_bytes().is_empty());
+            for tag in hard.iter().chain(soft.iter()) {
+                assert!(!tag.is_empty());
             }
         }
         Ok(PurgeRequest::Url { keys, .. }) => assert_eq!(keys.len(), 1),
