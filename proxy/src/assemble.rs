@@ -16,6 +16,7 @@ pub(crate) mod tls;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use clearcoat_cache::coding::Coding;
 use clearcoat_cache::{KeySecret, Store};
@@ -38,6 +39,7 @@ use crate::fetch::{FetchSettings, Fetcher};
 use crate::front::audit::Audit;
 use crate::front::explain::Explainer;
 use crate::front::pass::PassRoad;
+use crate::front::peers::Peers;
 use crate::front::{DecodeTurns, Front, FrontSettings};
 use crate::listen::connection::Waits;
 use crate::listen::head::{HeadLimits, MAX_HEADERS};
@@ -47,6 +49,7 @@ use crate::listen::service::{BoundSocket, Edge};
 use crate::memory;
 use crate::pool::Pools;
 use crate::session::pin::Pins;
+use crate::workers;
 use access::access_log;
 use background::{Draining, Signals, Tidying, Watching};
 use observe::Observer;
@@ -79,6 +82,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
     let access = access_log(config, threads, &counters)?;
+    let workers = workers::start(threads).context("starting the worker threads")?;
     let accounts = Accounts { counters: counters.clone(), log: access.clone() };
     let pools = Pools::new(pool_settings(config)?);
     let pins = sessions::pins(&config.sessions);
@@ -86,7 +90,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     let Front { routes, store, fetcher, encoder, accounts, clock, .. } = &*front;
     let (store, clock) = (store.clone(), clock.clone());
 
-    let mut server = Server::new_with_opt_and_conf(None, server_conf(config, threads));
+    let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
     server.bootstrap();
 
     let pass = http_proxy(
@@ -116,17 +120,25 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         tls: None,
         http2: false,
         dialects: clearcoat_purge::Dialects::default(),
+        peers: Peers::default(),
         connections: Arc::new(Semaphore::new(config.limits.max_connections.get() as usize)),
     };
     let mut listeners = Vec::new();
+    let speaking_tls: Vec<_> = acceptors.iter().flatten().cloned().collect();
     for ((listen, tls), socket) in config.listen.iter().zip(acceptors).zip(sockets) {
         let dialects = listen.purge_dialects.iter().map(|dialect| purge_dialect(*dialect)).collect();
-        listeners.push((socket, Arc::new(Lane { tls, http2: listen.http2, dialects, ..lane.clone() })));
+        let peers = Peers {
+            announced: listen.proxy_protocol.clone(),
+            trusted: listen.trusted_proxies.clone(),
+            header: listen.client_header,
+        };
+        listeners
+            .push((socket, Arc::new(Lane { tls, http2: listen.http2, dialects, peers, ..lane.clone() })));
         info!(address = %listen.address, "serving");
     }
-    server.add_service(Edge::new("edge", threads, listeners));
+    server.add_service(Edge::new(workers.handle().clone(), listeners));
 
-    let replicating = sessions::replicating(&config.sessions, threads)?.map(|replicating| {
+    let replicating = sessions::replicating(&config.sessions, workers.handle())?.map(|replicating| {
         server.add_service(replicating.service);
         (replicating.replicas, replicating.connections)
     });
@@ -140,6 +152,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         memory: config.cache.memory,
         sessions: replicating,
         pins: pins.clone(),
+        acceptors: speaking_tls.clone(),
     });
     if let Some(settings) = &config.admin {
         let settings = admin::Settings {
@@ -150,6 +163,10 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         server.add_service(admin::AdminService::bind(&settings, counters.clone(), observed, extra)?);
     }
     server.add_service(background_service("pools", Watching { pools }));
+    if !speaking_tls.is_empty() {
+        let renewing = tls::Renewing { acceptors: speaking_tls, counters: counters.clone() };
+        server.add_service(background_service("tls", renewing));
+    }
     if let Some(pins) = pins {
         server.add_service(background_service("pins", sessions::Pinning(pins)));
     }
@@ -163,6 +180,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         Draining { counters, timeout: config.shutdown_timeout, access: access.clone() },
     ));
     server.run(RunArgs { shutdown_signal: Box::new(Signals { access }) });
+    workers.shutdown_background();
     Ok(())
 }
 
@@ -244,9 +262,10 @@ fn purge_dialect(dialect: conf::PurgeDialect) -> clearcoat_purge::Dialect {
 /// Kept-alive connections of the pass road to nodes, over all pools. pingora's own default of 128 is short of one busy node.
 const IDLE_CONNECTIONS: usize = 1024;
 
-fn server_conf(config: &conf::Config, threads: usize) -> ServerConf {
+fn server_conf(config: &conf::Config) -> ServerConf {
     ServerConf {
-        threads,
+        // What serves has workers of its own.
+        threads: 1,
         work_stealing: true,
         // `Draining` ends the process as soon as it may; this bounds it should that fail.
         grace_period_seconds: Some(config.shutdown_timeout.as_secs() + 1),

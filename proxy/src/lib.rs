@@ -19,6 +19,7 @@ mod memory;
 mod pool;
 mod respond;
 mod session;
+mod workers;
 
 /// Does what the command line says; the exit codes are those of `cli`. To be called first of all, on the allocator that the
 /// server is meant to have.

@@ -16,6 +16,7 @@ pub(crate) struct Local {
     /// Seconds after which asking again makes sense.
     retry_after: Option<u32>,
     allow: Option<&'static str>,
+    location: Option<String>,
     cache_status: CacheStatus,
 }
 
@@ -28,6 +29,7 @@ impl Local {
             text,
             retry_after: None,
             allow: None,
+            location: None,
             cache_status: CacheStatus::Own("generated"),
         }
     }
@@ -67,6 +69,14 @@ impl Local {
     /// What a client hears when a request did not come to its end in time (RFC 9110 section 15.5.9).
     pub(crate) fn too_slow() -> Self {
         Self::plain(408, None, "the request did not come in time".into()).refused()
+    }
+
+    /// What a visitor hears who is to ask elsewhere, by the same method if that has to stay (RFC 9110 sections 15.4.2 and 15.4.9).
+    /// Browsers may remember it for an hour, so that a mistake of the operator's does not stay with them.
+    pub(crate) fn moved(location: String, keeps_method: bool) -> Self {
+        let status = if keeps_method { 308 } else { 301 };
+        let local = Self::plain(status, None, format!("ask for {location}"));
+        Self { location: Some(location), cache_status: CacheStatus::Own("redirect"), ..local }
     }
 
     /// What a client hears when no site of ours is for the host.
@@ -110,6 +120,9 @@ impl Local {
         ];
         lines.extend(self.retry_after.map(|seconds| ("Retry-After", seconds.to_string())));
         lines.extend(self.allow.map(|methods| ("Allow", methods.to_owned())));
+        if let Some(location) = &self.location {
+            lines.extend([("Location", location.clone()), ("Cache-Control", "max-age=3600".to_owned())]);
+        }
         lines
     }
 

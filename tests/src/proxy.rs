@@ -41,6 +41,7 @@ pub struct Setup {
     sites: Option<String>,
     certificates: Vec<Certificate>,
     tls: String,
+    tls_listen: String,
     environment: Vec<(String, String)>,
 }
 
@@ -142,6 +143,12 @@ impl Setup {
         Self { tls: joined(self.tls, lines), ..self }
     }
 
+    /// Lines for the `[[listen]]` of that listener itself.
+    #[must_use]
+    pub fn tls_listen(self, lines: &str) -> Self {
+        Self { tls_listen: joined(self.tls_listen, lines), ..self }
+    }
+
     /// An environment variable of the process.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
@@ -160,7 +167,7 @@ impl Setup {
                     format!("{{ cert = \"{}\", key = \"{}\" }}", certificate.display(), key.display())
                 })
                 .collect();
-            let _ = writeln!(text, "[[listen]]\naddress = \"{tls}\"\n[listen.tls]");
+            let _ = writeln!(text, "[[listen]]\naddress = \"{tls}\"\n{}[listen.tls]", self.tls_listen);
             let _ = write!(text, "certificates = [{}]\n{}", pairs.join(", "), self.tls);
         }
         let _ = write!(text, "[admin]\naddress = \"{admin}\"\n[cache]\n");

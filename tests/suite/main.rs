@@ -32,6 +32,7 @@ mod matrix;
 mod memcached;
 mod memory;
 mod observing;
+mod peers;
 mod pins;
 mod poisoning;
 mod protocol;

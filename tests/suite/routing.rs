@@ -1,7 +1,9 @@
 //! Which node a request goes to, what reaches it, and what does not.
 
 use clearcoat_tests::client::Connection;
-use clearcoat_tests::{Address, Gate, Node, Page, Proxy, Request, Served, Setup, wait};
+use clearcoat_tests::{
+    Address, Certificate, Gate, Node, Page, Proxy, Request, Served, Setup, TlsVisitor, wait,
+};
 
 /// Two pools and three sites: by name, by wildcard, and by path within one.
 async fn two_sites(one: &Node, two: &Node, api: &Node) -> Proxy {
@@ -228,4 +230,51 @@ async fn http_1_0_gets_no_interim_answers() {
     visitor.send("GET /hints HTTP/1.0\r\nHost: a\r\n\r\n").await.unwrap();
     let answer = visitor.answer("GET").await.unwrap().expect_status(200);
     assert_eq!((answer.text().as_str(), answer.interim.as_slice()), ("body", [].as_slice()));
+}
+
+#[tokio::test]
+async fn who_comes_without_tls_is_sent_to_https() {
+    let node = Node::start().await;
+    node.serve_everything(Page::numbered("page").fresh_for(60));
+    let certificate = Certificate::of(&["www.example.com"]);
+    let proxy = Setup::before(&node)
+        .listen("trusted_proxies = [\"127.0.0.7\"]")
+        .tls(&[&certificate])
+        .site("redirect_to_https = true\n")
+        .start()
+        .await;
+    let host = "www.example.com:8080";
+    for (request, status, location) in [
+        (Request::get("/a/b?c=d&e"), 301, Some("https://www.example.com/a/b?c=d&e")),
+        (Request::head("/"), 301, Some("https://www.example.com/")),
+        (Request::post("/form", "body"), 308, Some("https://www.example.com/form")),
+        (Request::post("/upload", vec![b'x'; 200_000]), 308, Some("https://www.example.com/upload")),
+        (Request::new("DELETE", "/x"), 308, Some("https://www.example.com/x")),
+        (
+            Request::get("/ws").header("Connection", "Upgrade").header("Upgrade", "websocket"),
+            301,
+            Some("https://www.example.com/ws"),
+        ),
+        // Whoever gives certificates asks by http, and purges are not for visitors.
+        (Request::get("/.well-known/acme-challenge/token"), 200, None),
+        (Request::new("PURGE", "/a/b"), 200, None),
+    ] {
+        // A connection may be closed behind a body that was not read.
+        let answer = proxy.connect().await.ask(&request.clone().host(host)).await;
+        assert_eq!((answer.status, answer.header("location")), (status, location), "{answer}");
+        assert_eq!(answer.cache_status().contains("redirect"), location.is_some(), "{answer}");
+    }
+    assert_eq!(node.total(), 1);
+    let visitor = TlsVisitor::trusting(&[&certificate]);
+    let (mut secure, _) = visitor.connect(proxy.tls_address(), "www.example.com").await.unwrap();
+    secure.ask(&Request::get("/a").host(host)).await.expect_status(200);
+    // Where TLS ends in front of us, who is trusted says so.
+    let mut behind = Connection::open_from([127, 0, 0, 7].into(), proxy.address()).await;
+    let request = Request::get("/a").host(host).header("X-Forwarded-For", "192.0.2.1");
+    assert_eq!(behind.ask(&request).await.status, 301);
+    behind.ask(&request.clone().header("X-Forwarded-Proto", "https")).await.expect_status(200);
+    let stranger = proxy.ask(&request.header("X-Forwarded-Proto", "https")).await;
+    assert_eq!(stranger.status, 301);
+    let metrics = proxy.metrics().await;
+    assert_eq!(metrics.sum("clearcoat_requests_total", &[("result", "redirect")]), 8.0);
 }

@@ -9,7 +9,8 @@ use clearcoat_tests::ports::Port;
 use clearcoat_tests::process::Signal;
 use clearcoat_tests::proxy::run_command;
 use clearcoat_tests::{
-    Certificate, Connection, Metrics, Node, Page, Proxy, Request, Served, Setup, TlsVisitor, purge, wait,
+    Agreed, Certificate, Connection, Metrics, Node, Page, Proxy, Request, Served, Setup, TlsVisitor, purge,
+    wait,
 };
 
 const NAME: &str = "www.example.com";
@@ -364,4 +365,60 @@ async fn files_that_are_no_good_are_named() {
             assert!(told && !errors.contains("panicked"), "{command}: {words:?} are not in\n{errors}");
         }
     }
+}
+
+/// A visitor without a session to go on with, who trusts both.
+async fn newcomer(first: &Certificate, second: &Certificate, address: SocketAddr) -> (Connection, Agreed) {
+    TlsVisitor::trusting(&[first, second]).connect(address, NAME).await.unwrap()
+}
+
+#[tokio::test]
+async fn certificates_are_swapped_under_load_and_no_handshake_fails() {
+    let (first, second) = (Certificate::of(&[NAME]), Certificate::of(&[NAME]));
+    let node = Node::with_pages([("/", "")]).await;
+    let proxy = Setup::before(&node).tls(&[&first]).start().await;
+    let visitor = TlsVisitor::trusting(&[&first, &second]);
+    let (cert, key) = first.write(proxy.folder());
+    let staged = tempfile::tempdir().unwrap();
+    let (new_cert, new_key) = second.write(staged.path());
+    let address = proxy.tls_address();
+    // Handshakes all the while, and one connection from before that goes on.
+    let (mut old, _) = visitor.connect(address, NAME).await.unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut shaking = Vec::new();
+    for _ in 0..4 {
+        let (stop, first, second) = (stop.clone(), first.clone(), second.clone());
+        shaking.push(tokio::spawn(async move {
+            let mut shown = [0, 0];
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let (mut connection, agreed) = newcomer(&first, &second, address).await;
+                connection.ask(&Request::get("/").host(NAME)).await.expect_status(200);
+                shown[0] += usize::from(agreed.was_shown(&first));
+                shown[1] += usize::from(agreed.was_shown(&second));
+            }
+            shown
+        }));
+    }
+    // The certificate without its key: nobody is shown it, and the operator hears why.
+    fs::copy(&new_cert, &cert).unwrap();
+    let renewals =
+        async |result: &str| proxy.metrics().await.sum("clearcoat_tls_renewals_total", &[("result", result)]);
+    wait::until("the certificate to be looked at", async || (renewals("failed").await == 1.0).then_some(()))
+        .await;
+    assert!(proxy.log().contains("is not that of the certificate"), "{}", proxy.log());
+    assert!(newcomer(&first, &second, address).await.1.was_shown(&first));
+    fs::copy(&new_key, &key).unwrap();
+    wait::until("the certificate to be shown", async || (renewals("shown").await == 1.0).then_some(())).await;
+    assert!(newcomer(&first, &second, address).await.1.was_shown(&second));
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut shown = [0, 0];
+    for task in shaking {
+        let counts = task.await.unwrap();
+        shown = [shown[0] + counts[0], shown[1] + counts[1]];
+    }
+    assert!(shown[0] > 0, "{shown:?}");
+    assert_eq!(handshakes(&proxy.metrics().await, "failed"), 0.0);
+    old.ask(&Request::get("/").host(NAME)).await.expect_status(200);
+    let expiry = proxy.metrics().await.sum("clearcoat_tls_certificate_expiry_timestamp_seconds", &[]);
+    assert!(expiry > 1e9, "{expiry}");
 }

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use super::kinds::{
-    EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult, StatusClass,
+    EsiTrouble, FetchResult, Forward, Handshake, Limit, ProxyHeader, PurgeKind, Renewal, RequestResult,
+    StatusClass,
 };
 
 /// How often each counter exists. More than the threads of any machine we expect to serve, so that sharing a stripe
@@ -61,6 +62,8 @@ struct Stripe {
     esi: [AtomicU64; EsiTrouble::ALL.len()],
     purges: [AtomicU64; PurgeKind::ALL.len()],
     handshakes: [AtomicU64; Handshake::ALL.len()],
+    proxy_headers: [AtomicU64; ProxyHeader::ALL.len()],
+    renewals: [AtomicU64; Renewal::ALL.len()],
     purged_entries: AtomicU64,
     softened_entries: AtomicU64,
     log_dropped: AtomicU64,
@@ -85,6 +88,8 @@ impl Stripe {
             esi: zeros(),
             purges: zeros(),
             handshakes: zeros(),
+            proxy_headers: zeros(),
+            renewals: zeros(),
             purged_entries: AtomicU64::new(0),
             softened_entries: AtomicU64::new(0),
             log_dropped: AtomicU64::new(0),
@@ -256,6 +261,16 @@ impl Counters {
         self.mine().add(|stripe| &stripe.fetches[result as usize], 1);
     }
 
+    /// Certificates were written anew.
+    pub(crate) fn renewal(&self, renewal: Renewal) {
+        self.mine().add(|stripe| &stripe.renewals[renewal as usize], 1);
+    }
+
+    /// A connection that had to begin with a PROXY header has begun.
+    pub(crate) fn proxy_header(&self, header: ProxyHeader) {
+        self.mine().add(|stripe| &stripe.proxy_headers[header as usize], 1);
+    }
+
     /// A TLS handshake with a client is over.
     pub(crate) fn handshake(&self, handshake: Handshake) {
         self.mine().add(|stripe| &stripe.handshakes[handshake as usize], 1);
@@ -301,6 +316,8 @@ impl Counters {
             add(&mut totals.esi, &stripe.esi);
             add(&mut totals.purges, &stripe.purges);
             add(&mut totals.handshakes, &stripe.handshakes);
+            add(&mut totals.proxy_headers, &stripe.proxy_headers);
+            add(&mut totals.renewals, &stripe.renewals);
         }
         totals
     }
@@ -361,6 +378,8 @@ pub(crate) struct Totals {
     esi: [u64; EsiTrouble::ALL.len()],
     purges: [u64; PurgeKind::ALL.len()],
     handshakes: [u64; Handshake::ALL.len()],
+    proxy_headers: [u64; ProxyHeader::ALL.len()],
+    renewals: [u64; Renewal::ALL.len()],
     /// Bytes sent to clients.
     pub(crate) sent_bytes: u64,
     /// Connections ever accepted.
@@ -414,6 +433,16 @@ impl Totals {
     /// Exchanges with nodes that ended so.
     pub(crate) fn fetches(&self, result: FetchResult) -> u64 {
         self.fetches[result as usize]
+    }
+
+    /// Renewals of certificates that ended so.
+    pub(crate) fn renewals(&self, renewal: Renewal) -> u64 {
+        self.renewals[renewal as usize]
+    }
+
+    /// Connections that began so.
+    pub(crate) fn proxy_headers(&self, header: ProxyHeader) -> u64 {
+        self.proxy_headers[header as usize]
     }
 
     /// TLS handshakes that ended so.

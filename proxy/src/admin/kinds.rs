@@ -45,6 +45,8 @@ counted! {
         Unavailable => "unavailable",
         /// The client left before it had its answer.
         ClientGone => "client_gone",
+        /// Sent to the same URL by https.
+        Redirect => "redirect",
     }
 }
 
@@ -219,6 +221,26 @@ counted! {
     }
 }
 
+counted! {
+    /// What came of certificates that were written anew.
+    Renewal {
+        /// They are shown.
+        Shown => "shown",
+        /// They cannot be used, and those of before are still shown.
+        Failed => "failed",
+    }
+}
+
+counted! {
+    /// What a connection began with that had to begin with a PROXY header.
+    ProxyHeader {
+        /// A good one.
+        Read => "read",
+        /// None, or one that cannot be read; the connection was closed.
+        Refused => "refused",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -254,5 +276,7 @@ mod tests {
         assert!(distinct(FetchResult::ALL.iter().map(|f| f.label())));
         assert!(distinct(PurgeKind::ALL.iter().map(|k| k.label())));
         assert!(distinct(Handshake::ALL.iter().map(|h| h.label())));
+        assert!(distinct(ProxyHeader::ALL.iter().map(|h| h.label())));
+        assert!(distinct(Renewal::ALL.iter().map(|r| r.label())));
     }
 }

@@ -6,7 +6,7 @@
 //! fail a request: increments are plain atomics, and a scrape reads without a lock that the data plane could want.
 //!
 //! Reading order: [`kinds`], [`counters`], [`view`], [`metrics`], [`status`] with [`window`], [`why`], [`nodes`],
-//! [`server`] with [`guard`], [`http1`], [`logs`].
+//! [`sessions`], [`purging`], [`routes`] with [`guard`], [`server`], [`http1`], [`logs`].
 
 pub(crate) mod counters;
 mod guard;
@@ -16,6 +16,7 @@ pub(crate) mod logs;
 mod metrics;
 pub(crate) mod nodes;
 pub(crate) mod purging;
+mod routes;
 pub(crate) mod server;
 pub(crate) mod sessions;
 mod status;
@@ -24,9 +25,12 @@ pub(crate) mod why;
 mod window;
 
 pub(crate) use counters::Counters;
-pub(crate) use kinds::{EsiTrouble, FetchResult, Forward, Handshake, Limit, PurgeKind, RequestResult};
+pub(crate) use kinds::{
+    EsiTrouble, FetchResult, Forward, Handshake, Limit, ProxyHeader, PurgeKind, Renewal, RequestResult,
+};
 pub(crate) use nodes::Wish;
-pub(crate) use server::{AdminService, Extra, Settings};
+pub(crate) use routes::Extra;
+pub(crate) use server::{AdminService, Settings};
 pub(crate) use view::{
     CacheView, EncodingView, Failures, NodeState, NodeView, Observed, PoolView, Readiness,
 };

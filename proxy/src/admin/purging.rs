@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::http1::{Answer, Request};
 use super::nodes::decode;
-use super::server::json;
+use super::routes::json;
 use super::view::Observed;
 
 /// Most URLs that are listed for a tag, whatever is asked for.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::counters::Totals;
 use super::kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass};
 use super::sessions::{PinsView, SessionsView};
-use super::view::{CacheView, PoolView, Readiness};
+use super::view::{CacheView, CertificateView, Observed, PoolView, Readiness};
 use super::window::ratio;
 
 /// The document.
@@ -42,6 +42,9 @@ pub(super) struct Status {
     /// Only where sessions are pinned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pins: Option<PinsView>,
+    /// Only where visitors speak TLS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<CertificateView>,
 }
 
 #[derive(Serialize)]
@@ -67,15 +70,11 @@ struct Purges {
 
 impl Status {
     /// Puts the document together.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         totals: &Totals,
         last_minute: Option<f64>,
         readiness: Readiness,
-        cache: CacheView,
-        pools: Vec<PoolView>,
-        sessions: Option<SessionsView>,
-        pins: Option<PinsView>,
+        observed: &dyn Observed,
         started: Instant,
     ) -> Self {
         let uptime = started.elapsed();
@@ -107,10 +106,11 @@ impl Status {
                 purged_entries: totals.purged_entries,
                 softened_entries: totals.softened_entries,
             },
-            cache,
-            pools,
-            sessions,
-            pins,
+            cache: observed.cache(),
+            pools: observed.pools(),
+            sessions: observed.sessions(),
+            pins: observed.pins(),
+            certificates: observed.certificates(),
         }
     }
 }

@@ -48,8 +48,24 @@ pub(crate) trait Observed: Send + Sync {
         None
     }
 
+    /// The certificates that visitors are shown, each file once.
+    fn certificates(&self) -> Vec<CertificateView> {
+        Vec::new()
+    }
+
     /// Tells a pool what the operator wants of a node; whether there is such a node.
     fn set_node(&self, pool: &str, node: &str, wish: super::nodes::Wish) -> bool;
+}
+
+/// A certificate that visitors are shown.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct CertificateView {
+    /// Where it was read.
+    pub(crate) file: String,
+    /// The names that it is for.
+    pub(crate) names: Vec<String>,
+    /// When it expires, in seconds since 1970.
+    pub(crate) not_after: i64,
 }
 
 /// Whether a balancer in front of us should send traffic here.

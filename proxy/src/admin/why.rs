@@ -21,7 +21,7 @@ pub(super) fn answer(request: &Request, observed: &dyn Observed) -> Answer {
         Err(why) => return Answer::text(400, why),
     };
     let explanation = observed.explain(question.url(), question.scheme, &question.text());
-    super::server::json(&explanation)
+    super::routes::json(&explanation)
 }
 
 /// The request that is meant. Nothing in it can end a line.
@@ -175,6 +175,8 @@ pub(crate) enum Outcome {
     Pass,
     /// A purge.
     Purge,
+    /// Sent to the same URL by https.
+    Redirect,
     /// Not served.
     #[default]
     Refused,

@@ -1,5 +1,6 @@
 //! What the admin room sees of the running parts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -9,9 +10,11 @@ use clearcoat_cache::{Scheme, Store};
 use crate::admin;
 use crate::admin::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
 use crate::admin::sessions::{MemcachedView, PinsView, SessionsView};
+use crate::admin::view::CertificateView;
 use crate::encode::Encoder;
 use crate::fetch::Fetcher;
 use crate::front::explain::Explainer;
+use crate::listen::tls::{Acceptor, Known};
 use crate::pool::{self, Pools};
 use crate::session::endpoint::Connections;
 use crate::session::pin::Pins;
@@ -29,6 +32,8 @@ pub(super) struct Observer {
     /// Where sessions are kept for web nodes.
     pub(super) sessions: Option<(Arc<Replicas>, Arc<Connections>)>,
     pub(super) pins: Option<Arc<Pins>>,
+    /// Of the listeners that speak TLS.
+    pub(super) acceptors: Vec<Arc<Acceptor>>,
 }
 
 impl admin::Observed for Observer {
@@ -111,6 +116,18 @@ impl admin::Observed for Observer {
 
     fn pins(&self) -> Option<PinsView> {
         self.pins.as_ref().map(|pins| pins_view(pins))
+    }
+
+    fn certificates(&self) -> Vec<CertificateView> {
+        let known = self.acceptors.iter().flat_map(|acceptor| acceptor.certificates());
+        // Several listeners may show the same; a file is told of once.
+        let by_file: BTreeMap<_, _> = known.map(|known| (known.file.clone(), known)).collect();
+        let view = |known: Known| CertificateView {
+            file: known.file.display().to_string(),
+            names: known.names,
+            not_after: known.not_after,
+        };
+        by_file.into_values().map(view).collect()
     }
 
     fn ready(&self) -> admin::Readiness {

@@ -37,6 +37,7 @@ pub(super) fn route_table(
                 conf::Balance::RoundRobin | conf::Balance::LeastRequests | conf::Balance::RandomTwo => None,
             },
             pins: pins.cloned(),
+            redirect_to_https: false,
             pass: policy == conf::CachePolicy::Pass,
             request: request_rules(rules, normalise)?,
             freshness: freshness.clone(),
@@ -60,11 +61,13 @@ pub(super) fn route_table(
             let pool = route.pool.as_deref().unwrap_or(&site.pool);
             let mut treatment = treatment(pool, route.cache, &route.rules, &normalise)?;
             treatment.forgeries.clone_from(&forgeries);
+            treatment.redirect_to_https = site.redirect_to_https;
             anyhow::Ok(Route { path: path_rule(&route.path), treatment })
         });
         let routes = routes.collect::<anyhow::Result<Vec<_>>>()?;
         let mut default = treatment(&site.pool, site.cache, &site.rules, &normalise)?;
         default.forgeries.clone_from(&forgeries);
+        default.redirect_to_https = site.redirect_to_https;
         sites.push((hosts, Site { routes, default }));
     }
     Ok(RouteTable::new(sites))

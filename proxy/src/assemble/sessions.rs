@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use clearcoat_conf as conf;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
+use tokio::runtime::Handle;
 
 use crate::listen::service::BoundSocket;
-use crate::session::endpoint::{Connections, EndpointSettings, SessionService};
+use crate::session::endpoint::{Connections, Door, EndpointSettings, SessionService};
 use crate::session::pin::{Kept, PinSettings, Pins, Signer};
 use crate::session::replicas::{ReplicaSettings, Replicas};
 use crate::session::servers::{Address, Server, ServerSettings, watch};
@@ -25,7 +26,10 @@ pub(super) struct Replicating {
 /// # Errors
 ///
 /// The address is taken.
-pub(super) fn replicating(sessions: &conf::Sessions, threads: usize) -> anyhow::Result<Option<Replicating>> {
+pub(super) fn replicating(
+    sessions: &conf::Sessions,
+    workers: &Handle,
+) -> anyhow::Result<Option<Replicating>> {
     let (true, Some(listen)) = (sessions.mode.replicates(), &sessions.listen) else { return Ok(None) };
     let bound = match listen {
         conf::ListenAddress::Tcp(address) => BoundSocket::tcp(*address)?,
@@ -39,7 +43,8 @@ pub(super) fn replicating(sessions: &conf::Sessions, threads: usize) -> anyhow::
         allow: sessions.allow.clone(),
     };
     tracing::info!(address = %listen, servers = sessions.memcached.len(), "keeping sessions for web nodes");
-    let service = SessionService::new(bound, threads, replicas.clone(), settings, connections.clone());
+    let door = Door { replicas: replicas.clone(), settings, connections: connections.clone() };
+    let service = SessionService::new(bound, workers.clone(), door);
     Ok(Some(Replicating { service, replicas, connections }))
 }
 

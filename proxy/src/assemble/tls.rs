@@ -1,11 +1,16 @@
-//! TLS of the listeners: their certificates, read and checked before anything starts.
+//! TLS of the listeners: their certificates, read and checked before anything starts, and looked after from then on.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use clearcoat_conf as conf;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use tracing::{info, warn};
 
+use crate::admin::{Counters, Renewal};
 use crate::listen::tls::{Acceptor, CertificateFiles, TlsSettings};
 
 /// What each listener speaks TLS with; `None` where it is plain. In the order of the configuration.
@@ -19,6 +24,7 @@ pub(crate) fn acceptors(config: &conf::Config) -> anyhow::Result<Vec<Option<Arc<
         let files = |pair: &conf::Certificate| CertificateFiles {
             certificate: pair.cert.clone(),
             key: pair.key.clone(),
+            ocsp: pair.ocsp.clone(),
         };
         let settings = TlsSettings {
             certificates: tls.certificates.iter().map(files).collect(),
@@ -30,4 +36,50 @@ pub(crate) fn acceptors(config: &conf::Config) -> anyhow::Result<Vec<Option<Arc<
         Ok(Some(Arc::new(acceptor)))
     };
     config.listen.iter().map(acceptor).collect()
+}
+
+/// How often the files of certificates are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Shows certificates that are written anew.
+pub(super) struct Renewing {
+    pub(super) acceptors: Vec<Arc<Acceptor>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+#[async_trait]
+impl BackgroundService for Renewing {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = shutdown.changed() => return,
+            }
+            for acceptor in &self.acceptors {
+                match acceptor.renew(SystemTime::now()) {
+                    None => {}
+                    Some(Ok(())) => {
+                        self.counters.renewal(Renewal::Shown);
+                        for known in acceptor.certificates() {
+                            info!(
+                                file = %known.file.display(),
+                                names = known.names.join(" "),
+                                not_after = known.not_after,
+                                "a certificate was read again"
+                            );
+                        }
+                    }
+                    Some(Err(error)) => {
+                        self.counters.renewal(Renewal::Failed);
+                        let reason = format!("{:#}", anyhow::Error::from(error));
+                        warn!(
+                            reason,
+                            "certificates were changed and cannot be used: those of before are still shown"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

@@ -40,6 +40,8 @@ enum Reason {
     Bypass,
     Cookie,
     Forged,
+    /// By https.
+    Redirect,
     /// The visitor's context comes first; what of the page's URL is stored.
     Identify(Known),
     Cached(Way, Known),
@@ -84,6 +86,7 @@ impl Front {
             Course::Purge => Reason::Purge,
             Course::NoSite => Reason::NoSite,
             Course::Forged => Reason::Forged,
+            Course::Redirect => Reason::Redirect,
             Course::Identify(needed) => Reason::Identify(needed.known),
             Course::Pass(passed) => Reason::Passed(passed),
             Course::Bypass(_, treatment) if treatment.pass => Reason::Bypass,
@@ -150,6 +153,10 @@ impl Front {
             Reason::Forged => {
                 let local = Local::forged();
                 (Outcome::Refused, Some(local.status), local.cache_status())
+            }
+            Reason::Redirect => {
+                let local = super::redirect(head);
+                (Outcome::Redirect, Some(local.status), local.cache_status())
             }
             Reason::Identify(known) => {
                 (Outcome::Fetch, None, asked(Forwarded::new(forward_to_cached(*known))))

@@ -191,7 +191,12 @@ pub(crate) fn address(client: IpAddr) -> SmallVec<[u8; 48]> {
 pub(crate) fn told(host: &str, visitor: Visitor, mut tell: impl FnMut(&'static str, &[u8])) {
     tell("host", host.as_bytes());
     if let Some(client) = visitor.address {
-        tell("x-forwarded-for", &address(client));
+        let mut text = address(client);
+        for proxy in visitor.proxies() {
+            text.extend_from_slice(b", ");
+            write_address(proxy, |piece| text.extend_from_slice(piece));
+        }
+        tell("x-forwarded-for", &text);
     }
     tell("x-forwarded-proto", visitor.scheme.as_str().as_bytes());
     tell("x-forwarded-host", host.as_bytes());

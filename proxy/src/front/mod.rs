@@ -21,6 +21,7 @@ mod order;
 pub(crate) mod outcome;
 pub(crate) mod parts;
 pub(crate) mod pass;
+pub(crate) mod peers;
 pub(crate) mod purge;
 pub(crate) mod query;
 pub(crate) mod range;
@@ -130,6 +131,14 @@ pub(crate) enum Step {
     Pass,
 }
 
+/// Where a request is to be asked for by https. Without a port: that of the one scheme is none of the other's.
+pub(crate) fn redirect(head: &Head<'_, '_>) -> Local {
+    let (name, _) = canonical_host(Scheme::Http, head.host);
+    let [name, target] = [name, head.target].map(String::from_utf8_lossy);
+    let keeps_method = !matches!(head.method, Method::Get | Method::Head);
+    Local::moved(format!("https://{name}{target}"), keeps_method)
+}
+
 impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
     pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
@@ -167,6 +176,7 @@ impl Front {
                 return self.fetch(&asked, Caching::Bypass);
             }
             Course::Forged => return Step::Local(Local::forged(), RequestResult::Refused),
+            Course::Redirect => return Step::Local(redirect(head), RequestResult::Redirect),
             Course::Identify(needed) => {
                 let Needed { treatment, key, ref target, known, ref missing, anew, may_be_stale } = needed;
                 let asked = asked(key, target, treatment, None, forward_to_cached(known), None);

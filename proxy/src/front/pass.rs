@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use clearcoat_cache::Store;
-use clearcoat_purge::Dialects;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Version};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -85,12 +84,14 @@ impl PassRoad {
         header.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
+    /// As the listener knows them: it says so with each request that it hands over.
     fn visitor(session: &Session) -> Visitor {
-        let address = session.client_addr().and_then(|address| address.as_inet());
-        let has_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        let address = address.map(|address| address.ip());
-        // Purges do not come this way.
-        Visitor { address, scheme: visitor::scheme(has_tls), dialects: Dialects::default() }
+        let digest = session.digest();
+        let told = digest.and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref());
+        told.copied().unwrap_or_else(|| {
+            let has_tls = digest.is_some_and(|digest| digest.ssl_digest.is_some());
+            Visitor::unknown(visitor::scheme(has_tls))
+        })
     }
 
     /// Removes what an unsafe request that succeeded has changed: what is stored under its own URL and, on the same

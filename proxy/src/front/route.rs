@@ -71,6 +71,8 @@ pub(crate) struct Treatment {
     pub(crate) hash_on: Option<HashOn>,
     /// Which sessions stay at which node; `None`: none do.
     pub(crate) pins: Option<Arc<Pins>>,
+    /// Visitors who come by http are sent to https.
+    pub(crate) redirect_to_https: bool,
     /// Requests go to the node as they are and answers are not stored.
     pub(crate) pass: bool,
     /// What is made of requests before they are looked up.

@@ -6,7 +6,11 @@ use clearcoat_cache::Scheme;
 use clearcoat_purge::Dialects;
 use pingora_core::protocols::Stream;
 
-/// Who asks, and how they reached us. Neither is ever taken from what the visitor says.
+/// Proxies between a visitor and us that are told to nodes: the nearest ones, where there are more.
+const MOST_BETWEEN: usize = 3;
+
+/// Who asks, and how they reached us. Neither is ever taken from what the visitor says; a proxy in front of us that is trusted
+/// may say it ([`Peers`](super::peers::Peers)).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Visitor {
     /// `None` on a Unix socket.
@@ -15,6 +19,10 @@ pub(crate) struct Visitor {
     pub(crate) scheme: Scheme,
     /// The ways to ask for purges that the listener understands.
     pub(crate) dialects: Dialects,
+    /// Whether the one at the other end of the connection is believed when it says for whom it asks.
+    pub(crate) vouches: bool,
+    /// Through whom they came, the nearest first.
+    pub(crate) between: [Option<IpAddr>; MOST_BETWEEN],
 }
 
 impl Visitor {
@@ -23,12 +31,27 @@ impl Visitor {
         let address = stream.get_socket_digest().and_then(|digest| {
             digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip()))
         });
-        Self { address, scheme: scheme(stream.get_ssl_digest().is_some()), dialects }
+        Self { address, dialects, ..Self::unknown(scheme(stream.get_ssl_digest().is_some())) }
+    }
+
+    /// The one that we took for the visitor stands between us and this one.
+    pub(crate) fn goes_through(&mut self, address: IpAddr) {
+        if let (Some(proxy), Some(place)) =
+            (self.address, self.between.iter_mut().find(|place| place.is_none()))
+        {
+            *place = Some(proxy);
+        }
+        self.address = Some(address);
+    }
+
+    /// Through whom they came, the nearest last.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = IpAddr> {
+        self.between.into_iter().rev().flatten()
     }
 
     /// Of whom nothing is known but the scheme; purges may be asked for in all ways.
     pub(crate) const fn unknown(scheme: Scheme) -> Self {
-        Self { address: None, scheme, dialects: Dialects::ALL }
+        Self { address: None, scheme, dialects: Dialects::ALL, vouches: false, between: [None; MOST_BETWEEN] }
     }
 }
 

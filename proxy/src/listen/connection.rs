@@ -17,6 +17,7 @@ use super::draining::Draining;
 use crate::access::Kept;
 use crate::fetch::Interim;
 use crate::front::visitor::Visitor;
+use crate::workers::others_first;
 
 /// What is asked of the buffer before each read; a browser's head fits.
 const READ_ROOM: usize = 4096;
@@ -68,7 +69,10 @@ pub(crate) struct Connection {
     pub(crate) input: BytesMut,
     /// Answered and not yet written.
     pub(crate) output: Vec<u8>,
+    /// Whoever is at the other end.
     pub(crate) visitor: Visitor,
+    /// For whom they ask, by the request that is being answered.
+    pub(crate) asker: Visitor,
     /// What the access log wants to know of the request that is being answered.
     pub(crate) kept: Kept,
     /// The client has said that the request under way is its last, and all of that was read.
@@ -89,6 +93,7 @@ impl Connection {
             input: BytesMut::new(),
             output: Vec::with_capacity(2048),
             visitor,
+            asker: visitor,
             kept: Kept::default(),
             client_is_done: false,
             now: Instant::now(),
@@ -305,6 +310,7 @@ impl Connection {
         if self.flush().await.is_err() {
             return;
         }
+        others_first().await;
         if self.client_is_done && self.input.is_empty() && self.stream.get_ssl_digest().is_none() {
             return;
         }

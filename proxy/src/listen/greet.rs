@@ -1,24 +1,83 @@
-//! The beginning of a connection: the TLS handshake, where the listener speaks TLS.
+//! The beginning of a connection: the PROXY header of a balancer, and the TLS handshake, where the listener speaks TLS.
 
+use clearcoat_cache::Scheme;
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::lane::Lane;
+use super::proxied::{self, NotProxied};
 use super::tls::{Acceptor, HandshakeFailed};
-use crate::admin::{Handshake, Limit};
+use crate::admin::{Handshake, Limit, ProxyHeader};
 use crate::front::visitor::Visitor;
 use crate::respond::Local;
 
+/// Whoever connects there speaks TLS, also if the balancer that ends it does not say so. As in the VCL of those who have one.
+const HTTPS_PORT: u16 = 443;
+
 impl Lane {
     /// Makes a connection ready for its first request. `None`: it has ended.
-    pub(super) async fn greet(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let Some(acceptor) = &self.tls else { return Some(stream) };
+    pub(super) async fn greet(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<(Stream, Visitor)> {
+        let mut visitor = Visitor::of(&stream, self.dialects);
+        if self.tls.is_none() && !self.peers.announces(visitor.address) {
+            visitor.vouches = self.peers.trusts(visitor.address);
+            return Some((stream, visitor));
+        }
         let mut watch = shutdown.clone();
         tokio::select! {
-            stream = self.shake_hands(acceptor, stream, shutdown) => stream,
+            greeted = self.begin(stream, visitor, shutdown) => greeted,
             // Like a connection on which nothing was asked. An error means that the server is gone.
             _ = watch.wait_for(|draining| *draining) => None,
+        }
+    }
+
+    async fn begin(
+        &self,
+        mut stream: Stream,
+        mut visitor: Visitor,
+        shutdown: &ShutdownWatch,
+    ) -> Option<(Stream, Visitor)> {
+        if self.peers.announces(visitor.address) {
+            visitor = self.introduced(&mut stream, visitor).await?;
+        }
+        visitor.vouches = self.peers.trusts(visitor.address);
+        let Some(acceptor) = &self.tls else { return Some((stream, visitor)) };
+        let stream = self.shake_hands(acceptor, stream, visitor, shutdown).await?;
+        visitor.scheme = Scheme::Https;
+        Some((stream, visitor))
+    }
+
+    /// Reads who the visitor is from the PROXY header of the one who brings them.
+    async fn introduced(&self, stream: &mut Stream, balancer: Visitor) -> Option<Visitor> {
+        let counters = &self.front.counters;
+        let read = match timeout(self.settings.waits.header, proxied::read(stream)).await {
+            Ok(read) => read,
+            Err(_) => {
+                counters.limit(Limit::HeaderTimeout);
+                return None;
+            }
+        };
+        match read {
+            Ok(proxied) => {
+                counters.proxy_header(ProxyHeader::Read);
+                let mut visitor = balancer;
+                if let Some(client) = proxied.client {
+                    visitor.address = Some(client.ip());
+                }
+                if proxied.tls || proxied.port == Some(HTTPS_PORT) {
+                    visitor.scheme = Scheme::Https;
+                }
+                Some(visitor)
+            }
+            // As those do who only look whether the port is open.
+            Err(NotProxied::Gone(_)) => None,
+            Err(reason @ NotProxied::Bad(_)) => {
+                // Nobody is there to be told: a page would be answered to a protocol that has not begun.
+                counters.proxy_header(ProxyHeader::Refused);
+                debug!(peer = ?balancer.address, %reason, "a connection without a good PROXY header was closed");
+                None
+            }
         }
     }
 
@@ -26,10 +85,11 @@ impl Lane {
         &self,
         acceptor: &Acceptor,
         stream: Stream,
+        visitor: Visitor,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let counters = &self.front.counters;
-        let client = Visitor::of(&stream, self.dialects).address;
+        let client = visitor.address;
         let failed = match acceptor.accept(stream).await {
             Ok(accepted) => {
                 counters.handshake(if accepted.resumed { Handshake::Resumed } else { Handshake::Full });
@@ -42,7 +102,7 @@ impl Lane {
         match failed {
             HandshakeFailed::Plain(stream) => {
                 // As nginx does: a browser that was sent here by an old link shows this page, and would show nothing else.
-                let mut connection = self.connection(stream, shutdown);
+                let mut connection = self.connection(stream, visitor, shutdown);
                 let page = "this port speaks TLS: ask by https".to_owned();
                 self.refuse(&mut connection, &Local::plain(400, None, page).refused());
                 connection.close().await;

@@ -10,8 +10,10 @@ use bytes::{Buf, BytesMut};
 use clearcoat_purge::Dialects;
 use pingora_core::apps::HttpServerApp as _;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{ALPN, GetProxyDigest as _, Stream};
 use pingora_core::server::ShutdownWatch;
+use pingora_http::ResponseHeader;
 use pingora_proxy::HttpProxy;
 use tokio::sync::Semaphore;
 
@@ -31,10 +33,12 @@ use crate::esi::Serving;
 use crate::fetch::Interim;
 use crate::front::outcome::{Found, Outcome};
 use crate::front::pass::PassRoad;
+use crate::front::peers::Peers;
 use crate::front::submit::{self, Body};
 use crate::front::visitor::Visitor;
 use crate::front::{Front, Step};
 use crate::respond::Local;
+use crate::workers::others_first;
 
 /// What the lane needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,8 @@ pub(crate) struct Lane {
     pub(crate) http2: bool,
     /// The ways to ask for purges that are understood.
     pub(crate) dialects: Dialects,
+    /// Balancers and proxies in front.
+    pub(crate) peers: Peers,
     /// One permit a connection, over all listeners.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -104,17 +110,22 @@ impl Lane {
             return front.counters.limit(Limit::Connections);
         };
         let _open = front.counters.connection();
-        let Some(stream) = self.greet(stream, &shutdown).await else { return };
+        others_first().await;
+        let Some((stream, visitor)) = self.greet(stream, &shutdown).await else { return };
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            return http2::serve(&self, stream, BytesMut::new(), &shutdown).await;
+            return http2::serve(&self, stream, visitor, BytesMut::new(), &shutdown).await;
         }
-        let connection = self.connection(stream, &shutdown);
+        let connection = self.connection(stream, visitor, &shutdown);
         self.run(connection, &shutdown).await;
     }
 
     /// A connection as the lane speaks on it.
-    pub(super) fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) -> Connection {
-        let visitor = Visitor::of(&stream, self.dialects);
+    pub(super) fn connection(
+        &self,
+        stream: Stream,
+        visitor: Visitor,
+        shutdown: &ShutdownWatch,
+    ) -> Connection {
         Connection::new(stream, visitor, self.settings.waits, shutdown)
     }
 
@@ -132,8 +143,8 @@ impl Lane {
                 Spoken::Http1 => self.turn(&mut connection, served),
                 Spoken::Unknown => Turn::Wait,
                 Spoken::Http2 => {
-                    let Connection { stream, input, .. } = connection;
-                    return http2::serve(self, stream, input, shutdown).await;
+                    let Connection { stream, visitor, input, .. } = connection;
+                    return http2::serve(self, stream, visitor, input, shutdown).await;
                 }
             };
             match turn {
@@ -194,6 +205,9 @@ impl Lane {
                 }
                 Turn::Take { step, length, window, terms } => {
                     connection.head_is_complete();
+                    if matches!(step, Step::Local(_, RequestResult::Purge)) {
+                        others_first().await;
+                    }
                     served += 1;
                     let next = if let Step::Pass = step {
                         if connection.flush().await.is_err() {
@@ -237,7 +251,9 @@ impl Lane {
             Parsed::Refused(refusal) => return Turn::Refuse(refusal),
             Parsed::Complete(head) => head,
         };
-        let (visitor, now) = (connection.visitor, self.front.clock.moment(connection.now.into_std()));
+        let visitor = self.peers.asker(connection.visitor, &head);
+        connection.asker = visitor;
+        let now = self.front.clock.moment(connection.now.into_std());
         let body = submit::body(&head, &connection.input, self.settings.small_body);
         let (step, body) = match body {
             Body::Other => (self.front.decide(&head, visitor, now), 0),
@@ -403,16 +419,23 @@ impl Lane {
     ) -> Option<Connection> {
         let _in_flight = self.front.counters.in_flight();
         let input = std::mem::take(&mut connection.input);
-        let rewound = Rewound::new(connection.stream, input, window);
+        let mut rewound = Rewound::new(connection.stream, input, window);
+        rewound.set_proxy_digest(digest_of(connection.asker));
         let session = ServerSession::new_http1(Box::new(rewound));
         let reusable = self.pass.process_new_http(session, shutdown).await?;
         let (stream, _) = reusable.consume();
         let rewound = stream.into_any().downcast::<Rewound>().ok()?;
         let (stream, input) = rewound.into_rest()?;
-        let mut connection = self.connection(stream, shutdown);
+        let mut connection = self.connection(stream, connection.visitor, shutdown);
         connection.input = input;
         Some(connection)
     }
+}
+
+/// A visitor, as the pass road is told of them.
+pub(super) fn digest_of(visitor: Visitor) -> ProxyDigest {
+    let (no_answer, ()) = http::Response::new(()).into_parts();
+    ProxyDigest::new(Box::new(ResponseHeader::from(no_answer)), Some(Box::new(visitor)))
 }
 
 /// How much of the connection belongs to a request.

@@ -16,6 +16,7 @@ mod layer;
 mod page;
 mod part;
 mod plain;
+pub(crate) mod proxied;
 pub(crate) mod recorded;
 mod rewound;
 pub(crate) mod service;

@@ -19,6 +19,7 @@ use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service as PingoraService;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -145,16 +146,15 @@ impl Listener {
     }
 }
 
-/// The service that accepts visitors, on all listeners, on the threads of one runtime.
+/// The service that accepts visitors on all listeners and hands them to the workers.
 pub(crate) struct Edge {
-    name: &'static str,
-    threads: usize,
+    workers: Handle,
     listeners: Vec<(BoundSocket, Arc<Lane>)>,
 }
 
 impl Edge {
-    pub(crate) fn new(name: &'static str, threads: usize, listeners: Vec<(BoundSocket, Arc<Lane>)>) -> Self {
-        Self { name, threads, listeners }
+    pub(crate) fn new(workers: Handle, listeners: Vec<(BoundSocket, Arc<Lane>)>) -> Self {
+        Self { workers, listeners }
     }
 }
 
@@ -165,10 +165,14 @@ impl PingoraService for Edge {
         let mut lanes = Vec::new();
         for (bound, lane) in self.listeners.drain(..) {
             lanes.push(lane.clone());
-            match Listener::new(bound) {
-                Ok(listener) => drop(serving.spawn(listener.serve(lane, shutdown.clone()))),
-                Err(error) => tracing::error!(%error, "a listener cannot be served"),
-            }
+            let shutdown = shutdown.clone();
+            let serve = async move {
+                match Listener::new(bound) {
+                    Ok(listener) => listener.serve(lane, shutdown).await,
+                    Err(error) => tracing::error!(%error, "a listener cannot be served"),
+                }
+            };
+            serving.spawn_on(serve, &self.workers);
         }
         serving.join_all().await;
         info!("no more visitors are let in");
@@ -178,10 +182,10 @@ impl PingoraService for Edge {
     }
 
     fn name(&self) -> &str {
-        self.name
+        "edge"
     }
 
     fn threads(&self) -> Option<usize> {
-        Some(self.threads)
+        Some(1)
     }
 }

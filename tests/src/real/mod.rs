@@ -1,8 +1,9 @@
-//! Real servers: nginx, PHP's own server and PHP-FPM behind nginx as nodes, memcached beside them.
+//! Real servers: nginx, PHP's own server and PHP-FPM behind nginx as nodes, memcached beside them, HAProxy in front.
 //!
 //! Each runs in a folder of its own with a configuration written here, in the foreground, and is found on the `PATH` or where Debian
 //! puts it. `tests/run` installs what is missing.
 
+mod haproxy;
 pub mod memcached;
 mod nginx;
 mod php;
@@ -11,6 +12,7 @@ use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use haproxy::Haproxy;
 pub use memcached::Memcached;
 pub use nginx::Nginx;
 pub use php::{PhpFpm, PhpServer, run_script};

@@ -34,6 +34,9 @@ pub(super) fn answer(
                 "{subject} is refused: it says what only the application may say of its visitor."
             );
         }
+        Reason::Redirect => {
+            return format!("{subject} is sent to https: its site says redirect_to_https = true.");
+        }
         Reason::Identify(_) => format!(
             "{subject} first asks pool {pool} for the hash of the visitor's context, which is not in memory; the page is looked up with it."
         ),
@@ -64,7 +67,7 @@ pub(super) fn answer(
     let asks_a_node = match next.outcome {
         Outcome::Revalidate | Outcome::Fetch | Outcome::FetchApart | Outcome::Pass => true,
         Outcome::Hit | Outcome::Grace | Outcome::Disconnected => false,
-        Outcome::Join | Outcome::Purge | Outcome::Refused => false,
+        Outcome::Join | Outcome::Purge | Outcome::Redirect | Outcome::Refused => false,
     };
     if asks_a_node && next.node_up == Some(false) {
         let _ = write!(text, " No node of pool {pool} is up; they are tried all the same.");

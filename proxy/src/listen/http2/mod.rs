@@ -33,7 +33,7 @@ use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
 use super::head::{HeadLimits, Method, Refusal};
-use super::lane::Lane;
+use super::lane::{Lane, digest_of};
 use super::recorded;
 use crate::access::{Asked, Kept, Version};
 use crate::admin::{Limit, RequestResult};
@@ -161,14 +161,19 @@ enum Event {
 }
 
 /// Speaks HTTP/2 on a connection until its end; `before` is what was read of it already, the preface included.
-pub(super) async fn serve(lane: &Arc<Lane>, stream: Stream, before: BytesMut, shutdown: &ShutdownWatch) {
+pub(super) async fn serve(
+    lane: &Arc<Lane>,
+    stream: Stream,
+    visitor: Visitor,
+    before: BytesMut,
+    shutdown: &ShutdownWatch,
+) {
     let settings = &lane.settings;
     let digest = Digest {
         ssl_digest: stream.get_ssl_digest(),
         socket_digest: stream.get_socket_digest(),
         ..Digest::default()
     };
-    let visitor = Visitor::of(&stream, lane.dialects);
     let gate = Arc::new(Gate::default());
     gate.gather(true);
     let wire = Wire::new(stream, before, gate.clone());
@@ -338,16 +343,17 @@ impl Serving {
         request::join_cookies(&parts.headers, &mut self.cookies);
         let decided = request::lines(&parts, &self.cookies, &settings.head).and_then(|lines| {
             let head = request::head(&parts, &lines, body.is_end_stream(), &settings.head)?;
-            let step = front.decide(&head, shared.visitor, front.clock.moment(arrived));
+            let visitor = shared.lane.peers.asker(shared.visitor, &head);
+            let step = front.decide(&head, visitor, front.clock.moment(arrived));
             if front.accounts.is_recording() {
-                kept.keep(&Asked { version: Version::Http2, ..recorded::head(&head, shared.visitor) });
+                kept.keep(&Asked { version: Version::Http2, ..recorded::head(&head, visitor) });
             }
-            Ok((step, head.method == Method::Head))
+            Ok((step, visitor, head.method == Method::Head))
         });
         if decided.is_err() && front.accounts.is_recording() {
             kept.keep(&request::recorded(&parts, shared.visitor));
         }
-        let head_only = decided.as_ref().is_ok_and(|(_, head_only)| *head_only);
+        let head_only = decided.as_ref().is_ok_and(|(.., head_only)| *head_only);
         let write = settings.waits.write;
         let mut answering = Answering { front, respond, head_only, arrived, write, kept };
         let answered = match decided {
@@ -355,7 +361,7 @@ impl Serving {
                 self.note_refusal(refusal);
                 answering.local(&Local::refusal(refusal), RequestResult::Refused)
             }
-            Ok((Step::Hit(found), _)) => match answering.hit(&found) {
+            Ok((Step::Hit(found), ..)) => match answering.hit(&found) {
                 Ok(None) => {
                     shared.credit.earn();
                     Ok(())
@@ -363,7 +369,7 @@ impl Serving {
                 Ok(Some(rest)) => return drop(tokio::spawn(Waiting::new(shared, answering).rest(rest))),
                 Err(gone) => Err(gone),
             },
-            Ok((Step::Page(page), _)) if page.page.is_whole() => match answering.whole_page(&page) {
+            Ok((Step::Page(page), ..)) if page.page.is_whole() => match answering.whole_page(&page) {
                 Ok(None) => {
                     shared.credit.earn();
                     Ok(())
@@ -371,13 +377,14 @@ impl Serving {
                 Ok(Some(rest)) => return drop(tokio::spawn(Waiting::new(shared, answering).rest(rest))),
                 Err(gone) => Err(gone),
             },
-            Ok((Step::Local(local, result), _)) => answering.local(&local, result),
-            Ok((step @ (Step::Decode(..) | Step::Fetch(_) | Step::Page(_)), _)) => {
+            Ok((Step::Local(local, result), ..)) => answering.local(&local, result),
+            Ok((step @ (Step::Decode(..) | Step::Fetch(_) | Step::Page(_)), ..)) => {
                 return drop(tokio::spawn(Waiting::new(shared, answering).outcome(step)));
             }
-            Ok((Step::Pass, _)) => {
+            Ok((Step::Pass, visitor, _)) => {
                 let at_work = AtWork::new(shared);
-                let digest = shared.digest.clone();
+                let proxy_digest = Some(Arc::new(digest_of(visitor)));
+                let digest = Digest { proxy_digest, ..shared.digest.clone() };
                 let session = Passing::new(parts, &self.cookies, body, answering.respond, digest);
                 return drop(tokio::spawn(pass(at_work, session)));
             }

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use tracing::warn;
+use x509_parser::der_parser::asn1_rs::Tag;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Where a certificate and its key are, both in PEM.
@@ -21,6 +22,8 @@ pub(crate) struct CertificateFiles {
     pub(crate) certificate: PathBuf,
     /// The key in PKCS #8, PKCS #1 or SEC 1, not encrypted. May be the same file.
     pub(crate) key: PathBuf,
+    /// What the authority last said of the certificate (OCSP, RFC 6960), in DER, to be shown with it (stapling, RFC 6066 section 8).
+    pub(crate) ocsp: Option<PathBuf>,
 }
 
 /// Why a certificate cannot be served.
@@ -42,6 +45,8 @@ pub(crate) enum InvalidCertificate {
     UnusableKey { path: PathBuf, reason: String },
     #[error("the key in {} is not that of the certificate in {}", key.display(), certificate.display())]
     OtherKey { certificate: PathBuf, key: PathBuf },
+    #[error("{} is no OCSP answer in DER", path.display())]
+    NotOcsp { path: PathBuf },
 }
 
 /// A certificate that can be served.
@@ -50,6 +55,8 @@ pub(crate) struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     /// The DNS names that it is for, in lower case; a wildcard is written `*.example.com`.
     pub(super) names: Vec<String>,
+    /// In seconds since 1970.
+    pub(super) not_after: i64,
 }
 
 impl Certificate {
@@ -72,7 +79,7 @@ impl Certificate {
         if chain.is_empty() {
             return Err(InvalidCertificate::NoCertificate { path: path.clone() });
         }
-        let mut names = Vec::new();
+        let (mut names, mut not_after) = (Vec::new(), 0);
         for (index, der) in chain.iter().enumerate() {
             let malformed = |reason: String| InvalidCertificate::Malformed {
                 path: path.clone(),
@@ -86,6 +93,7 @@ impl Certificate {
             }
             if index == 0 {
                 names = names_of(&parsed);
+                not_after = parsed.validity().not_after.timestamp();
             }
             warn_of_dates(path, index + 1, &parsed, now);
         }
@@ -93,7 +101,7 @@ impl Certificate {
         let key = provider.key_provider.load_private_key(key).map_err(|error| {
             InvalidCertificate::UnusableKey { path: files.key.clone(), reason: error.to_string() }
         })?;
-        let key = CertifiedKey::new(chain, key);
+        let mut key = CertifiedKey::new(chain, key);
         match key.keys_match() {
             // A key that does not tell its public half cannot be compared; those of files do.
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
@@ -114,7 +122,8 @@ impl Certificate {
         if names.is_empty() {
             warn!(file = %path.display(), "a certificate names no host: it is served to unknown names at most");
         }
-        Ok(Self { key: Arc::new(key), names })
+        key.ocsp = files.ocsp.as_deref().map(load_ocsp).transpose()?;
+        Ok(Self { key: Arc::new(key), names, not_after })
     }
 }
 
@@ -141,6 +150,13 @@ fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, InvalidCertificate> {
         }
         Err(error) => Err(not_pem(path, &error)),
     }
+}
+
+fn load_ocsp(path: &Path) -> Result<Vec<u8>, InvalidCertificate> {
+    let answer = read(path)?;
+    // A sequence that is just as long as the file; what it says is between the authority and the visitors.
+    let whole = matches!(x509_parser::der_parser::parse_der(&answer), Ok((b"", value)) if value.tag() == Tag::Sequence);
+    if whole { Ok(answer) } else { Err(InvalidCertificate::NotOcsp { path: path.to_owned() }) }
 }
 
 /// The DNS names of a certificate. The common name counts only where there is no other (RFC 6125 section 6.4.4).
@@ -185,6 +201,7 @@ mod tests {
         let files = CertificateFiles {
             certificate: folder.path().join("cert.pem"),
             key: folder.path().join("key.pem"),
+            ocsp: None,
         };
         let folder = format!("{}/", folder.path().display());
         Certificate::load(&files, &provider(), SystemTime::now())
@@ -233,7 +250,8 @@ mod tests {
             let error = load(certificate.as_bytes(), key.as_bytes()).unwrap_err();
             assert!(error.starts_with(expected), "{expected}: {error}");
         }
-        let nowhere = CertificateFiles { certificate: "/nowhere/a.pem".into(), key: "/nowhere/a.key".into() };
+        let (certificate, key) = ("/nowhere/a.pem".into(), "/nowhere/a.key".into());
+        let nowhere = CertificateFiles { certificate, key, ocsp: None };
         let error = Certificate::load(&nowhere, &provider(), SystemTime::now()).unwrap_err();
         assert_eq!(error.to_string(), "/nowhere/a.pem cannot be read");
     }
@@ -242,8 +260,29 @@ mod tests {
     fn dates_do_not_keep_one_from_being_served() {
         let (certificate, key) = made_for(&["a.test"]);
         let folder = folder_with(&[("a", certificate.as_bytes()), ("b", key.as_bytes())]);
-        let files = CertificateFiles { certificate: folder.path().join("a"), key: folder.path().join("b") };
+        let [certificate, key] = ["a", "b"].map(|name| folder.path().join(name));
+        let files = CertificateFiles { certificate, key, ocsp: None };
         assert!(Certificate::load(&files, &provider(), UNIX_EPOCH).is_ok());
+    }
+
+    #[test]
+    fn what_the_authority_said_is_shown_if_it_is_whole() {
+        let (certificate, key) = made_for(&["a.test"]);
+        for (answer, is_one) in [
+            (&[0x30, 3, 0x0a, 1, 0][..], true),
+            (&[0x30, 3, 0x0a, 1], false),
+            (&[0x30, 3, 0x0a, 1, 0, 0], false),
+            (&[0x04, 1, 0], false),
+            (b"", false),
+            (b"-----BEGIN OCSP RESPONSE-----", false),
+        ] {
+            let folder = folder_with(&[("a", certificate.as_bytes()), ("b", key.as_bytes()), ("c", answer)]);
+            let [certificate, key, ocsp] = ["a", "b", "c"].map(|name| folder.path().join(name));
+            let files = CertificateFiles { certificate, key, ocsp: Some(ocsp) };
+            let loaded = Certificate::load(&files, &provider(), UNIX_EPOCH);
+            assert_eq!(loaded.is_ok(), is_one, "{answer:?}");
+            assert!(loaded.is_err() || loaded.unwrap().key.ocsp.as_deref() == Some(answer));
+        }
     }
 
     proptest::proptest! {

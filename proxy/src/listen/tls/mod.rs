@@ -2,30 +2,31 @@
 //!
 //! Read [`Acceptor`] first: it is made once per listener from files that are checked then, and brings each connection
 //! through its handshake, in the connection's own task and under a deadline. What comes of it is a pingora `Stream`. Which
-//! certificate is shown is decided by [`names`]; no client certificates are asked for. Nothing here knows HTTP but the two names
+//! certificate is shown is decided by [`names`], and how new ones take their place by [`shown`]; no client certificates are asked for. Nothing here knows HTTP but the two names
 //! by which its versions are agreed on (ALPN).
 
 mod certificate;
 mod names;
+mod shown;
 mod stream;
 #[cfg(test)]
 mod test;
 
 use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pingora_core::protocols::Stream;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, ServerConnection};
 use tokio::time::timeout;
 
 pub(crate) use certificate::{CertificateFiles, InvalidCertificate};
 
-use certificate::Certificate;
-use names::Names;
+use shown::Shown;
 use stream::TlsStream;
 
 /// HTTP/2 in ALPN (RFC 9113 section 3.1).
@@ -53,6 +54,17 @@ pub(crate) enum InvalidTls {
     Certificate(#[from] InvalidCertificate),
     #[error("TLS cannot be set up")]
     Setup(#[from] rustls::Error),
+}
+
+/// A certificate that is shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Known {
+    /// Where it was read.
+    pub(crate) file: PathBuf,
+    /// For whom it is.
+    pub(crate) names: Vec<String>,
+    /// When it expires, in seconds since 1970.
+    pub(crate) not_after: i64,
 }
 
 /// A connection that is through with its handshake.
@@ -84,6 +96,7 @@ pub(crate) enum HandshakeFailed {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     config: Arc<ServerConfig>,
+    shown: Arc<Shown>,
     deadline: Duration,
 }
 
@@ -99,18 +112,32 @@ impl Acceptor {
     /// What is wrong with a certificate, with the file that it is in.
     pub(crate) fn new(settings: &TlsSettings, now: SystemTime) -> Result<Self, InvalidTls> {
         let provider = Arc::new(ring::default_provider());
-        let names = load(settings, &provider, now)?;
+        let shown = Arc::new(Shown::new(settings.certificates.clone(), provider.clone(), now)?);
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(names));
+            .with_cert_resolver(shown.clone());
         config.ticketer = ring::Ticketer::new()?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = match settings.http2 {
             true => vec![H2.to_vec(), HTTP_11.to_vec()],
             false => vec![HTTP_11.to_vec()],
         };
-        Ok(Self { config: Arc::new(config), deadline: settings.deadline })
+        Ok(Self { config: Arc::new(config), shown, deadline: settings.deadline })
+    }
+
+    /// Shows the certificates that are in the files now, if these have changed; `None` if they have not.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them; those that were shown so far still are.
+    pub(crate) fn renew(&self, now: SystemTime) -> Option<Result<(), InvalidTls>> {
+        self.shown.renew(now)
+    }
+
+    /// The certificates that are shown, in the order of the configuration.
+    pub(crate) fn certificates(&self) -> Vec<Known> {
+        self.shown.known()
     }
 
     /// Brings a connection through its handshake. Dropping the future drops the connection.
@@ -132,12 +159,4 @@ impl Acceptor {
             Err(_) => Err(HandshakeFailed::Late),
         }
     }
-}
-
-fn load(settings: &TlsSettings, provider: &CryptoProvider, now: SystemTime) -> Result<Names, InvalidTls> {
-    let mut certificates = Vec::with_capacity(settings.certificates.len());
-    for files in &settings.certificates {
-        certificates.push(Certificate::load(files, provider, now)?);
-    }
-    Names::new(certificates).ok_or(InvalidTls::NoCertificate)
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::SignatureScheme;
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use smallvec::{SmallVec, smallvec};
 
@@ -32,7 +31,7 @@ impl Names {
         let alike = certificates[1..].iter().filter(|other| other.names == first.names);
         default.extend(alike.map(|other| other.key.clone()));
         let mut names = Self { exact: HashMap::new(), wildcard: HashMap::new(), default };
-        for Certificate { key, names: named } in certificates {
+        for Certificate { key, names: named, .. } in certificates {
             for name in named {
                 let (map, name) = match name.strip_prefix("*.") {
                     Some(rest) => (&mut names.wildcard, rest),
@@ -58,17 +57,11 @@ impl Names {
         self.exact.get(name).or_else(wildcard).unwrap_or(&self.default)
     }
 
-    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Arc<CertifiedKey> {
+    pub(super) fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Arc<CertifiedKey> {
         let found = self.find(name);
         let usable = found.iter().find(|key| key.key.choose_scheme(schemes).is_some());
         // Where none can be used the handshake says so.
         usable.or(found.first()).unwrap_or(&self.default[0]).clone()
-    }
-}
-
-impl ResolvesServerCert for Names {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.choose(hello.server_name(), hello.signature_schemes()))
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) fn loaded(names: &[&str]) -> Certificate {
 pub(super) fn loaded_of_kind(names: &[&str], kind: &'static SignatureAlgorithm) -> Certificate {
     let (certificate, key) = made_of_kind(names, kind);
     let folder = folder_with(&[("cert", certificate.as_bytes()), ("key", key.as_bytes())]);
-    let files = CertificateFiles { certificate: folder.path().join("cert"), key: folder.path().join("key") };
+    let [certificate_file, key_file] = ["cert", "key"].map(|name| folder.path().join(name));
+    let files = CertificateFiles { certificate: certificate_file, key: key_file, ocsp: None };
     Certificate::load(&files, &provider(), SystemTime::now()).unwrap()
 }
 
@@ -54,7 +55,8 @@ pub(super) fn loaded_of_kind(names: &[&str], kind: &'static SignatureAlgorithm) 
 pub(super) fn acceptor(names: &[&str]) -> (Acceptor, String) {
     let (certificate, key) = made_for(names);
     let folder = folder_with(&[("cert", certificate.as_bytes()), ("key", key.as_bytes())]);
-    let files = CertificateFiles { certificate: folder.path().join("cert"), key: folder.path().join("key") };
+    let [certificate_file, key_file] = ["cert", "key"].map(|name| folder.path().join(name));
+    let files = CertificateFiles { certificate: certificate_file, key: key_file, ocsp: None };
     let settings = TlsSettings { certificates: vec![files], http2: true, deadline: Duration::from_secs(10) };
     (Acceptor::new(&settings, SystemTime::now()).unwrap(), certificate)
 }
