@@ -21,14 +21,15 @@ use std::path::Path;
 
 pub use crate::check::{explain, parse};
 pub use crate::config::{
-    AccessFormat, AccessLog, AccessTarget, Admin, Balance, BodyPattern, Cache, CachePolicy, Certificate,
-    Class, ClientHeader, Coding, Compress, Config, CookieName, CookiePolicy, Dns, EsiLimits, HashOn,
-    HeaderName, HeaderPattern, HeaderText, Health, HostPattern, KeepCookies, LanguageTag, Limits, Listen,
-    ListenAddress, ListenTls, Log, LogFormat, LogLevel, MediaType, MemcachedAddress, NamePattern, Node,
-    NodeAddress, NodeName, NodeTls, NormaliseHow, Normaliser, Passive, PathPattern, Peer, Pin, Pool, Preset,
-    Probe, ProbeMethod, Purge, PurgeDialect, QueryNames, QueryRules, Queue, RequestNoCache, Retry, Route,
-    Rules, Secret, SessionMode, Sessions, SetCookiePolicy, Site, StatusKey, StatusList, StatusTtls, Timeouts,
-    TypePattern, UrlSuffix, UserContext, parse_net,
+    Access, AccessFormat, AccessLog, AccessTarget, Admin, Balance, BasicAuth, BodyPattern, Cache,
+    CachePolicy, Certificate, Class, ClientHeader, Coding, Compress, Config, CookieName, CookiePolicy, Dns,
+    EsiLimits, Gate, HashOn, HeaderName, HeaderPattern, HeaderText, HeaderValue, Health, HostPattern, Hsts,
+    KeepCookies, LanguageTag, Limits, Listen, ListenAddress, ListenTls, Log, LogFormat, LogLevel,
+    Maintenance, MediaType, MemcachedAddress, Method, NamePattern, Node, NodeAddress, NodeName, NodeTls,
+    NormaliseHow, Normaliser, Passive, PasswordHash, PathPattern, Peer, Pin, Pool, Preset, Probe,
+    ProbeMethod, Purge, PurgeDialect, QueryNames, QueryRules, Queue, Rate, RateKey, RateLimit,
+    RequestNoCache, Retry, Route, Rules, Secret, SessionMode, Sessions, SetCookiePolicy, Site, StatusKey,
+    StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext, parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

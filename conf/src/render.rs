@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::check::{Origins, SiteOrigins};
 use crate::config::{
-    AccessTarget, Admin, Balance, Cache, CachePolicy, Certificate, Class, Config, HashOn, KeepCookies,
-    Limits, Node, NormaliseHow, Normaliser, Pin, Pool, Probe, Purge, QueryNames, Rules, Secret, Sessions,
-    Site, StatusTtls,
+    AccessTarget, Admin, Balance, Cache, CachePolicy, Certificate, Class, Config, Gate, HashOn, HeaderName,
+    KeepCookies, Limits, Node, NormaliseHow, Normaliser, Pin, Pool, Probe, Purge, QueryNames, RateLimit,
+    Rules, Secret, Sessions, Site, StatusTtls,
 };
 use crate::units::{show_duration, show_size};
 
@@ -203,12 +203,30 @@ fn site<'o>(page: &mut Page<'o>, site: &Site, origins: Option<&'o SiteOrigins>) 
     page.text("pool", &site.pool);
     page.text("preset", site.preset);
     page.raw("redirect_to_https", site.redirect_to_https);
+    if let Some(hsts) = site.hsts {
+        page.duration("hsts.max_age", hsts.max_age);
+        page.raw("hsts.subdomains", hsts.subdomains);
+        page.raw("hsts.preload", hsts.preload);
+    }
+    page.optional("max_concurrent", site.max_concurrent);
+    gate(page, &site.gate, None);
+    if let Some(maintenance) = &site.maintenance {
+        for (key, path) in [("maintenance.flag", &maintenance.flag), ("maintenance.page", &maintenance.page)]
+        {
+            page.optional(key, path.as_ref().map(|path| quoted(path.display())));
+        }
+        page.duration("maintenance.retry_after", maintenance.retry_after);
+        page.list("maintenance.except", maintenance.except.iter().map(quoted));
+    }
     page.text("cache", site.cache.as_str());
     let caches = |policy: CachePolicy| policy == CachePolicy::Cache;
     let any_caches = caches(site.cache) || site.routes.iter().any(|route| caches(route.cache));
     rules(page, &site.rules, any_caches, origins.map(|origins| &origins.site));
     for normaliser in &site.normalise {
         normalise(page, normaliser);
+    }
+    for limit in &site.rate_limits {
+        rate_limit(page, limit);
     }
     for (index, route) in site.routes.iter().enumerate() {
         page.header("[[site.route]]");
@@ -217,8 +235,41 @@ fn site<'o>(page: &mut Page<'o>, site: &Site, origins: Option<&'o SiteOrigins>) 
         if let Some(pool) = &route.pool {
             page.text("pool", pool);
         }
+        gate(page, &route.gate, Some(&site.gate));
         rules(page, &route.rules, caches(route.cache), origins.and_then(|origins| origins.routes.get(index)));
     }
+}
+
+/// What stands before a site, or before a route of the site that `outer` stands before.
+fn gate(page: &mut Page<'_>, gate: &Gate, outer: Option<&Gate>) {
+    if let Some(allow) = &gate.access.allow {
+        page.list("access.allow", allow.iter().map(quoted));
+    }
+    page.list("access.deny", gate.access.deny.iter().map(quoted));
+    match &gate.basic_auth {
+        Some(_) => page.line("# basic_auth is set and not shown"),
+        None if outer.is_some() => page.raw("basic_auth", false),
+        None => {}
+    }
+    page.optional("max_body", gate.max_body.map(|bytes| quoted(show_size(bytes.get()))));
+    let own = gate.response_headers.iter().map(|(name, value)| (name, value.as_str()));
+    let is_gone = |name: &&HeaderName| !gate.response_headers.contains_key(*name);
+    let gone = outer.into_iter().flat_map(|outer| outer.response_headers.keys()).filter(is_gone);
+    let headers = own.chain(gone.map(|name| (name, "")));
+    let pairs: Vec<_> =
+        headers.map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
+    page.raw("response_headers", format_args!("{{ {} }}", pairs.join(", ")));
+}
+
+fn rate_limit(page: &mut Page<'_>, limit: &RateLimit) {
+    page.header("[[site.rate_limit]]");
+    page.text("name", &limit.name);
+    page.list("paths", limit.paths.iter().map(quoted));
+    page.list("methods", limit.methods.iter().map(quoted));
+    page.text("by", &limit.by);
+    page.text("rate", limit.rate);
+    page.raw("burst", limit.burst);
+    page.list("except", limit.except.iter().map(quoted));
 }
 
 /// The rules of a site or route. Where nothing is stored, keys about that are mistakes.

@@ -105,6 +105,11 @@ fn every_key_shows_the_defaults() {
         classes = [{ value = "mobile", pattern = "(?i)mobi|android" }]
         otherwise = "desktop"
         as = "X-Device"
+        [[site.rate_limit]]
+        name = "login"
+        paths = ["/login", "/user/*"]
+        methods = ["POST"]
+        rate = "10/m"
 
         [[site]]
         hosts = ["static.example.com"]
@@ -140,7 +145,11 @@ fn the_keys_in_comments_are_good_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("purge-token");
     fs::write(&secret, "token-for-tests\n").unwrap();
-    let text = without_comment_marks().replace("/run/secrets/purge-token", &secret.display().to_string());
+    let passwords = folder.path().join("htpasswd");
+    fs::write(&passwords, format!("# staging\nbert:$2y$10${}\n", "b".repeat(53))).unwrap();
+    let text = without_comment_marks()
+        .replace("/run/secrets/purge-token", &secret.display().to_string())
+        .replace("/etc/clearcoat/htpasswd", &passwords.display().to_string());
     let config = read(&text, "every-key.toml");
     assert_eq!(config.threads.unwrap().get(), 8);
     assert_eq!(config.purge.token.unwrap().expose(), "token-for-tests");

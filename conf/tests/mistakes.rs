@@ -251,6 +251,103 @@ fn balancers_and_proxies_in_front() {
     }
 }
 
+/// Checks that a site with these keys has exactly these mistakes.
+#[track_caller]
+fn site(keys: &str, expected: &[&str]) {
+    check(&format!("{LISTEN}{POOL}[[site]]\nhosts = [\"*\"]\npool = \"web\"\n{keys}\n"), expected);
+}
+
+#[test]
+fn who_may_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let cdn =
+        file("cdn.txt", "# made by the CDN\n173.245.48.0/20  # v4\n\n2400:cb00::/32\n173.245.48.0/20\n");
+    let parsed = |keys: &str| {
+        let text = format!("{LISTEN}{POOL}[[site]]\nhosts = [\"*\"]\npool = \"web\"\n{keys}\n");
+        parse(&text, "edge.toml", &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}")).sites.remove(0)
+    };
+    let good = parsed(&format!("access = {{ allow = [\"10.0.0.1\", \"unix\", \"file:{cdn}\"], deny = [] }}"));
+    let allow: Vec<_> = good.gate.access.allow.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(allow, ["10.0.0.1/32", "unix", "173.245.48.0/20", "2400:cb00::/32", "173.245.48.0/20"]);
+    site(
+        "access.allow = [\"10.0.0.1\", \"10.0.0.1\"]",
+        &["access.allow[1]: the peer 10.0.0.1/32 stands in this list"],
+    );
+    site("access.deny = [\"everybody\"]", &["site[0].access.deny[0]: \"everybody\" is not a network"]);
+    site("access.deny = [\"file:\"]", &["the path is empty; write file:/path"]);
+    site("access.deny = [\"file:/nowhere/at.all\"]", &["\"/nowhere/at.all\" cannot be read"]);
+    let bad = file("bad.txt", "10.0.0.0/8\n10.0.0.5/8\n");
+    site(&format!("access.deny = [\"file:{bad}\"]"), &["has bits set beyond its prefix; write 10.0.0.0/8"]);
+
+    let hash = format!("$2y$10${}", "a".repeat(53));
+    let users = file("htpasswd", &format!("anna:{hash}\n\n# gone\nbert:{hash}\n"));
+    let good = parsed(&format!("basic_auth = {{ file = \"{users}\", users = [\"carl:{hash}\"] }}"));
+    let auth = good.gate.basic_auth.unwrap();
+    assert_eq!((auth.users.len(), auth.realm.as_str()), (3, "restricted"));
+    site("basic_auth = true", &["true says nothing here; name users or a file"]);
+    site("basic_auth = {}", &["nobody would be let in; add file"]);
+    site("basic_auth.users = [\"anna\"]", &["this is not NAME:HASH; write what htpasswd -nB"]);
+    site("basic_auth.users = [\"anna:secret\"]", &["this is not a password's hash"]);
+    site("basic_auth.users = [\"anna:$apr1$x$y\"]", &["MD5 is too weak"]);
+    site(
+        &format!("basic_auth.users = [\"a:{hash}\", \"a:{hash}\"]"),
+        &["this user stands in the list already"],
+    );
+    site(
+        &format!("basic_auth = {{ users = [\"a:{hash}\"], realm = 'a \"b\"' }}"),
+        &["a realm has no quotes"],
+    );
+    let nobody = file("nobody", "# none yet\n");
+    site(&format!("basic_auth.file = \"{nobody}\""), &["nobody is in"]);
+    let weak = file("weak", &format!("anna:{hash}\nbert:{{SHA}}x\n"));
+    site(&format!("basic_auth.file = \"{weak}\""), &["line 2 of"]);
+    // What is wrong never tells the secret.
+    let told =
+        mistakes_of(&format!("{LISTEN}{POOL}[[site]]\nbasic_auth.users = [\"anna:hunter2\"]\n")).to_string();
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn rates_maintenance_and_headers() {
+    site("rate_limit = [{}]", &["site[0].rate_limit[0].rate: is missing; add rate = \"10/s\""]);
+    site("rate_limit = [{ rate = \"10\" }]", &["\"10\" is not a rate; write requests per time"]);
+    site("rate_limit = [{ rate = \"1/s\", by = \"query\" }]", &["\"query\" is nothing to count by"]);
+    site("rate_limit = [{ rate = \"1/s\", methods = [\"post\"] }]", &["\"post\" is not a method"]);
+    site("rate_limit = [{ rate = \"1/s\", burst = 0 }]", &["0 is out of range"]);
+    site(
+        "rate_limit = [{ rate = \"1/s\", name = \"a\" }, { rate = \"2/s\", name = \"a\" }]",
+        &["another limit is called a"],
+    );
+    site("max_concurrent = 0", &["0 is out of range"]);
+    site("max_body = 0", &["zero is not possible here"]);
+    site("maintenance.flag = \"\"", &["the path is empty; name a file, such as /run"]);
+    site("maintenance.retry_after = 0", &["maintenance.retry_after"]);
+    site("hsts.preload = true", &["browsers have only those built in"]);
+    site("hsts = { preload = true, subdomains = true }", &[]);
+    site("response_headers = { Content-Length = \"0\" }", &["content-length cannot be set here; it frames"]);
+    site("response_headers = { Vary = \"*\" }", &["vary cannot be set here; caches live by it"]);
+    site("response_headers = { Strict-Transport-Security = \"x\" }", &["write hsts = {}"]);
+    site("response_headers = { X-A = \"a\\nb\" }", &["this is not the value of a header"]);
+    site("response_headers = { \"X A\" = \"a\" }", &["is not a header name"]);
+    let text = format!(
+        "{LISTEN}{POOL}[[site]]\nhosts = [\"*\"]\npool = \"web\"\nresponse_headers = {{ X-A = \"1\", X-B = \"2\" }}\n\
+         access.deny = [\"10.0.0.0/8\"]\n[[site.route]]\npath = \"/x\"\nresponse_headers = {{ X-B = \"\", X-C = \"3\" }}\n\
+         access.allow = [\"::1\"]\n"
+    );
+    let config = parse(&text, "edge.toml", &|_| None).unwrap();
+    let gate = &config.sites[0].routes[0].gate;
+    let headers: Vec<_> =
+        gate.response_headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    assert_eq!(headers, ["x-a: 1", "x-c: 3"]);
+    assert_eq!((gate.access.allow.as_ref().unwrap().len(), gate.access.deny.len()), (1, 1));
+    assert_eq!(parse(&config.to_toml(), "again.toml", &|_| None).unwrap(), config);
+}
+
 #[test]
 fn the_access_log() {
     everyday("log.access = { file = \"stdout\", format = \"json\", buffer = \"64KiB\" }", &[]);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Check;
 use super::misc::secret;
-use super::{distinct, purge};
+use super::{nets, purge};
 use crate::config::{Admin, Certificate, ClientHeader, Listen, ListenAddress, ListenTls, Peer, PurgeDialect};
 use crate::file::{AdminTable, At, ClientHeaderWord, ListenTable, ListenTlsTable};
 
@@ -79,7 +79,7 @@ pub(super) fn check(
 }
 
 fn peers(check: &mut Check<'_>, list: At<Vec<At<String>>>) -> Vec<Peer> {
-    distinct(check, list, "peer", str::parse)
+    nets::list(check, list, "peer", str::parse)
 }
 
 /// Reports those who can never come to this address.

@@ -1,9 +1,6 @@
 //! The small parts: `[limits]`, `[log]`, and secrets wherever they stand.
 
-use std::fs::File;
-use std::io::Read;
-
-use super::{Check, count, number, optional_count};
+use super::{Check, count, number, optional_count, text_file};
 use crate::config::{
     AccessFormat, AccessLog, AccessTarget, EsiLimits, Limits, Log, LogFormat, LogLevel, Secret, default,
 };
@@ -55,13 +52,7 @@ pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> L
         requests_per_connection: number(table.requests_per_connection, default::REQUESTS_PER_CONNECTION),
         collapse_timeout: check.duration(table.collapse_timeout, default::COLLAPSE_TIMEOUT),
         collapse_waiters: count(table.collapse_waiters, default::COLLAPSE_WAITERS),
-        max_body: table.max_body.and_then(|at| match check.read(&at.span, units::size(&at.value.0))? {
-            0 => {
-                check.report(&at.span, "zero is not possible here", "leave the key out to have no limit");
-                None
-            }
-            bytes => Some(bytes),
-        }),
+        max_body: table.max_body.and_then(|at| check.body_size(&at)).map(u64::from),
         esi: EsiLimits {
             depth: count(table.esi_depth, default::ESI_DEPTH),
             fragments: count(table.esi_fragments, default::ESI_FRAGMENTS),
@@ -150,23 +141,11 @@ pub(super) fn secret(check: &mut Check<'_>, entry: At<SecretEntry>) -> Option<Se
 
 /// Reads a secret's file, without the line breaks at its end.
 fn read_secret(path: &std::path::Path) -> Result<String, Invalid> {
-    const HINT: &str = "name a small text file that clearcoat may read";
-    let unreadable = |error: std::io::Error| {
-        Invalid::new(format!("{:?} cannot be read: {error}", path.display().to_string()), HINT)
-    };
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text))
-        .map_err(unreadable)?;
-    if text.len() as u64 > MAX_SECRET_BYTES {
-        return Err(Invalid::new(
-            format!("{:?} is too large for a secret", path.display().to_string()),
-            HINT,
-        ));
-    }
+    let text = text_file::read(path, MAX_SECRET_BYTES)?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        return Err(Invalid::new(format!("{:?} is empty", path.display().to_string()), HINT));
+        let shown = path.display().to_string();
+        return Err(Invalid::new(format!("{shown:?} is empty"), "write the secret into it"));
     }
     Ok(text.to_owned())
 }

@@ -9,9 +9,11 @@
 //! A value that is wrong is reported once and stands as its default from then on; the configuration is only handed out if
 //! nothing was reported.
 
+mod access;
 mod cache;
 mod listen;
 mod misc;
+mod nets;
 mod normalise;
 mod origin;
 mod pool;
@@ -21,10 +23,11 @@ mod rules;
 mod sessions;
 mod shape;
 mod site;
+mod text_file;
 mod user_context;
 
 use std::collections::{HashMap, HashSet};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -274,6 +277,15 @@ impl<'a> Check<'a> {
         };
         self.report(&at.span, format!("{} is not possible here", units::show_size(bytes)), hint);
         default
+    }
+
+    /// The most bytes that a request body may have; reported and `None` if there is no such size.
+    fn body_size(&mut self, at: &At<SizeText>) -> Option<NonZeroU64> {
+        let bytes = NonZeroU64::new(self.read(&at.span, units::size(&at.value.0))?);
+        if bytes.is_none() {
+            self.report(&at.span, "zero is not possible here", "leave the key out to have no limit");
+        }
+        bytes
     }
 
     /// A path; a relative one starts from the folder of the file.

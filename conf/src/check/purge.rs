@@ -1,7 +1,7 @@
 //! `[purge]`: who may purge, and how they ask for it.
 
 use super::misc::secret;
-use super::{Check, distinct};
+use super::{Check, distinct, nets};
 use crate::config::{HeaderName, Preset, Purge, PurgeDialect, parse_net};
 use crate::file::{At, DialectWord, PurgeTable};
 
@@ -14,7 +14,7 @@ pub(super) fn check(
     let table = table.map(|at| at.value).unwrap_or_default();
     let mut purge = Purge::default();
     if let Some(list) = table.allow {
-        purge.allow = distinct(check, list, "network", parse_net);
+        purge.allow = nets::list(check, list, "network", parse_net);
     }
     purge.dialects = match table.dialects {
         Some(list) => dialects(check, list),

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::origin::{Origin, Origins, SiteOrigins};
-use super::{Check, listed, nearest, normalise, preset, rules};
-use crate::config::{Cache, CachePolicy, HostPattern, PathPattern, Pool, Preset, Route, Rules, Site};
-use crate::file::{At, CacheWord, PresetWord, RouteTable, SiteTable};
+use super::{Check, access, listed, nearest, normalise, optional_count, preset, rules};
+use crate::config::{Cache, CachePolicy, Gate, HostPattern, PathPattern, Pool, Preset, Route, Rules, Site};
+use crate::file::{AccessTable, At, BasicAuthEntry, CacheWord, PresetWord, RouteTable, SiteTable, SizeText};
 
 /// Checks all sites.
 pub(super) fn check(
@@ -41,14 +41,39 @@ pub(super) fn check(
         }
         let preset = table.preset.map_or(Preset::default(), |at| named(at.value));
         let redirect_to_https = table.redirect_to_https.is_some_and(|redirect| redirect.value);
+        let keys = GateKeys {
+            access: table.access,
+            basic_auth: table.basic_auth,
+            max_body: table.max_body,
+            response_headers: table.response_headers,
+        };
+        let gate = keys.check(check, &Gate::default());
+        let hsts = access::hsts(check, table.hsts);
+        let maintenance = access::maintenance(check, table.maintenance);
+        let rate_limits = access::rate_limits(check, table.rate_limit);
+        let max_concurrent = optional_count(table.max_concurrent);
         let (ready_made, origins) = preset::check(check, preset, (&outer, &cache_origins));
         let origins = origins.under(&written.written(), Origin::Site);
         let rules = rules::check(check, written, &span, &ready_made);
         let normalise = table.normalise.map(|list| normalise::check(check, list)).unwrap_or_default();
         let (routes, of_routes) =
-            check_routes(check, routes, (cache, &rules, &origins), pools).into_iter().unzip();
+            check_routes(check, routes, (cache, &rules, &gate, &origins), pools).into_iter().unzip();
         sites.push((
-            Site { hosts, pool, preset, redirect_to_https, routes, cache, rules, normalise },
+            Site {
+                hosts,
+                pool,
+                preset,
+                redirect_to_https,
+                hsts,
+                gate,
+                maintenance,
+                rate_limits,
+                max_concurrent,
+                routes,
+                cache,
+                rules,
+                normalise,
+            },
             SiteOrigins { site: origins, routes: of_routes },
         ));
     }
@@ -114,7 +139,7 @@ fn mean_nothing(check: &mut Check<'_>, spans: impl IntoIterator<Item = Range<usi
 fn check_routes(
     check: &mut Check<'_>,
     tables: Vec<At<RouteTable>>,
-    (site_cache, site_rules, site_origins): (CachePolicy, &Rules, &Origins),
+    (site_cache, site_rules, site_gate, site_origins): (CachePolicy, &Rules, &Gate, &Origins),
     pools: &BTreeMap<String, Option<Pool>>,
 ) -> Vec<(Route, Origins)> {
     let mut routes: Vec<(Route, Origins, Range<usize>)> = Vec::with_capacity(tables.len());
@@ -126,6 +151,13 @@ fn check_routes(
         if cache == CachePolicy::Pass && policy_is_good {
             mean_nothing(check, written.spans(), "route");
         }
+        let keys = GateKeys {
+            access: table.access,
+            basic_auth: table.basic_auth,
+            max_body: table.max_body,
+            response_headers: table.response_headers,
+        };
+        let gate = keys.check(check, site_gate);
         let origins = site_origins.under(&written.written(), Origin::Route);
         let rules = rules::check(check, written, &span, site_rules);
         let Some(at) = table.path else { continue };
@@ -139,9 +171,30 @@ fn check_routes(
             );
             continue;
         }
-        routes.push((Route { path, cache, pool, rules }, origins, at.span));
+        routes.push((Route { path, cache, pool, gate, rules }, origins, at.span));
     }
     routes.into_iter().map(|(route, origins, _)| (route, origins)).collect()
+}
+
+/// The keys of what stands before a site or route.
+struct GateKeys {
+    access: Option<At<AccessTable>>,
+    basic_auth: Option<At<BasicAuthEntry>>,
+    max_body: Option<At<SizeText>>,
+    response_headers: Option<At<BTreeMap<At<String>, At<String>>>>,
+}
+
+impl GateKeys {
+    /// What is left out is as in `outer`.
+    fn check(self, check: &mut Check<'_>, outer: &Gate) -> Gate {
+        let max_body = self.max_body.and_then(|at| check.body_size(&at));
+        Gate {
+            access: access::access(check, self.access, &outer.access),
+            basic_auth: access::basic_auth(check, self.basic_auth, outer.basic_auth.as_ref()),
+            max_body: max_body.or(outer.max_body),
+            response_headers: access::response_headers(check, self.response_headers, &outer.response_headers),
+        }
+    }
 }
 
 fn named(word: PresetWord) -> Preset {

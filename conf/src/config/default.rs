@@ -52,6 +52,12 @@ pub(crate) const MOST_MEMCACHED: usize = 64;
 /// Long enough for a slow PHP page, short enough for a rolling restart.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Long enough for what is done in a hurry, short enough that visitors come back.
+pub(crate) const MAINTENANCE_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// A year, which browsers' own lists ask for.
+pub(crate) const HSTS_MAX_AGE: Duration = Duration::from_secs(365 * 86_400);
+
 /// Loopback only: the API can purge everything.
 pub(crate) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6082);
 

@@ -4,6 +4,7 @@
 //! site's pool exists, no two listeners clash. Nothing here knows TOML or serde. A configuration never changes; a reload
 //! makes a new one.
 
+mod access;
 mod address;
 mod cache;
 mod compress;
@@ -30,6 +31,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+pub use self::access::{
+    Access, BasicAuth, HeaderValue, Hsts, Maintenance, Method, PasswordHash, Rate, RateKey, RateLimit,
+};
 pub use self::address::{ListenAddress, NodeAddress, NodeName};
 pub use self::cache::Cache;
 pub use self::compress::{Coding, Compress, TypePattern};
@@ -49,7 +53,7 @@ pub use self::rules::{
 };
 pub use self::secret::Secret;
 pub use self::sessions::{MemcachedAddress, Pin, SessionMode, Sessions};
-pub use self::site::{CachePolicy, Route, Site};
+pub use self::site::{CachePolicy, Gate, Route, Site};
 pub use self::status::StatusList;
 pub(crate) use self::status::parse_range;
 pub use self::status_ttl::{StatusKey, StatusTtls};

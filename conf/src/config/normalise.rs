@@ -94,6 +94,16 @@ impl HeaderText {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The realm of a password where none is written.
+    pub(crate) fn restricted() -> Self {
+        Self("restricted".to_owned())
+    }
+
+    /// A number as a name.
+    pub(crate) fn number(number: usize) -> Self {
+        Self(number.to_string())
+    }
 }
 
 impl FromStr for HeaderText {

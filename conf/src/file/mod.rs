@@ -7,6 +7,7 @@
 //! Every field is optional here, also a required one (`schemars(required)`): a missing key must not hide the other
 //! mistakes. Values keep their place in the text ([`At`]). Nothing is checked here.
 
+mod access;
 mod cache;
 mod listen;
 mod log;
@@ -21,6 +22,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use self::access::{
+    AccessTable, BasicAuthEntry, BasicAuthTable, HstsTable, MaintenanceTable, RateLimitTable,
+};
 pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
 pub(crate) use self::listen::{ClientHeaderWord, ListenTable, ListenTlsTable};
 pub(crate) use self::log::{AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable};

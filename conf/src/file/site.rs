@@ -9,8 +9,9 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::access::{AccessTable, BasicAuthEntry, HstsTable, MaintenanceTable, RateLimitTable};
 use super::user_context::UserContextEntry;
-use super::value::{At, DurationText};
+use super::value::{At, DurationText, SizeText};
 
 /// A table with keys of its own and with those that a site and its routes share.
 macro_rules! table_with_rules {
@@ -155,6 +156,25 @@ table_with_rules! {
         pub(crate) preset: Option<At<PresetWord>>,
         /// true sends visitors who come without TLS to the same URL by https, but for the paths of ACME. Default false.
         pub(crate) redirect_to_https: Option<At<bool>>,
+        /// Strict-Transport-Security on what comes by https; {} for the defaults. Default: none.
+        pub(crate) hsts: Option<At<HstsTable>>,
+        /// A page in place of the site. Default: none.
+        pub(crate) maintenance: Option<At<MaintenanceTable>>,
+        /// How often somebody may ask; each limit counts for itself. Default: any number of times.
+        pub(crate) rate_limit: Option<At<Vec<At<RateLimitTable>>>>,
+        /// Requests at a time that are not answered from memory; more get 503. Default: any number.
+        #[schemars(range(min = 1, max = 1_000_000), extend("examples" = [200]))]
+        pub(crate) max_concurrent: Option<At<u64>>,
+        /// Which addresses may come. Default: all.
+        pub(crate) access: Option<At<AccessTable>>,
+        /// A password in front, by users as htpasswd writes them; false for none. Default: none.
+        pub(crate) basic_auth: Option<At<BasicAuthEntry>>,
+        /// The largest request body. Default: as limits.max_body.
+        #[schemars(extend("examples" = ["8MiB"]))]
+        pub(crate) max_body: Option<At<SizeText>>,
+        /// Response headers that visitors get, in place of what nodes say. Default: none.
+        #[schemars(extend("examples" = [{ "X-Frame-Options": "SAMEORIGIN" }]))]
+        pub(crate) response_headers: Option<At<BTreeMap<At<String>, At<String>>>>,
         /// Whether responses may be stored. Default cache.
         pub(crate) cache: Option<At<CacheWord>>,
         /// Rules for some paths; the first that matches counts.
@@ -181,6 +201,16 @@ table_with_rules! {
         pub(crate) cache: Option<At<CacheWord>>,
         /// Another pool than the site's. Default: the site's.
         pub(crate) pool: Option<At<String>>,
+        /// Which addresses may come. Key by key as the site's.
+        pub(crate) access: Option<At<AccessTable>>,
+        /// A password in front, by users as htpasswd writes them; false for none. Default: the site's.
+        pub(crate) basic_auth: Option<At<BasicAuthEntry>>,
+        /// The largest request body. Default: the site's.
+        #[schemars(extend("examples" = ["8MiB"]))]
+        pub(crate) max_body: Option<At<SizeText>>,
+        /// Response headers that visitors get, in place of what nodes say. Header by header as the site's; "" takes one of these back.
+        #[schemars(extend("examples" = [{ "X-Frame-Options": "SAMEORIGIN" }]))]
+        pub(crate) response_headers: Option<At<BTreeMap<At<String>, At<String>>>>,
     }
 }
 
