@@ -7,6 +7,7 @@
 mod access;
 mod background;
 mod context;
+mod gates;
 mod observe;
 mod pools;
 mod routes;
@@ -38,6 +39,7 @@ use crate::esi::EsiSettings;
 use crate::fetch::{FetchSettings, Fetcher};
 use crate::front::audit::Audit;
 use crate::front::explain::Explainer;
+use crate::front::gate::Maintenances;
 use crate::front::pass::PassRoad;
 use crate::front::peers::Peers;
 use crate::front::{DecodeTurns, Front, FrontSettings};
@@ -166,6 +168,10 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     if !speaking_tls.is_empty() {
         let renewing = tls::Renewing { acceptors: speaking_tls, counters: counters.clone() };
         server.add_service(background_service("tls", renewing));
+    }
+    let maintenances = front.routes.load().maintenances();
+    if !maintenances.is_empty() {
+        server.add_service(background_service("maintenance", Maintenances(maintenances)));
     }
     if let Some(pins) = pins {
         server.add_service(background_service("pins", sessions::Pinning(pins)));

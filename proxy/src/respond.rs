@@ -1,23 +1,45 @@
 //! Answers of our own, and the one place where it is decided which status an error becomes.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::fetch::FetchError;
 use crate::front::cache_status::{CacheStatus, Forwarded};
 use crate::listen::head::Refusal;
 use crate::pool::Unavailable;
 
+/// Where to ask instead.
+const LOCATION: &str = "Location";
+
 /// A small answer that no node gave.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Local {
     pub(crate) status: u16,
     reason: Option<String>,
-    text: String,
+    text: Arc<Text>,
     /// Seconds after which asking again makes sense.
     retry_after: Option<u32>,
     allow: Option<&'static str>,
-    location: Option<String>,
+    /// A header line of its own.
+    line: Option<(&'static str, Box<str>)>,
     cache_status: CacheStatus,
+}
+
+/// What such an answer says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Text {
+    pub(crate) body: Bytes,
+    pub(crate) html: bool,
+}
+
+impl Text {
+    /// A line.
+    pub(crate) fn plain(line: &str) -> Self {
+        Self { body: format!("{line}\n").into(), html: false }
+    }
 }
 
 impl Local {
@@ -26,10 +48,10 @@ impl Local {
         Self {
             status,
             reason,
-            text,
+            text: Arc::new(Text::plain(&text)),
             retry_after: None,
             allow: None,
-            location: None,
+            line: None,
             cache_status: CacheStatus::Own("generated"),
         }
     }
@@ -76,7 +98,51 @@ impl Local {
     pub(crate) fn moved(location: String, keeps_method: bool) -> Self {
         let status = if keeps_method { 308 } else { 301 };
         let local = Self::plain(status, None, format!("ask for {location}"));
-        Self { location: Some(location), cache_status: CacheStatus::Own("redirect"), ..local }
+        Self { line: Some((LOCATION, location.into())), cache_status: CacheStatus::Own("redirect"), ..local }
+    }
+
+    /// What a client hears whose address may not come.
+    pub(crate) fn denied() -> Self {
+        Self::plain(403, None, "your address may not come here".into()).refused()
+    }
+
+    /// What a client hears that has no good password (RFC 7617 section 2).
+    pub(crate) fn password_wanted(realm: &str) -> Self {
+        let local = Self::plain(401, None, "a name and a password are wanted".into()).refused();
+        let scheme = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+        Self { line: Some(("WWW-Authenticate", scheme.into())), ..local }
+    }
+
+    /// What a client hears while too many passwords are looked at.
+    pub(crate) fn passwords_crowded() -> Self {
+        let local = Self::plain(503, None, "too many passwords are being looked at".into()).refused();
+        Self { retry_after: Some(1), ..local }
+    }
+
+    /// What a client hears that asks too often (RFC 6585 section 4).
+    pub(crate) fn too_many(wait: Duration) -> Self {
+        let local = Self::plain(429, None, "too many requests".into()).refused();
+        // Rounded up: who comes a moment too early would be refused again.
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        Self { retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)), ..local }
+    }
+
+    /// What a client hears when enough requests of its site are at nodes.
+    pub(crate) fn crowded() -> Self {
+        let local = Self::plain(503, None, "too many requests of this site are being worked on".into());
+        Self { retry_after: Some(1), ..local.refused() }
+    }
+
+    /// What a client hears that sends more than may be (RFC 9110 section 15.5.14).
+    pub(crate) fn body_too_large() -> Self {
+        Self::plain(413, None, "the request body is too large".into()).refused()
+    }
+
+    /// What visitors see in place of a site.
+    pub(crate) fn maintenance(text: Arc<Text>, retry_after: Duration) -> Self {
+        let retry_after = Some(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1));
+        let local = Self::plain(503, None, String::new());
+        Self { text, retry_after, cache_status: CacheStatus::Own("maintenance"), ..local }
     }
 
     /// What a client hears when no site of ours is for the host.
@@ -113,15 +179,19 @@ impl Local {
     /// The header lines, without what frames the connection.
     pub(crate) fn header_lines(&self, date: &str) -> Vec<(&'static str, String)> {
         let mut lines = vec![
-            ("Content-Type", "text/plain; charset=utf-8".to_owned()),
-            ("Content-Length", (self.text.len() + 1).to_string()),
+            (
+                "Content-Type",
+                if self.text.html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" }.into(),
+            ),
+            ("Content-Length", self.text.body.len().to_string()),
             ("Date", date.to_owned()),
             ("Cache-Status", self.cache_status.value()),
         ];
         lines.extend(self.retry_after.map(|seconds| ("Retry-After", seconds.to_string())));
         lines.extend(self.allow.map(|methods| ("Allow", methods.to_owned())));
-        if let Some(location) = &self.location {
-            lines.extend([("Location", location.clone()), ("Cache-Control", "max-age=3600".to_owned())]);
+        lines.extend(self.line.as_ref().map(|(name, value)| (*name, value.to_string())));
+        if self.line.as_ref().is_some_and(|(name, _)| *name == LOCATION) {
+            lines.push(("Cache-Control", "max-age=3600".to_owned()));
         }
         lines
     }
@@ -131,8 +201,8 @@ impl Local {
         self.cache_status.value()
     }
 
-    pub(crate) fn body(&self) -> String {
-        format!("{}\n", self.text)
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.text.body
     }
 
     /// Appends the answer in HTTP/1; `head_only` leaves the body out.
@@ -148,10 +218,10 @@ impl Local {
             text.push_str("Connection: close\r\n");
         }
         text.push_str("\r\n");
-        if !head_only {
-            text.push_str(&self.body());
-        }
         output.extend_from_slice(text.as_bytes());
+        if !head_only {
+            output.extend_from_slice(self.body());
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod endurance;
 mod esi;
 mod failover;
 mod framing;
+mod gate;
 mod http2;
 mod isolation;
 mod keys;

@@ -128,7 +128,7 @@ pub(crate) struct MaintenanceTable {
     /// always.
     #[schemars(extend("examples" = ["/run/clearcoat/maintenance"]))]
     pub(crate) flag: Option<At<String>>,
-    /// A file with the page, HTML if it ends in .html; at most 1 MiB. Default: a line of text.
+    /// A file with the page, HTML if it ends in .html; at most 256 KiB. Default: a line of text.
     #[schemars(extend("examples" = ["/etc/clearcoat/maintenance.html"]))]
     pub(crate) page: Option<At<String>>,
     /// When visitors are told to come again (Retry-After). Default 5m.

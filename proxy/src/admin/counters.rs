@@ -310,7 +310,7 @@ impl Counters {
             }
             add(&mut totals.took_micros, &stripe.took_micros);
             add(&mut totals.classes, &stripe.classes);
-            add(&mut totals.limits, &stripe.limits);
+            add(&mut totals.limits.0, &stripe.limits);
             add(&mut totals.forwards, &stripe.forwards);
             add(&mut totals.fetches, &stripe.fetches);
             add(&mut totals.esi, &stripe.esi);
@@ -366,13 +366,23 @@ impl Drop for Waiting {
     }
 }
 
+/// How often each limit fired. There are more of them than arrays have a default for.
+#[derive(Clone, Debug)]
+struct Limits([u64; Limit::ALL.len()]);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self([0; Limit::ALL.len()])
+    }
+}
+
 /// The sums of all stripes at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     took: [[u64; BUCKETS]; RequestResult::ALL.len()],
     took_micros: [u64; RequestResult::ALL.len()],
     classes: [u64; StatusClass::ALL.len()],
-    limits: [u64; Limit::ALL.len()],
+    limits: Limits,
     forwards: [u64; Forward::ALL.len()],
     fetches: [u64; FetchResult::ALL.len()],
     esi: [u64; EsiTrouble::ALL.len()],
@@ -422,7 +432,7 @@ impl Totals {
 
     /// How often `limit` fired.
     pub(crate) fn limit(&self, limit: Limit) -> u64 {
-        self.limits[limit as usize]
+        self.limits.0[limit as usize]
     }
 
     /// Requests that went to a node for this reason.

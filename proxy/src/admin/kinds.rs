@@ -47,6 +47,8 @@ counted! {
         ClientGone => "client_gone",
         /// Sent to the same URL by https.
         Redirect => "redirect",
+        /// The page that stands in place of the site.
+        Maintenance => "maintenance",
     }
 }
 
@@ -103,6 +105,14 @@ counted! {
         UrlBytes => "url_bytes",
         /// An HTTP/2 connection ended because its client took back, or got wrong, far more requests than it let be answered.
         Http2Flood => "http2_flood",
+        /// A request refused because its address may not come to the site.
+        Address => "address",
+        /// A request refused because it had no good password.
+        Password => "password",
+        /// A request refused because too many of its kind came.
+        Rate => "rate",
+        /// A request refused because enough of its site were at nodes.
+        Concurrent => "concurrent",
         /// A connection refused because enough are open.
         Connections => "connections",
         /// A connection to the admin listener refused because enough are open.

@@ -209,7 +209,7 @@ pub(super) mod tests {
             self.0.clone()
         }
 
-        fn explain(&self, url: String, _: clearcoat_cache::Scheme, request: &[u8]) -> why::Explanation {
+        fn explain(&self, url: String, _: why::Asker, request: &[u8]) -> why::Explanation {
             let answer = String::from_utf8_lossy(request).into_owned();
             why::Explanation { url, answer, ..why::Explanation::default() }
         }

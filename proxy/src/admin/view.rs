@@ -1,11 +1,10 @@
 //! The rest of the edge as this room sees it: plain values, taken for one scrape.
 
-use clearcoat_cache::Scheme;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
 use super::sessions::{PinsView, SessionsView};
-use super::why::Explanation;
+use super::why::{Asker, Explanation};
 
 /// What the running parts show of themselves. Calls come from the admin listener only, a few a second at most; they
 /// may copy, but should not hold a lock that serving needs.
@@ -19,9 +18,9 @@ pub(crate) trait Observed: Send + Sync {
     /// Whether traffic should be sent here.
     fn ready(&self) -> Readiness;
 
-    /// What `request`, a head as a client would send it over a connection of this scheme, would meet now; `url` is it for
+    /// What `request`, a head as this client would send it, would meet now; `url` is it for
     /// people. Nothing comes of it.
-    fn explain(&self, url: String, scheme: Scheme, request: &[u8]) -> Explanation;
+    fn explain(&self, url: String, asker: Asker, request: &[u8]) -> Explanation;
 
     /// Carries out a purge, or tells what is wrong with it.
     fn purge(&self, order: &Order) -> Result<Report, String>;

@@ -1,8 +1,10 @@
 //! `GET /api/why`: what the next request of a URL would meet, and why.
 //!
-//! The parameters say which request is meant: `url` (with scheme and host, or a path: then the scheme is `http`), `method` (default GET), `host`, and
-//! any number of `header=Name:value`, each percent-encoded. The request is not sent: it is put into the form in which a
+//! The parameters say which request is meant: `url` (with scheme and host, or a path: then the scheme is `http`), `method` (default GET), `host`,
+//! `client` (an address; without it the request comes from nowhere), and any number of `header=Name:value`, each percent-encoded. The request is not sent: it is put into the form in which a
 //! client would send it and shown to [`Observed::explain`], which only looks. The answer is an [`Explanation`].
+
+use std::net::IpAddr;
 
 use clearcoat_cache::Scheme;
 use serde::Serialize;
@@ -20,7 +22,7 @@ pub(super) fn answer(request: &Request, observed: &dyn Observed) -> Answer {
         Ok(question) => question,
         Err(why) => return Answer::text(400, why),
     };
-    let explanation = observed.explain(question.url(), question.scheme, &question.text());
+    let explanation = observed.explain(question.url(), question.asker(), &question.text());
     super::routes::json(&explanation)
 }
 
@@ -34,12 +36,21 @@ struct Question {
     /// Path and query.
     target: String,
     headers: Vec<(String, String)>,
+    client: Option<IpAddr>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Asker {
+    pub(crate) scheme: Scheme,
+    /// `None`: nobody knows from where.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Question {
     /// Reads the parameters, or tells what is wrong with them.
     fn read(query: &str) -> Result<Self, &'static str> {
-        let (mut url, mut method, mut host, mut headers) = (None, None, None, Vec::new());
+        let (mut url, mut method, mut host, mut headers, mut client) = (None, None, None, Vec::new(), None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value);
@@ -50,6 +61,10 @@ impl Question {
                 "url" => url.replace(value).is_none(),
                 "method" => method.replace(value).is_none(),
                 "host" => host.replace(value).is_none(),
+                "client" => {
+                    let address = value.parse().map_err(|_| "client is not an address")?;
+                    client.replace(address).is_none()
+                }
                 "header" => {
                     let (name, value) = value.split_once(':').ok_or("a header is written Name:value")?;
                     if name.is_empty() || name.contains(char::is_whitespace) {
@@ -58,10 +73,10 @@ impl Question {
                     headers.push((name.to_owned(), value.trim().to_owned()));
                     true
                 }
-                _ => return Err("the parameters are url, method, host, and header"),
+                _ => return Err("the parameters are url, method, host, client, and header"),
             };
             if !free {
-                return Err("url, method and host may stand once");
+                return Err("url, method, host and client may stand once");
             }
         }
         let url = url.ok_or("url is missing: a URL, or a path and host")?;
@@ -75,7 +90,11 @@ impl Question {
             (None, Some(named)) => named.to_owned(),
             (None, None) => return Err("host is missing: the URL names none"),
         };
-        Ok(Self { method, scheme, host, target: target.to_owned(), headers })
+        Ok(Self { method, scheme, host, target: target.to_owned(), headers, client })
+    }
+
+    fn asker(&self) -> Asker {
+        Asker { scheme: self.scheme, client: self.client }
     }
 
     /// For people.
@@ -85,7 +104,7 @@ impl Question {
 
     /// As a client would send it.
     fn text(&self) -> Vec<u8> {
-        let Self { method, scheme: _, host, target, headers } = self;
+        let Self { method, scheme: _, host, target, headers, client: _ } = self;
         let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n");
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));

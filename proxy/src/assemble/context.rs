@@ -63,9 +63,19 @@ fn as_said(freshness: &FreshnessSettings) -> FreshnessSettings {
 }
 
 /// What of a route's answers is for visitors.
-pub(super) fn delivery(rules: &conf::Rules) -> anyhow::Result<Arc<Delivery>> {
+pub(super) fn delivery(
+    rules: &conf::Rules,
+    gate: &conf::Gate,
+    hsts: Option<conf::Hsts>,
+) -> anyhow::Result<Arc<Delivery>> {
+    let set = |(name, value): (&conf::HeaderName, &conf::HeaderValue)| {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes())?;
+        anyhow::Ok((name, HeaderValue::from_str(value.as_str())?))
+    };
     let context = rules.user_context.as_ref();
     Ok(Arc::new(Delivery {
+        set: gate.response_headers.iter().map(set).collect::<anyhow::Result<_>>()?,
+        hsts: hsts.map(|hsts| HeaderValue::from_str(&hsts.to_string())).transpose()?,
         hide: header_names(&rules.hide_headers)?.into(),
         tag_suffix: match &rules.tag_suffix_header {
             Some(name) => Some(HeaderName::from_bytes(name.as_str().as_bytes())?),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use clearcoat_cache::Store;
 use clearcoat_cache::coding::Coding;
-use clearcoat_cache::{Scheme, Store};
 
 use crate::admin;
 use crate::admin::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
@@ -75,8 +75,8 @@ impl admin::Observed for Observer {
         }
     }
 
-    fn explain(&self, url: String, scheme: Scheme, request: &[u8]) -> admin::why::Explanation {
-        self.explainer.explain(url, scheme, request)
+    fn explain(&self, url: String, asker: admin::why::Asker, request: &[u8]) -> admin::why::Explanation {
+        self.explainer.explain(url, asker, request)
     }
 
     fn purge(&self, order: &Order) -> Result<Report, String> {

@@ -8,7 +8,7 @@ use clearcoat_conf as conf;
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
 
-use super::context;
+use super::{context, gates};
 use crate::front::cookies::CookieRules;
 use crate::front::normalise::{self, By, Normaliser};
 use crate::front::parts::KeyParts;
@@ -37,7 +37,7 @@ pub(super) fn route_table(
                 conf::Balance::RoundRobin | conf::Balance::LeastRequests | conf::Balance::RandomTwo => None,
             },
             pins: pins.cloned(),
-            redirect_to_https: false,
+            gate: None,
             pass: policy == conf::CachePolicy::Pass,
             request: request_rules(rules, normalise)?,
             freshness: freshness.clone(),
@@ -47,7 +47,7 @@ pub(super) fn route_table(
             context: context::rules(rules, &freshness)?,
             purge_token: context::purge_token(rules, &freshness)?,
             forgeries: None,
-            delivery: context::delivery(rules)?,
+            delivery: Arc::default(),
             grace_for_sessions: rules.grace_for_sessions,
             esi: rules.esi,
         })
@@ -57,17 +57,20 @@ pub(super) fn route_table(
         let hosts = site.hosts.iter().map(host_rule).collect();
         let normalise = site.normalise.iter().map(normaliser).collect::<anyhow::Result<Arc<[_]>>>()?;
         let forgeries = context::forgeries(site)?;
+        let gates = gates::Builder::new(site)?;
         let routes = site.routes.iter().map(|route| {
             let pool = route.pool.as_deref().unwrap_or(&site.pool);
             let mut treatment = treatment(pool, route.cache, &route.rules, &normalise)?;
             treatment.forgeries.clone_from(&forgeries);
-            treatment.redirect_to_https = site.redirect_to_https;
+            treatment.gate = gates.gate(&route.gate)?;
+            treatment.delivery = context::delivery(&route.rules, &route.gate, site.hsts)?;
             anyhow::Ok(Route { path: path_rule(&route.path), treatment })
         });
         let routes = routes.collect::<anyhow::Result<Vec<_>>>()?;
         let mut default = treatment(&site.pool, site.cache, &site.rules, &normalise)?;
         default.forgeries.clone_from(&forgeries);
-        default.redirect_to_https = site.redirect_to_https;
+        default.gate = gates.gate(&site.gate)?;
+        default.delivery = context::delivery(&site.rules, &site.gate, site.hsts)?;
         sites.push((hosts, Site { routes, default }));
     }
     Ok(RouteTable::new(sites))
@@ -180,7 +183,7 @@ fn host_rule(pattern: &conf::HostPattern) -> HostRule {
     }
 }
 
-fn path_rule(pattern: &conf::PathPattern) -> PathRule {
+pub(super) fn path_rule(pattern: &conf::PathPattern) -> PathRule {
     match pattern {
         conf::PathPattern::Exact(path) => PathRule::Exact(path.as_str().into()),
         conf::PathPattern::Prefix(prefix) => PathRule::Prefix(prefix.as_str().into()),

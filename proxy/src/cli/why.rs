@@ -24,6 +24,9 @@ pub(super) struct Arguments {
     /// The host of the request, instead of the URL's.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
+    /// The address that it comes from. Without it: from nowhere.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<std::net::IpAddr>,
     #[command(flatten)]
     admin: AdminArguments,
     /// All of it as JSON.
@@ -48,6 +51,9 @@ fn target(arguments: &Arguments) -> String {
         format!("/api/why?url={}&method={}", encoded(&arguments.url), encoded(&arguments.method));
     if let Some(host) = &arguments.host {
         let _ = write!(target, "&host={}", encoded(host));
+    }
+    if let Some(client) = arguments.client {
+        let _ = write!(target, "&client={client}");
     }
     for header in &arguments.headers {
         let _ = write!(target, "&header={}", encoded(header));

@@ -327,7 +327,7 @@ impl<'w> Walk<'w> {
             Step::Decode(found, plan) => Got::Later(Wait::Decode(Box::new(found), plan)),
             Step::Fetch(plan) => Got::Later(Wait::Fetch(plan)),
             // A page only comes of a page's own request. The others are answers of ours that are no fragments.
-            Step::Page(_) | Step::Local(..) | Step::Pass => Got::Failed(None),
+            Step::Page(_) | Step::Local(..) | Step::Verify(_) | Step::Pass => Got::Failed(None),
         }
     }
 

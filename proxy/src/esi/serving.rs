@@ -12,6 +12,7 @@ use crate::admin::RequestResult;
 use crate::fetch::{Answer, FetchError, Reader};
 use crate::front::cache_status::CacheStatus;
 use crate::front::context::delivery;
+use crate::front::gate::Turn;
 use crate::front::outcome::Found;
 use crate::front::visitor::Visitor;
 use crate::front::{Front, conditional};
@@ -31,6 +32,8 @@ pub(crate) struct Serving {
     pub(crate) page: Page,
     /// Set where something of the page is missing.
     pub(super) rest: Option<Arc<Rest>>,
+    /// Its place among the requests of its site, where something is missing.
+    pub(crate) turn: Option<Arc<Turn>>,
 }
 
 /// What it takes to put the rest of a page together when the request is gone.
@@ -157,6 +160,7 @@ impl Front {
             status: *status,
             page,
             rest,
+            turn: None,
         }
     }
 
@@ -196,6 +200,7 @@ impl Front {
             status,
             page,
             rest,
+            turn: None,
         })))
     }
 

@@ -334,7 +334,7 @@ impl Fetcher {
             Some(_) | None => Offer::default(),
         };
         let tells = plan.delivery.is_debugged(&head.headers);
-        let mut shown = plan.delivery.shown(offer.headers(&head.headers));
+        let mut shown = plan.delivery.shown(offer.headers(&head.headers), plan.visitor.scheme);
         if let Some(rules) = &plan.asks_context {
             shown.first = told::line(rules, &head.headers).or(shown.first);
         }

@@ -13,6 +13,7 @@ use crate::esi::Rest;
 use crate::front::context::delivery::Delivery;
 use crate::front::context::{ContextRules, First, told};
 use crate::front::forward;
+use crate::front::gate::Turn;
 use crate::front::purge::Order;
 use crate::front::visitor::Visitor;
 use crate::pool::Pool;
@@ -91,6 +92,8 @@ pub(crate) struct Plan {
     pub(crate) purge: Option<Box<Order>>,
     /// What it takes to put together what the node marks (ESI), where that is done.
     pub(crate) esi: Option<Arc<Rest>>,
+    /// Its place among the requests of its site. Whoever answers the request takes it and keeps it until then.
+    pub(crate) turn: Option<Arc<Turn>>,
 }
 
 impl Plan {

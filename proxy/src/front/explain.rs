@@ -9,9 +9,10 @@ mod words;
 
 use std::sync::Arc;
 
-use clearcoat_cache::{Entry, Known, Scheme};
+use clearcoat_cache::{Entry, Known};
 
 use super::cache_status::{CacheStatus, Forwarded};
+use super::gate::{Left, Shut};
 use super::look::{Course, Met, Passed, Way, forward_to_cached};
 use super::range::Part;
 use super::route::Place;
@@ -19,7 +20,7 @@ use super::seen::Seen;
 use super::visitor::Visitor;
 use super::{Form, Front, NO_NODE_UP, form, known_host};
 use crate::admin::Forward;
-use crate::admin::why::{Explanation, Next, Outcome};
+use crate::admin::why::{Asker, Explanation, Next, Outcome};
 use crate::fetch::{Caching, conditions};
 use crate::listen::head::{Head, HeadLimits, Parsed, Refusal, lines, parse};
 use crate::respond::Local;
@@ -40,20 +41,21 @@ enum Reason {
     Bypass,
     Cookie,
     Forged,
-    /// By https.
-    Redirect,
     /// The visitor's context comes first; what of the page's URL is stored.
     Identify(Known),
     Cached(Way, Known),
 }
 
 impl Explainer {
-    /// What `request`, a head as a client would send it over a connection of this scheme, would meet; `url` is it for
+    /// What `request`, a head as this client would send it, would meet; `url` is it for
     /// people.
-    pub(crate) fn explain(&self, url: String, scheme: Scheme, request: &[u8]) -> Explanation {
+    pub(crate) fn explain(&self, url: String, asker: Asker, request: &[u8]) -> Explanation {
         let mut room = lines();
         match parse(request, &mut room, &self.limits) {
-            Parsed::Complete(head) => self.front.explain(url, &head, Visitor::unknown(scheme)),
+            Parsed::Complete(head) => {
+                let visitor = Visitor { address: asker.client, ..Visitor::unknown(asker.scheme) };
+                self.front.explain(url, &head, visitor)
+            }
             Parsed::Refused(refusal) => refused(url, refusal),
             // What was put together with its end is too short only if it is none.
             Parsed::Partial => refused(url, Refusal::Malformed("this is not a request")),
@@ -75,6 +77,14 @@ impl Front {
         let method = head.method.as_str().to_owned();
         let mut explained = Explanation { url, method, ..Explanation::default() };
         let now = self.clock.now();
+        let gate = routes.gate(head.host, head.target).filter(|_| !super::is_purge(head, visitor));
+        if let Some(shut) = gate.and_then(|gate| gate.look(head, visitor, now)) {
+            explained.route = place.as_ref().map(facts::route);
+            return self.barred(explained, head, &shut);
+        }
+        let mut left = Left::new();
+        let inward = gate.and_then(|gate| gate.inward(head, &mut left));
+        let head = inward.as_ref().unwrap_or(head);
         let course = self.look(&routes, head, visitor, now);
         // Whatever is stored is shown also to a request that is not answered from it.
         if let Some(place) = &place {
@@ -86,7 +96,6 @@ impl Front {
             Course::Purge => Reason::Purge,
             Course::NoSite => Reason::NoSite,
             Course::Forged => Reason::Forged,
-            Course::Redirect => Reason::Redirect,
             Course::Identify(needed) => Reason::Identify(needed.known),
             Course::Pass(passed) => Reason::Passed(passed),
             Course::Bypass(_, treatment) if treatment.pass => Reason::Bypass,
@@ -134,6 +143,17 @@ impl Front {
         explained
     }
 
+    /// What is said of a request that does not come in.
+    fn barred(&self, mut explained: Explanation, head: &Head<'_, '_>, shut: &Shut<'_>) -> Explanation {
+        explained.next.outcome = if let Shut::Redirect = shut { Outcome::Redirect } else { Outcome::Refused };
+        if let Some((local, _)) = shut.answer(head) {
+            explained.next.status = Some(local.status);
+            explained.next.cache_status = local.cache_status();
+        }
+        explained.answer = words::barred(&explained.method, &explained.url, shut);
+        explained
+    }
+
     /// What can be said of the answer before anybody is asked.
     fn predict(
         &self,
@@ -153,10 +173,6 @@ impl Front {
             Reason::Forged => {
                 let local = Local::forged();
                 (Outcome::Refused, Some(local.status), local.cache_status())
-            }
-            Reason::Redirect => {
-                let local = super::redirect(head);
-                (Outcome::Redirect, Some(local.status), local.cache_status())
             }
             Reason::Identify(known) => {
                 (Outcome::Fetch, None, asked(Forwarded::new(forward_to_cached(*known))))

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek, Scheme};
+use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek};
 
 use super::Front;
 use super::cache_status::Forwarded;
@@ -65,8 +65,6 @@ pub(crate) enum Course<'r> {
     Bypass(CacheKey, &'r Treatment),
     /// It says what nobody outside may say.
     Forged,
-    /// It is to be asked for by https.
-    Redirect,
     /// What its visitor may see has to be asked for first.
     Identify(Needed<'r>),
     /// Its answer may come from memory, or go there.
@@ -145,11 +143,6 @@ impl Way {
     }
 }
 
-/// Whoever looks whether a certificate may be given asks by http, and the answer is wanted there (RFC 8555 section 8.3). `*` is no path.
-fn may_be_redirected(target: &[u8]) -> bool {
-    target.starts_with(b"/") && !target.starts_with(b"/.well-known/acme-challenge/")
-}
-
 impl Front {
     /// Which way the request goes, which came at `now`. Waits for nothing and leaves no trace.
     pub(crate) fn look<'r>(
@@ -179,9 +172,6 @@ impl Front {
             return Course::Purge;
         }
         let Some(treatment) = treatment else { return Course::NoSite };
-        if treatment.redirect_to_https && visitor.scheme == Scheme::Http && may_be_redirected(head.target) {
-            return Course::Redirect;
-        }
         if let Some(passed) = passed {
             return Course::Pass(passed);
         }

@@ -12,6 +12,7 @@ pub(crate) mod cookies;
 mod decode;
 pub(crate) mod explain;
 pub(crate) mod forward;
+pub(crate) mod gate;
 mod invalidate;
 pub(crate) mod look;
 pub(crate) mod names;
@@ -48,7 +49,7 @@ pub(crate) use decode::DecodeTurns;
 pub(crate) use obtain::{FrontSettings, Obtained};
 
 use crate::access::Accounts;
-use crate::admin::{Counters, Forward, RequestResult};
+use crate::admin::{Counters, Forward, Limit, RequestResult};
 use crate::clock::Clock;
 use crate::encode::Encoder;
 use crate::esi::{Rest, Serving};
@@ -57,6 +58,7 @@ use crate::listen::head::{Head, Method};
 use crate::respond::Local;
 use cache_status::CacheStatus;
 use context::delivery;
+use gate::{Left, Shut, Verification};
 use look::{Course, Met, Needed, Way, forward_to_cached};
 use outcome::Found;
 use range::Part;
@@ -127,22 +129,16 @@ pub(crate) enum Step {
     Page(Box<Serving>),
     /// Through the cache.
     Fetch(Box<Plan>),
+    /// Not known before it is known whether its password is good; then the request comes again.
+    Verify(Box<Verification>),
     /// To a node, as it is.
     Pass,
-}
-
-/// Where a request is to be asked for by https. Without a port: that of the one scheme is none of the other's.
-pub(crate) fn redirect(head: &Head<'_, '_>) -> Local {
-    let (name, _) = canonical_host(Scheme::Http, head.host);
-    let [name, target] = [name, head.target].map(String::from_utf8_lossy);
-    let keeps_method = !matches!(head.method, Method::Get | Method::Head);
-    Local::moved(format!("https://{name}{target}"), keeps_method)
 }
 
 impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
     pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
-        match self.decide_alone(head, visitor, now) {
+        self.enter(head, visitor, now, |head| match self.decide_alone(head, visitor, now) {
             Step::Hit(found) if found.entry.recoding() == Recoding::Assemble => {
                 match self.page(head, visitor, &found) {
                     Some(page) => Step::Page(Box::new(page)),
@@ -150,7 +146,48 @@ impl Front {
                 }
             }
             step => step,
+        })
+    }
+
+    /// What `decide` says of a request that comes in, or why it does not.
+    fn enter(
+        &self,
+        head: &Head<'_, '_>,
+        visitor: Visitor,
+        now: Moment,
+        decide: impl FnOnce(&Head<'_, '_>) -> Step,
+    ) -> Step {
+        let routes = self.routes.load();
+        let Some(gate) = routes.gate(head.host, head.target).filter(|_| !is_purge(head, visitor)) else {
+            return decide(head);
+        };
+        if let Some(shut) = gate.pass(head, visitor, now) {
+            shut.note(&self.counters);
+            return match (shut.answer(head), shut) {
+                (Some((local, result)), _) => Step::Local(local, result),
+                (None, Shut::Unverified(verification)) => Step::Verify(verification),
+                (None, _) => Step::Local(Local::denied(), RequestResult::Refused),
+            };
         }
+        let mut left = Left::new();
+        let mut step = match gate.inward(head, &mut left) {
+            Some(head) => decide(&head),
+            None => decide(head),
+        };
+        let turn = match &mut step {
+            Step::Fetch(plan) | Step::Decode(_, plan) => Some(&mut plan.turn),
+            Step::Page(page) if !page.page.is_whole() => Some(&mut page.turn),
+            // The pass road takes its own.
+            Step::Hit(_) | Step::Page(_) | Step::Local(..) | Step::Verify(_) | Step::Pass => None,
+        };
+        if let (Some(turns), Some(turn)) = (&gate.turns, turn) {
+            *turn = turns.take().map(Arc::new);
+            if turn.is_none() {
+                self.counters.limit(Limit::Concurrent);
+                return Step::Local(Local::crowded(), RequestResult::Refused);
+            }
+        }
+        step
     }
 
     /// As [`Front::decide`], but a page with holes is a hit like any other: so fragments are asked for.
@@ -176,7 +213,6 @@ impl Front {
                 return self.fetch(&asked, Caching::Bypass);
             }
             Course::Forged => return Step::Local(Local::forged(), RequestResult::Refused),
-            Course::Redirect => return Step::Local(redirect(head), RequestResult::Redirect),
             Course::Identify(needed) => {
                 let Needed { treatment, key, ref target, known, ref missing, anew, may_be_stale } = needed;
                 let asked = asked(key, target, treatment, None, forward_to_cached(known), None);
@@ -281,6 +317,7 @@ impl Front {
             first: None,
             purge: None,
             esi: treatment.esi.then(|| Arc::new(Rest::of(head, visitor, &self.settings.esi))),
+            turn: None,
         }
     }
 
@@ -327,6 +364,11 @@ impl Front {
             }
         }
     }
+}
+
+/// Whether it is a purge, as far as that listener knows any.
+fn is_purge(head: &Head<'_, '_>, visitor: Visitor) -> bool {
+    matches!(head.method, Method::Other(method) if visitor.dialects.take(method))
 }
 
 /// The one spelling under which a node is asked for what all spellings of a host share.

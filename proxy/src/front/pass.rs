@@ -23,6 +23,7 @@ use super::cache_status::{CacheStatus, Forwarded};
 use super::context::delivery::Delivery;
 use super::cookies::Kept;
 use super::forward;
+use super::gate::Turn;
 use super::invalidate::{Changed, invalidate};
 use super::look::Passed;
 use super::route::RouteTable;
@@ -67,6 +68,10 @@ pub(crate) struct Passing {
     sent_at: Option<Instant>,
     failure: Option<FetchError>,
     body_bytes: u64,
+    /// Bytes that the body may have; `None`: any number.
+    max_body: Option<u64>,
+    /// Its place among the requests of its site, until it is over.
+    turn: Option<Turn>,
     /// What of the answer is for the visitor, and whether the request has a session.
     delivery: Option<(Arc<Delivery>, bool)>,
     /// Why it is passed, as `Cache-Status` says it.
@@ -110,8 +115,8 @@ impl PassRoad {
         invalidate(store, &self.routes.load(), &changed, named, self.clock.now());
     }
 
-    fn check_body(&self, bytes: u64) -> Result<()> {
-        if self.max_body.is_some_and(|most| bytes > most) {
+    fn check_body(&self, bytes: u64, most: Option<u64>) -> Result<()> {
+        if most.is_some_and(|most| bytes > most) {
             self.counters.limit(Limit::BodyBytes);
             return Err(
                 Error::explain(ErrorType::HTTPStatus(413), "the request body is too large").into_down()
@@ -173,6 +178,8 @@ impl ProxyHttp for PassRoad {
             sent_at: None,
             failure: None,
             body_bytes: 0,
+            max_body: None,
+            turn: None,
             delivery: None,
             forwarded: Passed::Method.forwarded(),
         }
@@ -205,11 +212,26 @@ impl ProxyHttp for PassRoad {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, _ctx: &mut Passing) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Passing) -> Result<bool> {
+        ctx.max_body = self.max_body;
+        let request = session.req_header();
+        let (host, routes) = (Self::host(request), self.routes.load());
+        let gate = routes.find(host.as_bytes(), Self::target(request).as_bytes());
+        if let Some(gate) = gate.and_then(|treatment| treatment.gate.as_deref()) {
+            ctx.max_body = gate.max_body.or(ctx.max_body);
+            if let Some(turns) = &gate.turns {
+                ctx.turn = turns.take();
+                if ctx.turn.is_none() {
+                    self.counters.limit(Limit::Concurrent);
+                    let text = "too many requests of this site are being worked on";
+                    return Err(Error::explain(ErrorType::HTTPStatus(503), text).into_down());
+                }
+            }
+        }
         // Told in advance, so that a body that is too large is not begun.
         let length = session.req_header().headers.get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
-        self.check_body(length.unwrap_or(0))?;
+        self.check_body(length.unwrap_or(0), ctx.max_body)?;
         Ok(false)
     }
 
@@ -221,7 +243,7 @@ impl ProxyHttp for PassRoad {
         ctx: &mut Passing,
     ) -> Result<()> {
         ctx.body_bytes += body.as_ref().map_or(0, Bytes::len) as u64;
-        self.check_body(ctx.body_bytes)
+        self.check_body(ctx.body_bytes, ctx.max_body)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Passing) -> Result<Box<HttpPeer>> {
@@ -365,6 +387,12 @@ impl ProxyHttp for PassRoad {
             request.remove_header(&name);
         }
         if let Some(treatment) = self.routes.load().find(host.as_bytes(), target.as_bytes()) {
+            let authorization = request.headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+            if let (Some(value), Some(gate)) = (authorization, &treatment.gate)
+                && gate.keeps_back(value)
+            {
+                request.remove_header(&header::AUTHORIZATION);
+            }
             for (name, value) in treatment.request.changes_past_cache(&request.headers) {
                 match value {
                     Some(value) => request.insert_header(name, value)?,
@@ -410,8 +438,9 @@ impl ProxyHttp for PassRoad {
         {
             response.remove_header(name);
         }
+        let scheme = Self::visitor(session).scheme;
         if let Some((delivery, session)) = &ctx.delivery {
-            delivery.show(response, *session)?;
+            delivery.show(response, *session, scheme)?;
         }
         response.append_header("Cache-Status", CacheStatus::Forwarded(ctx.forwarded).value())?;
         if !response.headers.contains_key(header::DATE) {
@@ -431,9 +460,8 @@ impl ProxyHttp for PassRoad {
                 // Nobody is there to hear it.
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }
-            (None, _, ErrorType::HTTPStatus(413)) => {
-                Local::plain(413, None, "the request body is too large".into()).refused()
-            }
+            (None, _, ErrorType::HTTPStatus(413)) => Local::body_too_large(),
+            (None, _, ErrorType::HTTPStatus(503)) => Local::crowded(),
             (None, ErrorSource::Downstream, ErrorType::ReadTimedout) => {
                 self.counters.limit(Limit::BodyTimeout);
                 Local::too_slow()
@@ -489,5 +517,5 @@ async fn write(session: &mut Session, local: &Local, date: &str) -> Result<()> {
         response.insert_header(name, value)?;
     }
     session.write_response_header(Box::new(response), false).await?;
-    session.write_response_body(Some(Bytes::from(local.body())), true).await
+    session.write_response_body(Some(local.body().clone()), true).await
 }

@@ -15,6 +15,7 @@ use siphasher::sip::SipHasher13;
 use super::context::ContextRules;
 use super::context::delivery::Delivery;
 use super::context::forged::Forgeries;
+use super::gate::{Gate, Maintenance};
 use super::seen::RequestRules;
 use crate::pool::Pool;
 use crate::session::pin::Pins;
@@ -31,7 +32,7 @@ pub(crate) enum PathRule {
 }
 
 impl PathRule {
-    fn matches(&self, path: &[u8]) -> bool {
+    pub(crate) fn matches(&self, path: &[u8]) -> bool {
         match self {
             Self::Exact(text) => path == text.as_bytes(),
             Self::Prefix(text) => path.starts_with(text.as_bytes()),
@@ -71,8 +72,8 @@ pub(crate) struct Treatment {
     pub(crate) hash_on: Option<HashOn>,
     /// Which sessions stay at which node; `None`: none do.
     pub(crate) pins: Option<Arc<Pins>>,
-    /// Visitors who come by http are sent to https.
-    pub(crate) redirect_to_https: bool,
+    /// What stands before it; `None`: nothing does.
+    pub(crate) gate: Option<Arc<Gate>>,
     /// Requests go to the node as they are and answers are not stored.
     pub(crate) pass: bool,
     /// What is made of requests before they are looked up.
@@ -143,6 +144,8 @@ pub(crate) struct RouteTable {
     /// Longest suffix first.
     below: Vec<(Box<str>, Arc<Numbered>)>,
     any: Option<Arc<Numbered>>,
+    /// Whether something stands before any of them.
+    gated: bool,
 }
 
 /// Where a request belongs, for people.
@@ -161,6 +164,9 @@ impl RouteTable {
     pub(crate) fn new(sites: impl IntoIterator<Item = (Vec<HostRule>, Site)>) -> Self {
         let mut table = Self::default();
         for (number, (hosts, site)) in (1..).zip(sites) {
+            let is_gated = |treatment: &Treatment| treatment.gate.is_some();
+            table.gated |=
+                is_gated(&site.default) || site.routes.iter().any(|route| is_gated(&route.treatment));
             let site = Arc::new(Numbered { number, site });
             for host in hosts {
                 match host {
@@ -181,6 +187,25 @@ impl RouteTable {
     pub(crate) fn find(&self, host: &[u8], target: &[u8]) -> Option<&Treatment> {
         let site = &self.numbered(host)?.site;
         Some(site.route(target).map_or(&site.default, |(_, route)| &route.treatment))
+    }
+
+    /// The pages that stand in place of sites.
+    pub(crate) fn maintenances(&self) -> Vec<Arc<Maintenance>> {
+        let sites = self.exact.values().chain(self.below.iter().map(|(_, site)| site)).chain(&self.any);
+        let mut found: Vec<Arc<Maintenance>> = Vec::new();
+        // The routes of a site share it, and its hosts the site.
+        for maintenance in sites.filter_map(|site| site.site.default.gate.as_ref()?.maintenance.clone()) {
+            if !found.iter().any(|other| Arc::ptr_eq(other, &maintenance)) {
+                found.push(maintenance);
+            }
+        }
+        found
+    }
+
+    /// What stands before what is asked for; `None`: nothing does.
+    pub(crate) fn gate(&self, host: &[u8], target: &[u8]) -> Option<&Gate> {
+        // Where nothing stands before anything, hits do not even look.
+        if self.gated { self.find(host, target)?.gate.as_deref() } else { None }
     }
 
     /// A target as the cache knows it: by the rules of its route, if there is one.

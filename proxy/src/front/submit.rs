@@ -51,13 +51,17 @@ impl Front {
         now: Moment,
         body: &[u8],
     ) -> Step {
+        self.enter(head, visitor, now, |head| self.decide_to_submit(head, visitor, now, body))
+    }
+
+    fn decide_to_submit(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment, body: &[u8]) -> Step {
         let routes = self.routes.load();
         let (Course::Pass(passed), Some(treatment), Ok(method)) = (
             self.look(&routes, head, visitor, now),
             routes.find(head.host, head.target),
             HttpMethod::from_bytes(head.method.as_str().as_bytes()),
         ) else {
-            return self.decide(head, visitor, now);
+            return self.decide_alone(head, visitor, now);
         };
         let target = treatment.request.query.apply(head.target);
         let asked = Asked {

@@ -31,6 +31,7 @@ use crate::access::Sent;
 use crate::admin::{Limit, RequestResult};
 use crate::esi::Serving;
 use crate::fetch::Interim;
+use crate::front::gate::Verification;
 use crate::front::outcome::{Found, Outcome};
 use crate::front::pass::PassRoad;
 use crate::front::peers::Peers;
@@ -89,6 +90,8 @@ enum Turn {
     /// A head whose small body has not come yet: so many bytes have to be there.
     WaitForBody(usize),
     Refuse(Refusal),
+    /// A request that is looked at again when it is known whether its password is good.
+    Verify(Box<Verification>),
     /// A request whose answer is in the output already.
     Answered {
         close: bool,
@@ -193,6 +196,15 @@ impl Lane {
                     self.refuse(&mut connection, &Local::refusal(refusal));
                     return connection.close().await;
                 }
+                Turn::Verify(verification) => {
+                    if connection.flush().await.is_err() {
+                        return;
+                    }
+                    if !verification.settle().await {
+                        self.refuse(&mut connection, &Local::passwords_crowded());
+                        return connection.close().await;
+                    }
+                }
                 Turn::Answered { close } => {
                     connection.head_is_complete();
                     served += 1;
@@ -260,6 +272,10 @@ impl Lane {
             Body::Coming(length) => return Turn::WaitForBody(length),
             Body::Whole(body) => (self.front.decide_with_body(&head, visitor, now, body), body.len()),
         };
+        let step = match step {
+            Step::Verify(verification) => return Turn::Verify(verification),
+            step => step,
+        };
         // What is handed over as it is has its body still before it.
         let body = if matches!(step, Step::Pass) { 0 } else { body };
         let last = self.settings.requests_per_connection;
@@ -299,17 +315,22 @@ impl Lane {
     async fn answer(&self, connection: &mut Connection, step: Step, terms: Terms) -> Next {
         match step {
             Step::Hit(found) => self.send(connection, &found, terms).await,
-            Step::Page(page) => self.send_page(connection, *page, terms).await,
+            Step::Page(mut page) => {
+                let _turn = page.turn.take();
+                self.send_page(connection, *page, terms).await
+            }
             Step::Local(local, result) => self.send_local(connection, &local, result, terms),
-            Step::Decode(found, plan) => {
+            Step::Decode(found, mut plan) => {
+                let _turn = plan.turn.take();
                 let outcome = |interim| self.front.decoded_outcome(found, plan, interim);
                 self.wait(connection, outcome, terms).await
             }
-            Step::Fetch(plan) => {
+            Step::Fetch(mut plan) => {
+                let _turn = plan.turn.take();
                 self.wait(connection, |interim| self.front.outcome(plan, interim), terms).await
             }
-            // Handled by the caller, which owns the connection.
-            Step::Pass => Next::Drop,
+            // Handled by the callers, which own the connection or still have the request.
+            Step::Pass | Step::Verify(_) => Next::Drop,
         }
     }
 

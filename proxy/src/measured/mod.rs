@@ -106,7 +106,8 @@ impl Edge {
             now,
         ) {
             Step::Hit(found) => Some(Hit(found)),
-            Step::Decode(..) | Step::Local(..) | Step::Page(_) | Step::Fetch(_) | Step::Pass => None,
+            Step::Decode(..) | Step::Local(..) | Step::Page(_) | Step::Fetch(_) => None,
+            Step::Verify(_) | Step::Pass => None,
         }
     }
 }

@@ -137,7 +137,12 @@ mod tests {
     struct Two;
 
     impl Observed for Two {
-        fn explain(&self, _: String, _: clearcoat_cache::Scheme, _: &[u8]) -> crate::admin::why::Explanation {
+        fn explain(
+            &self,
+            _: String,
+            _: crate::admin::why::Asker,
+            _: &[u8],
+        ) -> crate::admin::why::Explanation {
             crate::admin::why::Explanation::default()
         }
 

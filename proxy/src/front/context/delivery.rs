@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use clearcoat_cache::directive::directives;
-use clearcoat_cache::{Audience, Tag, TagsTooLong};
+use clearcoat_cache::{Audience, Scheme, Tag, TagsTooLong};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 
@@ -36,6 +36,10 @@ pub(crate) struct Delivery {
     pub(crate) debug: Option<HeaderName>,
     /// Whether `Cache-Control` is replaced where `Vary` named that header.
     pub(crate) rewrite_cache_control: bool,
+    /// Headers that are set, in place of what the node said.
+    pub(crate) set: Box<[(HeaderName, HeaderValue)]>,
+    /// `Strict-Transport-Security` of what comes by https, and only of that (RFC 6797 section 7.2).
+    pub(crate) hsts: Option<HeaderValue>,
 }
 
 /// An answer's headers as they are kept and shown.
@@ -75,11 +79,26 @@ impl Delivery {
 
     /// Whether visitors do not see headers of this name.
     pub(crate) fn hides(&self, name: &HeaderName) -> bool {
-        self.hide.contains(name)
+        self.hide.contains(name) && self.sets(Scheme::Https).all(|(set, _)| set != name)
     }
 
-    /// An answer's headers made ready.
-    pub(crate) fn shown<'a>(&self, headers: Cow<'a, HeaderMap>) -> Shown<'a> {
+    /// What is set on answers by this scheme.
+    fn sets(&self, scheme: Scheme) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let hsts = self.hsts.as_ref().filter(|_| scheme == Scheme::Https);
+        let hsts = hsts.map(|value| (&header::STRICT_TRANSPORT_SECURITY, value));
+        self.set.iter().map(|(name, value)| (name, value)).chain(hsts)
+    }
+
+    /// An answer's headers made ready for those who ask by this scheme.
+    pub(crate) fn shown<'a>(&self, headers: Cow<'a, HeaderMap>, scheme: Scheme) -> Shown<'a> {
+        let mut shown = self.shown_as_said(headers);
+        for (name, value) in self.sets(scheme) {
+            shown.headers.to_mut().insert(name, value.clone());
+        }
+        shown
+    }
+
+    fn shown_as_said<'a>(&self, headers: Cow<'a, HeaderMap>) -> Shown<'a> {
         let context =
             self.context.as_ref().filter(|name| names_in_vary(&headers).any(|found| is(found, name)));
         let Some(context) = context else {
@@ -128,7 +147,12 @@ impl Delivery {
     /// # Errors
     ///
     /// None with lines that were parsed; pingora's type allows for one.
-    pub(crate) fn show(&self, response: &mut ResponseHeader, session: bool) -> pingora_error::Result<()> {
+    pub(crate) fn show(
+        &self,
+        response: &mut ResponseHeader,
+        session: bool,
+        scheme: Scheme,
+    ) -> pingora_error::Result<()> {
         if self.is_debugged(&response.headers) {
             response.insert_header("X-Cache", "MISS")?;
         } else {
@@ -136,7 +160,10 @@ impl Delivery {
                 response.remove_header(name);
             }
         }
-        let shown = self.shown(Cow::Borrowed(&response.headers));
+        for (name, value) in self.sets(scheme) {
+            response.insert_header(name, value)?;
+        }
+        let shown = self.shown_as_said(Cow::Borrowed(&response.headers));
         let cache_control = instead(shown.audience, session);
         let vary = match (shown.audience, shown.headers.get(header::VARY).cloned()) {
             (Audience::Everybody, _) => return Ok(()),
@@ -234,6 +261,7 @@ mod tests {
             context: Some(HeaderName::from_static("x-user-context-hash")),
             debug: Some(HeaderName::from_static("x-cache-debug")),
             rewrite_cache_control,
+            ..Delivery::default()
         }
     }
 
@@ -270,7 +298,7 @@ mod tests {
         for (name, value) in own {
             response.append_header(name, value).unwrap();
         }
-        delivery.show(&mut response, session).unwrap();
+        delivery.show(&mut response, session, Scheme::Http).unwrap();
         response.headers.clone()
     }
 
@@ -287,7 +315,7 @@ mod tests {
         let own = headers(lines);
         for (has_session, expected) in [(false, anonymous), (true, session)] {
             // As it is kept and written out.
-            let shown = delivery.shown(Cow::Borrowed(&own));
+            let shown = delivery.shown(Cow::Borrowed(&own), Scheme::Http);
             let text = |headers: &HeaderMap, name: &str| {
                 let values: Vec<_> =
                     headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
@@ -352,6 +380,28 @@ mod tests {
             delivery.restore(&mut own, audience);
             assert_eq!(own.get("vary").map(|value| value.to_str().unwrap()), expected, "{audience:?}");
         }
+    }
+
+    #[test]
+    fn headers_that_are_set_take_the_place_of_the_nodes() {
+        let value = HeaderValue::from_static;
+        let delivery = Delivery {
+            set: [(HeaderName::from_static("x-lang"), value("all"))].into(),
+            hsts: Some(value("max-age=1")),
+            ..delivery(false)
+        };
+        let own = headers(&[("x-lang", "en"), ("x-lang", "fr"), ("strict-transport-security", "max-age=9")]);
+        for (scheme, hsts) in [(Scheme::Http, "max-age=9"), (Scheme::Https, "max-age=1")] {
+            let expected = headers(&[("x-lang", "all"), ("strict-transport-security", hsts)]);
+            assert_eq!(*delivery.shown(Cow::Borrowed(&own), scheme).headers, expected);
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            for (name, value) in &own {
+                response.append_header(name, value).unwrap();
+            }
+            delivery.show(&mut response, false, scheme).unwrap();
+            assert_eq!(response.headers, expected, "what passes through has the same");
+        }
+        assert!(!delivery.hides(&HeaderName::from_static("x-lang")), "what is set is shown");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clearcoat_cache::{Entry, Known, Moment};
 use super::super::look::{Passed, Way};
 use super::Reason;
 use crate::admin::why::{Explanation, Next, Outcome};
+use crate::front::gate::Shut;
 
 /// The stored entry that the request selects, and what is known around it.
 pub(super) struct Stored<'a> {
@@ -33,9 +34,6 @@ pub(super) fn answer(
             return format!(
                 "{subject} is refused: it says what only the application may say of its visitor."
             );
-        }
-        Reason::Redirect => {
-            return format!("{subject} is sent to https: its site says redirect_to_https = true.");
         }
         Reason::Identify(_) => format!(
             "{subject} first asks pool {pool} for the hash of the visitor's context, which is not in memory; the page is looked up with it."
@@ -73,6 +71,30 @@ pub(super) fn answer(
         let _ = write!(text, " No node of pool {pool} is up; they are tried all the same.");
     }
     text
+}
+
+/// The answer for a request that does not come in.
+pub(super) fn barred(method: &str, url: &str, shut: &Shut<'_>) -> String {
+    let subject = format!("The next {method} of {url}");
+    match shut {
+        Shut::Redirect => format!("{subject} is sent to https: its site says redirect_to_https = true."),
+        Shut::Denied => format!(
+            "{subject} is refused: access.allow and access.deny do not let its address in (the one that is asked about, else none)."
+        ),
+        Shut::Maintenance(_) => format!("{subject} gets the page of maintenance in place of the site."),
+        Shut::TooLarge => format!("{subject} is refused: its body is larger than max_body."),
+        Shut::Password(_) => format!("{subject} is refused: its site wants a password, by basic_auth."),
+        Shut::Unverified(_) => {
+            format!(
+                "{subject} has a password for basic_auth that was not looked at yet; what follows depends on it."
+            )
+        }
+        Shut::TooMany(rule, wait) => format!(
+            "{subject} is refused: by the rate limit {} the next may come in {} ms.",
+            rule.name,
+            wait.as_millis()
+        ),
+    }
 }
 
 fn cached(

@@ -29,6 +29,7 @@ use pingora_core::apps::HttpServerApp as _;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, Stream};
 use pingora_core::server::ShutdownWatch;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
@@ -39,6 +40,7 @@ use crate::access::{Asked, Kept, Version};
 use crate::admin::{Limit, RequestResult};
 use crate::fetch::Interim;
 use crate::front::Step;
+use crate::front::gate::Verification;
 use crate::front::visitor::Visitor;
 use crate::respond::Local;
 use passing::Passing;
@@ -114,6 +116,8 @@ struct Shared {
     /// Tasks that are at work.
     tasks: AtomicUsize,
     credit: Credit,
+    /// Takes requests whose password is known now. There are never more than streams.
+    again: UnboundedSender<(Request<RecvStream>, SendResponse<Bytes>)>,
 }
 
 /// A task at work.
@@ -144,12 +148,10 @@ impl Drop for AtWork {
 }
 
 /// What happens to a connection.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request is what nearly always happens, and is not to be boxed"
-)]
 enum Event {
     Request(Request<RecvStream>, SendResponse<Bytes>),
+    /// The same one once more, which was kept from being decided about.
+    Again(Request<RecvStream>, SendResponse<Bytes>),
     /// It is over, in good order or by the crate's decision.
     End(Option<h2::Error>),
     /// Nothing was asked for too long.
@@ -185,6 +187,7 @@ pub(super) async fn serve(
         }
         Err(_) => return lane.front.counters.limit(Limit::HeaderTimeout),
     };
+    let (again, verified) = unbounded_channel();
     let shared = Arc::new(Shared {
         lane: lane.clone(),
         digest,
@@ -192,12 +195,14 @@ pub(super) async fn serve(
         shutdown: shutdown.clone(),
         tasks: AtomicUsize::new(0),
         credit: Credit::new(),
+        again,
     });
     let mut watch = shutdown.clone();
     let mut serving = Serving {
         connection,
         gate,
         shared,
+        verified,
         // An error means that the server is gone, which is a shutdown too.
         draining: Box::pin(async move { drop(watch.wait_for(|draining| *draining).await) }),
         drains: false,
@@ -231,6 +236,8 @@ struct Serving {
     connection: server::Connection<Wire, Bytes>,
     gate: Arc<Gate>,
     shared: Arc<Shared>,
+    /// Requests whose password is known now.
+    verified: UnboundedReceiver<(Request<RecvStream>, SendResponse<Bytes>)>,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     drains: bool,
     deadline: Deadline,
@@ -261,6 +268,7 @@ impl Serving {
                         self.connection.graceful_shutdown();
                     }
                 }
+                Event::Again(request, respond) => self.request(request, respond),
                 Event::Draining => {
                     self.drains = true;
                     self.connection.graceful_shutdown();
@@ -293,6 +301,9 @@ impl Serving {
 
     /// Takes in what is there, one request at a time; when there is nothing more, writes what was answered.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(Some((request, respond))) = self.verified.poll_recv(context) {
+            return Poll::Ready(Event::Again(request, respond));
+        }
         for gathers in [true, false] {
             self.gate.gather(gathers);
             match self.connection.poll_accept(context) {
@@ -353,6 +364,15 @@ impl Serving {
         if decided.is_err() && front.accounts.is_recording() {
             kept.keep(&request::recorded(&parts, shared.visitor));
         }
+        let decided = match decided {
+            Ok((Step::Verify(verification), ..)) => {
+                self.kept = kept;
+                let request = Request::from_parts(parts, body);
+                let at_work = AtWork::new(shared);
+                return drop(tokio::spawn(verify(at_work, verification, request, respond, arrived)));
+            }
+            decided => decided,
+        };
         let head_only = decided.as_ref().is_ok_and(|(.., head_only)| *head_only);
         let write = settings.waits.write;
         let mut answering = Answering { front, respond, head_only, arrived, write, kept };
@@ -381,6 +401,8 @@ impl Serving {
             Ok((step @ (Step::Decode(..) | Step::Fetch(_) | Step::Page(_)), ..)) => {
                 return drop(tokio::spawn(Waiting::new(shared, answering).outcome(step)));
             }
+            // Taken out above.
+            Ok((Step::Verify(_), ..)) => Ok(()),
             Ok((Step::Pass, visitor, _)) => {
                 let at_work = AtWork::new(shared);
                 let proxy_digest = Some(Arc::new(digest_of(visitor)));
@@ -432,17 +454,22 @@ impl Waiting {
         let mut answering = Answering { front, respond, head_only, arrived, write, kept };
         let interim = Arc::new(Interim::default());
         let ended = match step {
-            Step::Fetch(plan) => {
+            Step::Fetch(mut plan) => {
+                let _turn = plan.turn.take();
                 let outcome = front.outcome(plan, Some(interim.clone()));
                 answering.wait(front, &interim, outcome).await
             }
-            Step::Decode(found, plan) => {
+            Step::Decode(found, mut plan) => {
+                let _turn = plan.turn.take();
                 let outcome = front.decoded_outcome(found, plan, Some(interim.clone()));
                 answering.wait(front, &interim, outcome).await
             }
-            Step::Page(page) => answering.page(front, *page).await,
+            Step::Page(mut page) => {
+                let _turn = page.turn.take();
+                answering.page(front, *page).await
+            }
             // Answered by whoever would have made a task of it.
-            Step::Hit(_) | Step::Local(..) | Step::Pass => Ok(()),
+            Step::Hit(_) | Step::Local(..) | Step::Verify(_) | Step::Pass => Ok(()),
         };
         at_work.ended(ended, answering);
     }
@@ -455,6 +482,27 @@ impl Waiting {
         let ended = answering.rest(rest).await;
         at_work.ended(ended, answering);
     }
+}
+
+/// Finds out whether the password of a request is good, and gives it back to be decided about.
+async fn verify(
+    at_work: AtWork,
+    verification: Box<Verification>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    arrived: std::time::Instant,
+) {
+    let shared = &at_work.0;
+    if verification.settle().await {
+        // Where nobody takes it the connection is gone, and its request with it.
+        let _ = shared.again.send((request, respond));
+        return;
+    }
+    let lane = shared.lane.clone();
+    let (front, write) = (&*lane.front, lane.settings.waits.write);
+    let mut answering = Answering { front, respond, head_only: false, arrived, write, kept: Kept::default() };
+    let ended = answering.local(&Local::passwords_crowded(), RequestResult::Refused);
+    at_work.ended(ended, answering);
 }
 
 /// Sends a request over the pass road.

@@ -150,7 +150,7 @@ impl Answering<'_> {
     pub(super) fn local(&mut self, local: &Local, result: RequestResult) -> Result<(), Gone> {
         let mut block = Vec::with_capacity(256);
         local.write_http1(&mut block, &self.front.clock.http_date(), true, false);
-        let body = Bytes::from(local.body());
+        let body = local.body().clone();
         let mut send = self.respond.send_response(fields::response(&block.into()), self.head_only)?;
         let bytes = if self.head_only { 0 } else { body.len() as u64 };
         self.over(Sent::own(result, local.status, bytes));
