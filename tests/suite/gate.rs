@@ -59,8 +59,14 @@ async fn addresses_come_in_by_site_and_route() {
         (9, "/office/x", 200),
         (10, "/office/x", 403),
         (10, "/office/x?y=/open", 403),
-        // What is decoded, or put together otherwise, by nodes is no other route here, and no way in.
+        // What nodes would take for that path is no way around.
+        (10, "/%6fffice/x", 403),
         (5, "/%6fffice/x", 200),
+        (10, "//office/x", 403),
+        (10, "/open/../office/x", 403),
+        (10, "/x/..%2foffice/x", 403),
+        (66, "/office/../open", 403),
+        (10, "/%6ffficial", 200),
     ] {
         for request in of_all_ways(target) {
             let answer = ask_from(from, &proxy, &request).await;
@@ -145,6 +151,7 @@ async fn who_asks_too_often_has_to_wait() {
     check(&proxy, 2, Request::get("/login"), 9, 9).await;
     check(&proxy, 2, Request::post("/login", "a=b"), 1, 1).await;
     check(&proxy, 2, Request::post("/user/x", vec![b'x'; 100_000]), 3, 1).await;
+    check(&proxy, 2, Request::post("/%6cogin", "a=b"), 3, 0).await;
     check(&proxy, 2, Request::post("/login", "a=b").chunked(), 3, 0).await;
     // By a header, and by the address where it is missing.
     check(&proxy, 2, Request::get("/api/a").header("X-Api-Key", "one"), 4, 2).await;
@@ -227,6 +234,8 @@ async fn a_password_lets_in_and_nobody_behind_sees_it() {
         assert_eq!(answer.status, 200, "{answer}");
     }
     assert!(node.requests().iter().all(|request| request.header("authorization").is_none()));
+    let around = Request::get("/open/%2e%2e/secret");
+    assert_eq!(proxy.ask(&around).await.status, 401, "another spelling of its path is no way around");
     // What is not ours reaches the application, as do passwords where we want none.
     let excepted = Request::get("/bearer").header("Authorization", "Bearer abc");
     assert_eq!(ask_from(9, &proxy, &excepted).await.status, 200);

@@ -77,13 +77,18 @@ impl Front {
         let method = head.method.as_str().to_owned();
         let mut explained = Explanation { url, method, ..Explanation::default() };
         let now = self.clock.now();
-        let gate = routes.gate(head.host, head.target).filter(|_| !super::is_purge(head, visitor));
-        if let Some(shut) = gate.and_then(|gate| gate.look(head, visitor, now)) {
+        let [asked, meant] = match super::is_purge(head, visitor) {
+            true => [None, None],
+            false => routes.gates(head.host, head.target),
+        };
+        let shut = meant.and_then(|gate| gate.look_strictly(head, visitor));
+        if let Some(shut) = shut.or_else(|| asked?.look(head, visitor, now)) {
             explained.route = place.as_ref().map(facts::route);
             return self.barred(explained, head, &shut);
         }
         let mut left = Left::new();
-        let inward = gate.and_then(|gate| gate.inward(head, &mut left));
+        let guarded = [asked, meant].into_iter().flatten().find(|gate| gate.passwords.is_some());
+        let inward = guarded.and_then(|gate| gate.inward(head, &mut left));
         let head = inward.as_ref().unwrap_or(head);
         let course = self.look(&routes, head, visitor, now);
         // Whatever is stored is shown also to a request that is not answered from it.

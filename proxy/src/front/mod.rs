@@ -158,10 +158,12 @@ impl Front {
         decide: impl FnOnce(&Head<'_, '_>) -> Step,
     ) -> Step {
         let routes = self.routes.load();
-        let Some(gate) = routes.gate(head.host, head.target).filter(|_| !is_purge(head, visitor)) else {
+        let [asked, meant] = routes.gates(head.host, head.target);
+        if asked.is_none() && meant.is_none() || is_purge(head, visitor) {
             return decide(head);
-        };
-        if let Some(shut) = gate.pass(head, visitor, now) {
+        }
+        let shut = meant.and_then(|gate| gate.look_strictly(head, visitor));
+        if let Some(shut) = shut.or_else(|| asked?.pass(head, visitor, now)) {
             shut.note(&self.counters);
             return match (shut.answer(head), shut) {
                 (Some((local, result)), _) => Step::Local(local, result),
@@ -170,7 +172,8 @@ impl Front {
             };
         }
         let mut left = Left::new();
-        let mut step = match gate.inward(head, &mut left) {
+        let guarded = [asked, meant].into_iter().flatten().find(|gate| gate.passwords.is_some());
+        let mut step = match guarded.and_then(|gate| gate.inward(head, &mut left)) {
             Some(head) => decide(&head),
             None => decide(head),
         };
@@ -180,7 +183,7 @@ impl Front {
             // The pass road takes its own.
             Step::Hit(_) | Step::Page(_) | Step::Local(..) | Step::Verify(_) | Step::Pass => None,
         };
-        if let (Some(turns), Some(turn)) = (&gate.turns, turn) {
+        if let (Some(turns), Some(turn)) = (asked.and_then(|gate| gate.turns.as_ref()), turn) {
             *turn = turns.take().map(Arc::new);
             if turn.is_none() {
                 self.counters.limit(Limit::Concurrent);

@@ -15,7 +15,7 @@ use siphasher::sip::SipHasher13;
 use super::context::ContextRules;
 use super::context::delivery::Delivery;
 use super::context::forged::Forgeries;
-use super::gate::{Gate, Maintenance};
+use super::gate::{self, Gate, Maintenance};
 use super::seen::RequestRules;
 use crate::pool::Pool;
 use crate::session::pin::Pins;
@@ -202,10 +202,20 @@ impl RouteTable {
         found
     }
 
-    /// What stands before what is asked for; `None`: nothing does.
-    pub(crate) fn gate(&self, host: &[u8], target: &[u8]) -> Option<&Gate> {
+    /// What stands before what is asked for, and before what a web server may take it for if that is something else.
+    pub(crate) fn gates(&self, host: &[u8], target: &[u8]) -> [Option<&Gate>; 2] {
         // Where nothing stands before anything, hits do not even look.
-        if self.gated { self.find(host, target)?.gate.as_deref() } else { None }
+        if !self.gated {
+            return [None, None];
+        }
+        let gate = |target: &[u8]| self.find(host, target)?.gate.as_deref();
+        let asked = gate(target);
+        let meant = match gate::meant(target) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(meant) => gate(&meant),
+        };
+        let is_same = |meant: &&Gate| asked.is_some_and(|asked| std::ptr::eq(asked, *meant));
+        [asked, meant.filter(|meant| !is_same(meant))]
     }
 
     /// A target as the cache knows it: by the rules of its route, if there is one.

@@ -5,6 +5,7 @@
 //! password is good. Purges do not come through here, they have rules of their own; fragments neither, whose page did.
 
 mod maintenance;
+mod meant;
 mod nets;
 mod passwords;
 mod rates;
@@ -18,6 +19,7 @@ use clearcoat_cache::{Moment, Scheme};
 use smallvec::SmallVec;
 
 pub(crate) use maintenance::{Maintenance, Maintenances};
+pub(crate) use meant::meant;
 pub(crate) use nets::{Addresses, NetSet};
 pub(crate) use passwords::{Passwords, Verification};
 pub(crate) use rates::{CountBy, RateRule};
@@ -111,6 +113,19 @@ impl Gate {
             return Some(Shut::TooMany(rule, wait));
         }
         credentials
+    }
+
+    /// What of it holds for another spelling of its path: that the address may come, the size, the password.
+    pub(crate) fn look_strictly(&self, head: &Head<'_, '_>, visitor: Visitor) -> Option<Shut<'_>> {
+        if !self.addresses.admit(visitor.address) {
+            return Some(Shut::Denied);
+        }
+        if let (Some(most), Framing::Length(length)) = (self.max_body, head.framing)
+            && length > most
+        {
+            return Some(Shut::TooLarge);
+        }
+        self.passwords.as_ref().and_then(|passwords| passwords.look(head, visitor.address))
     }
 
     /// As [`Gate::look`], and the request is counted, unless it comes again when its password is known.

@@ -102,9 +102,11 @@ impl RateRule {
     }
 
     fn is_about(&self, head: &Head<'_, '_>) -> bool {
-        let path = path(head.target);
+        let meant = super::meant(head.target);
+        let (path, meant) = (path(head.target), path(&meant));
         (self.methods.is_empty() || self.methods.iter().any(|method| method == head.method.as_str()))
-            && (self.paths.is_empty() || self.paths.iter().any(|rule| rule.matches(path)))
+            && (self.paths.is_empty()
+                || self.paths.iter().any(|rule| rule.matches(path) || rule.matches(meant)))
     }
 
     /// A number for whoever is counted together.
@@ -112,7 +114,7 @@ impl RateRule {
         let named = |kind: u8, value: &[u8]| self.hashing.hash_one((kind, value));
         let by = match &self.by {
             CountBy::Client => None,
-            CountBy::Path => Some(named(1, path(head.target))),
+            CountBy::Path => Some(named(1, path(&super::meant(head.target)))),
             CountBy::Header(name) => head.values(name).next().map(|value| named(2, value)),
             CountBy::Cookie(name) => {
                 let lines = head.values("cookie");
