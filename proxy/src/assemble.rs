@@ -27,6 +27,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
 use pingora_proxy::http_proxy;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::Semaphore;
 use tracing::info;
 
@@ -203,8 +204,10 @@ pub(crate) fn front(
 ) -> anyhow::Result<Front> {
     let clock = Clock::start();
     let counters = accounts.counters.clone();
+    // What clients must not guess: else they could find URLs that all go to the same place.
     let mut secret = [0; 16];
-    secret.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
+    let filled = SystemRandom::new().fill(&mut secret);
+    filled.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
     let store = Arc::new(Store::new(store_settings(config), KeySecret::new(secret)));
     let encoder =
         Encoder::new(encode_settings(&config.cache.compress), store.clone(), counters.clone(), clock.clone());
