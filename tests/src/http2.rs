@@ -227,16 +227,13 @@ impl Raw {
 
     /// Sends the head of a request without body, its fields without compression.
     pub async fn head(&mut self, stream: u32, fields: &[(&str, &str)]) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            // A literal without indexing (RFC 7541 section 6.2.2); none is longer than 126 bytes.
-            block.push(0);
-            for text in [name, value] {
-                block.push(text.len() as u8);
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
-        self.frame(1, 0x5, stream, &block).await;
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        self.fields(stream, &fields, true).await;
+    }
+
+    /// Sends fields as they are, whatever they hold, in one frame that ends them and perhaps the stream.
+    pub async fn fields(&mut self, stream: u32, fields: &[(&[u8], &[u8])], ends: bool) {
+        self.frame(1, if ends { 0x5 } else { 0x4 }, stream, &block(fields)).await;
     }
 
     /// The next frame of one of these kinds: kind, flags, stream, payload. `None` at the end of the connection.
@@ -255,6 +252,93 @@ impl Raw {
             if kinds.contains(&head[3]) {
                 return Some((head[3], head[4], stream, payload));
             }
+        }
+    }
+}
+
+/// Fields as literals without indexing (RFC 7541 section 6.2.2), not compressed.
+pub fn block(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            length(&mut block, text.len());
+            block.extend_from_slice(text);
+        }
+    }
+    block
+}
+
+/// The length of a text: an integer with a prefix of seven bits (RFC 7541 section 5.1).
+fn length(block: &mut Vec<u8>, length: usize) {
+    let Some(mut rest) = length.checked_sub(127) else { return block.push(length as u8) };
+    block.push(127);
+    while rest >= 128 {
+        block.push((rest % 128) as u8 | 128);
+        rest /= 128;
+    }
+    block.push(rest as u8);
+}
+
+/// The status that a block of fields begins with, where the server's encoder is at its beginning: by the static table, or as a literal
+/// with that table's name (RFC 7541 section 6, appendices A and B).
+pub fn status(block: &[u8]) -> Option<u16> {
+    const STATIC: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
+    // The size of the table may be told first.
+    let start = block.iter().position(|byte| byte & 0xe0 != 0x20)?;
+    match block.get(start..)? {
+        [index @ 0x88..=0x8e, ..] => STATIC.get(usize::from(index - 0x88)).copied(),
+        [0x48 | 0x08, length, text @ ..] => {
+            let text = text.get(..usize::from(length & 0x7f))?;
+            if length & 0x80 == 0 {
+                return std::str::from_utf8(text).ok()?.parse().ok();
+            }
+            // Digits have codes of five bits up to 2, and of six above.
+            let bits = text.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+            let (mut left, mut status) = (text.len() as u32 * 8, 0);
+            for _ in 0..3 {
+                let five = bits >> left.checked_sub(5)? & 0x1f;
+                let digit = if five <= 2 {
+                    left -= 5;
+                    five
+                } else {
+                    left = left.checked_sub(6)?;
+                    (bits >> left & 0x3f).checked_sub(0x16)?
+                };
+                status = status * 10 + digit;
+            }
+            u16::try_from(status).ok()
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_read_in_each_form() {
+        for (block, expected) in [
+            (&[0x88][..], Some(200)),
+            (&[0x3f, 0xe1, 0x1f, 0x8d], None),
+            (&[0x20, 0x8c], Some(400)),
+            (&[0x48, 3, b'4', b'3', b'1'], Some(431)),
+            // From RFC 7541 appendices C.6.1 and C.6.2.
+            (&[0x48, 0x82, 0x64, 0x02], Some(302)),
+            (&[0x48, 0x83, 0x64, 0x0e, 0xff], Some(307)),
+            (&[], None),
+        ] {
+            assert_eq!(status(block), expected, "{block:x?}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_any_size_are_written() {
+        for (count, expected) in [(0, &[0][..]), (126, &[126]), (127, &[127, 0]), (1337, &[127, 186, 9])] {
+            let mut block = Vec::new();
+            length(&mut block, count);
+            assert_eq!(block, expected, "{count}");
         }
     }
 }

@@ -10,6 +10,8 @@ use h2::{Reason, client};
 
 const MIB: usize = 1 << 20;
 
+/// `DATA`, RFC 9113 section 6.1.
+const DATA: u8 = 0;
 /// `GOAWAY`, RFC 9113 section 6.8.
 const GOAWAY: u8 = 7;
 /// `RST_STREAM`, RFC 9113 section 6.4.
@@ -369,6 +371,23 @@ async fn malformed_requests_reach_no_node() {
     raw.head(stream, &good).await;
     assert!(raw.next(&[HEADERS]).await.is_some());
     assert_eq!(node.total(), 1);
+}
+
+#[tokio::test]
+async fn empty_frames_of_an_upload_do_not_end_it() {
+    let node = Node::start().await;
+    node.serve("/echo", Page::echo());
+    let proxy = before(&node).start().await;
+    let mut raw = Raw::open(proxy.address()).await;
+    let fields: [(&[u8], &[u8]); 4] =
+        [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/echo"), (b":authority", b"a.test")];
+    raw.fields(1, &fields, false).await;
+    for piece in ["", "one", "", "", " two", ""] {
+        raw.frame(DATA, 0, 1, piece.as_bytes()).await;
+    }
+    raw.frame(DATA, 1, 1, b"").await;
+    assert!(raw.next(&[HEADERS]).await.is_some());
+    assert_eq!((node.last("/echo").body, node.total(), node.garbled()), ("one two".into(), 1, 0));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -100,8 +101,18 @@ impl Passing {
     }
 
     /// The next piece of the request's body; `None` at its end.
+    ///
+    /// Never an empty one: a client may send as many empty frames as it likes, and pingora would write each as a chunk of size zero,
+    /// which is the last one to a node. What came behind it the node would take for a request.
     async fn read(&mut self) -> Result<Option<Bytes>> {
-        let reading = poll_fn(|context| self.body.poll_data(context));
+        let reading = poll_fn(|context| {
+            loop {
+                match self.body.poll_data(context) {
+                    Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
+                    polled => return polled,
+                }
+            }
+        });
         let piece = match self.read_wait {
             Some(wait) => timeout(wait, reading).await.map_err(|_| {
                 Error::explain(ErrorType::ReadTimedout, "the request body does not come").into_down()
