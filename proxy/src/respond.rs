@@ -74,6 +74,7 @@ impl Local {
             Refusal::UrlTooLong => 414,
             Refusal::MethodNotAllowed => 405,
             Refusal::Version => 505,
+            Refusal::Expectation => 417,
         };
         let mut local = Self::plain(status, None, refusal.to_string()).refused();
         if status == 405 {

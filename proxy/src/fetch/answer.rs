@@ -97,7 +97,7 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
         &header::PROXY_AUTHORIZATION,
     ]
     .contains(&name)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
 /// The names that `Connection` lines list.

@@ -22,7 +22,7 @@ use crate::fetch::{Caching, is_hop_by_hop};
 use crate::listen::head::Head;
 
 /// Header lines that `Connection` may not take away, whatever a client lists there: nodes and caches decide by them.
-const PROTECTED: [HeaderName; 7] = [
+pub(super) const PROTECTED: [HeaderName; 7] = [
     header::HOST,
     header::COOKIE,
     header::AUTHORIZATION,

@@ -13,6 +13,7 @@ mod decode;
 pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod gate;
+mod hop;
 mod invalidate;
 pub(crate) mod look;
 pub(crate) mod names;

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clearcoat_cache::Store;
 use http::header::{self, HeaderName};
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -24,6 +24,7 @@ use super::context::delivery::Delivery;
 use super::cookies::Kept;
 use super::forward;
 use super::gate::Turn;
+use super::hop;
 use super::invalidate::{Changed, invalidate};
 use super::look::Passed;
 use super::route::RouteTable;
@@ -31,7 +32,8 @@ use super::visitor::{self, Visitor};
 use crate::access::{Accounts, Asked, Sent, Version as LoggedVersion};
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
-use crate::fetch::{FetchError, limit_fired, listed_in_connection, may_retry};
+use crate::fetch::{FetchError, limit_fired, may_retry};
+use crate::listen::chunks::BadChunk;
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 use crate::respond::Local;
 use crate::session::pin::Pins;
@@ -153,8 +155,10 @@ fn asked<'a>(session: &'a Session, host: &'a str) -> Asked<'a> {
     asked
 }
 
-fn asks_to_close(headers: &HeaderMap) -> bool {
-    listed_in_connection(headers).iter().any(|option| option == "close")
+/// Whether a chunked body was not one, which the client can still hear.
+fn is_bad_chunk(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.and_then(std::io::Error::get_ref).is_some_and(|cause| cause.is::<BadChunk>())
 }
 
 /// Turns why there is no node into pingora's kind of error; what the client hears stands in `ctx.failure`.
@@ -190,14 +194,14 @@ impl ProxyHttp for PassRoad {
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Passing) -> Result<()> {
+        let hop = hop::settle(session.req_header_mut())?;
         // pingora resets this when it has read the head, to no limit at all. A connection that is upgraded does
         // not come back to the lane, and says so.
-        let headers = &session.req_header().headers;
-        let ends = headers.contains_key(header::UPGRADE)
+        let ends = hop.upgrade
+            || hop.close
             || session.req_header().version < Version::HTTP_11
-            || asks_to_close(headers)
             || session.is_process_shutting_down();
-        let upgrade = headers.contains_key(header::UPGRADE);
+        let upgrade = hop.upgrade;
         ctx.forwarded = match session.req_header().method {
             Method::GET | Method::HEAD if upgrade => Passed::Upgrade.forwarded(),
             Method::GET | Method::HEAD => Passed::Body.forwarded(),
@@ -400,8 +404,8 @@ impl ProxyHttp for PassRoad {
                 }
             }
         }
-        // An absolute-form target was for us; nodes get the origin-form (RFC 9112 section 3.2.1).
-        if request.uri.authority().is_some() {
+        // An absolute-form target was for us; nodes get the origin-form (RFC 9112 section 3.2.1). pingora keeps it beside the URI.
+        if request.raw_path() != target.as_bytes() {
             request.set_raw_path(target.as_bytes())?;
         }
         request.set_version(Version::HTTP_11);
@@ -452,6 +456,9 @@ impl ProxyHttp for PassRoad {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Passing) -> FailToProxy {
         let local = match (ctx.failure, error.esource(), error.etype()) {
             (Some(failure), _, _) => Local::failure(failure, ctx.forwarded),
+            (None, ErrorSource::Downstream, _) if is_bad_chunk(error) => {
+                Local::plain(400, None, "the request body is malformed".into()).refused()
+            }
             (
                 None,
                 ErrorSource::Downstream,

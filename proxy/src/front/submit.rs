@@ -2,7 +2,7 @@
 //!
 //! They are none of the cache's business and go to a node as they are, like all on the pass road; but a body that is there as
 //! a whole needs nothing streamed, so the fetch road serves, with kept connections and a fraction of the cost. What has no
-//! length in advance or a long body, asks for another protocol or waits to be told to go on (`Expect`) stays on the pass road.
+//! length in advance or a long body, or waits to be told to go on (`Expect`) stays on the pass road.
 
 use clearcoat_cache::Moment;
 use http::Method as HttpMethod;
@@ -33,7 +33,7 @@ pub(crate) fn body<'b>(head: &Head<'_, '_>, input: &'b [u8], most: u64) -> Body<
         Framing::Length(length) if length <= most => length as usize,
         Framing::Length(_) | Framing::Chunked => return Body::Other,
     };
-    if head.upgrade || head.values("expect").next().is_some() {
+    if head.values("expect").next().is_some() {
         return Body::Other;
     }
     match input.get(head.length..head.length + length) {
@@ -137,8 +137,7 @@ mod tests {
         check("DELETE / HTTP/1.1\r\nHost: a\r\n\r\nGET", Body::Whole(b""));
         check("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nabc", Body::Coming(54));
         check("PATCH / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabcdefghi", Body::Other);
-        for line in ["Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 1", "Upgrade: x"]
-        {
+        for line in ["Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 1"] {
             check(&format!("POST / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\na"), Body::Other);
         }
         for method in ["GET", "OPTIONS", "PURGE", "post", "MERGE"] {

@@ -42,6 +42,9 @@ pub(crate) enum Refusal {
     /// A version of HTTP that is not spoken here.
     #[error("this version of HTTP is not served here")]
     Version,
+    /// `Expect` with something else than `100-continue` (RFC 9110 section 10.1.1).
+    #[error("the only expectation met here is 100-continue, once")]
+    Expectation,
 }
 
 /// What the bytes so far amount to.
@@ -100,7 +103,8 @@ pub(crate) struct Head<'b, 'h> {
     pub(crate) version_11: bool,
     /// The connection ends after this request.
     pub(crate) close: bool,
-    /// The client asks for another protocol.
+    /// The client asks for a WebSocket. Other protocols are not offered, and nobody has to follow such a wish (RFC 9110 section 7.8);
+    /// nor is it one in HTTP/1.0, with a body, or where `Connection` does not name it.
     pub(crate) upgrade: bool,
     pub(crate) framing: Framing,
     /// All header lines, as sent.
@@ -267,7 +271,7 @@ fn examine<'b>(
     let mut length: Option<u64> = None;
     let mut chunked = false;
     let mut close = !version_11;
-    let mut upgrade = false;
+    let (mut upgrade, mut websocket, mut expects) = (false, false, false);
     let (mut two_hosts, mut two_lengths) = (false, false);
     for header in headers {
         let name = header.name;
@@ -276,15 +280,17 @@ fn examine<'b>(
             4 if name.eq_ignore_ascii_case("host") => {
                 two_hosts |= host.replace(header.value).is_some();
             }
-            // Nobody has to follow an offer of HTTP/2 without TLS, and RFC 9113 section 3.1 has taken it back.
-            7 if name.eq_ignore_ascii_case("upgrade") => {
-                upgrade |= !header.value.eq_ignore_ascii_case(b"h2c");
+            6 if name.eq_ignore_ascii_case("expect") => {
+                if std::mem::replace(&mut expects, true)
+                    || !header.value.eq_ignore_ascii_case(b"100-continue")
+                {
+                    return Err(Refusal::Expectation);
+                }
             }
+            7 if name.eq_ignore_ascii_case("upgrade") => websocket |= has_option(header.value, b"websocket"),
             10 if name.eq_ignore_ascii_case("connection") => {
-                close |= header
-                    .value
-                    .split(|byte| *byte == b',')
-                    .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+                close |= has_option(header.value, b"close");
+                upgrade |= has_option(header.value, b"upgrade");
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
                 two_lengths |= length.replace(content_length(header.value)?).is_some();
@@ -315,7 +321,9 @@ fn examine<'b>(
         (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
             return Err(Refusal::Malformed("the target and the Host line name different hosts"));
         }
-        (Some(named), _) => named,
+        // Whoever reads the Host line alone would take it for another's.
+        (Some(_), None) => return Err(Refusal::Malformed("there is no Host line")),
+        (Some(named), Some(_)) => named,
         (None, Some(host)) => host,
         (None, None) if version_11 => return Err(Refusal::Malformed("there is no Host line")),
         (None, None) => b"",
@@ -328,7 +336,13 @@ fn examine<'b>(
         (false, Some(length)) if length > 0 => Framing::Length(length),
         (false, _) => Framing::None,
     };
+    let upgrade = upgrade && websocket && version_11 && method == "GET" && framing == Framing::None;
     Ok(Facts { host, target, close, upgrade, framing })
+}
+
+/// Whether a list, such as that of `Connection`, has this option.
+pub(crate) fn has_option(list: &[u8], option: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(option))
 }
 
 /// One decimal number; no sign, no list, no white space inside (RFC 9110 section 8.6).
@@ -438,7 +452,11 @@ mod tests {
                 String::from_utf8_lossy(head.host),
                 String::from_utf8_lossy(head.target),
                 head.framing,
-                if head.close { " close" } else { "" }
+                match (head.close, head.upgrade) {
+                    (true, _) => " close",
+                    (_, true) => " upgrade",
+                    _ => "",
+                }
             ),
         }
     }
@@ -518,6 +536,44 @@ mod tests {
         check("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "this method is not served here");
         check("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "this method is not served here");
         check("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "this version of HTTP is not served here");
+        check("GET http://a/ HTTP/1.1\r\n\r\n", "there is no Host line");
+        check("GET http://a/ HTTP/1.0\r\n\r\n", "there is no Host line");
+        for lines in [
+            "Expect: x",
+            "Expect:",
+            "Expect: 100-continue, x",
+            "Expect: 100-continue\r\nExpect: 100-continue",
+        ] {
+            let expectation = "the only expectation met here is 100-continue, once";
+            check(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"), expectation);
+        }
+    }
+
+    #[test]
+    fn a_websocket_is_the_one_upgrade() {
+        let outcome_of = |first: &str, lines: &str| outcome(&format!("{first}\r\nHost: a\r\n{lines}\r\n"));
+        let get = "GET / HTTP/1.1";
+        for lines in [
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+            "Connection: keep-alive, upgrade\r\nUpgrade: h2c, WebSocket\r\n",
+            "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n",
+        ] {
+            assert_eq!(outcome_of(get, lines), "a / None upgrade", "{lines:?}");
+        }
+        for lines in [
+            "Upgrade: websocket\r\n",
+            "Connection: keep-alive\r\nUpgrade: websocket\r\n",
+            "Connection: upgrade\r\nUpgrade: h2c\r\n",
+            "Connection: upgrade\r\nUpgrade: websockets\r\n",
+            "Connection: upgrade\r\n",
+        ] {
+            assert_eq!(outcome_of(get, lines), "a / None", "{lines:?}");
+        }
+        let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+        assert_eq!(outcome_of(get, &format!("{upgrade}Content-Length: 1\r\n")), "a / Length(1)");
+        assert_eq!(outcome_of(get, &format!("{upgrade}Transfer-Encoding: chunked\r\n")), "a / Chunked");
+        assert_eq!(outcome_of("GET / HTTP/1.0", upgrade), "a / None close");
+        assert_eq!(outcome_of("POST / HTTP/1.1", upgrade), "a / None");
     }
 
     #[test]

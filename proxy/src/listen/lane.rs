@@ -190,7 +190,10 @@ impl Lane {
                         Refusal::HeadTooLarge => self.front.counters.limit(Limit::HeaderBytes),
                         Refusal::TooManyLines => self.front.counters.limit(Limit::HeaderCount),
                         Refusal::UrlTooLong => self.front.counters.limit(Limit::UrlBytes),
-                        Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version => {}
+                        Refusal::Malformed(_)
+                        | Refusal::MethodNotAllowed
+                        | Refusal::Version
+                        | Refusal::Expectation => {}
                     }
                     tracing::debug!(client = ?connection.visitor.address, %refusal, "a request was refused");
                     self.refuse(&mut connection, &Local::refusal(refusal));
@@ -305,8 +308,10 @@ impl Lane {
     }
 
     pub(super) fn refuse(&self, connection: &mut Connection, local: &Local) {
-        local.write_http1(&mut connection.output, &self.front.clock.http_date(), false, true);
-        let bytes = local.body().len() as u64;
+        // A client that asked for a head takes what follows it for the next answer (RFC 9112 section 6.3).
+        let head_only = connection.input.trim_ascii_start().starts_with(b"HEAD ");
+        local.write_http1(&mut connection.output, &self.front.clock.http_date(), head_only, true);
+        let bytes = if head_only { 0 } else { local.body().len() as u64 };
         let sent = Sent::own(RequestResult::Refused, local.status, bytes);
         let asked = || recorded::first_line(&connection.input, connection.visitor);
         self.front.accounts.over(asked, Instant::now(), sent);
@@ -462,10 +467,10 @@ pub(super) fn digest_of(visitor: Visitor) -> ProxyDigest {
 /// How much of the connection belongs to a request.
 fn window(head: &Head<'_, '_>) -> Window {
     match head.framing {
-        Framing::None if !head.upgrade => Window::Bytes(head.length as u64),
-        Framing::Length(body) if !head.upgrade => Window::Bytes((head.length as u64).saturating_add(body)),
-        Framing::Chunked if !head.upgrade => Window::Chunked(head.length as u64, ChunkScan::new()),
         // After an upgrade the connection is another protocol's.
-        Framing::None | Framing::Length(_) | Framing::Chunked => Window::Open,
+        Framing::None if head.upgrade => Window::Open,
+        Framing::None => Window::Bytes(head.length as u64),
+        Framing::Length(body) => Window::Bytes((head.length as u64).saturating_add(body)),
+        Framing::Chunked => Window::Chunked(head.length as u64, ChunkScan::new()),
     }
 }

@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn a_head_is_taken_apart() {
         let text =
-            b"REPORT http://A.test/x?y HTTP/1.0\r\nReferer: r\r\nuser-agent: u\r\nX-Request-ID: 1\r\n\r\n";
+            b"REPORT http://A.test/x?y HTTP/1.0\r\nHost: a.test\r\nReferer: r\r\nuser-agent: u\r\nX-Request-ID: 1\r\n\r\n";
         let mut lines = lines();
         let limits = HeadLimits { bytes: 1000, count: 10, url_bytes: 100 };
         let Parsed::Complete(parsed) = parse(text, &mut lines, &limits) else { panic!("not a head") };

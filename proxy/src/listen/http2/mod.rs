@@ -424,7 +424,7 @@ impl Serving {
             Refusal::HeadTooLarge => counters.limit(Limit::HeaderBytes),
             Refusal::TooManyLines => counters.limit(Limit::HeaderCount),
             Refusal::UrlTooLong => counters.limit(Limit::UrlBytes),
-            Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version => {}
+            Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version | Refusal::Expectation => {}
         }
         tracing::debug!(client = ?self.shared.visitor.address, %refusal, "a request was refused");
         self.shared.credit.spend();

@@ -92,9 +92,16 @@ pub(super) fn head<'b, 'h>(
     if absolute.is_some() {
         return Err(Refusal::Malformed("the target is not a path"));
     }
-    let (mut host, mut length) = (None, None);
+    let (mut host, mut length, mut expects) = (None, None, false);
     for line in lines {
         let twice = match line.name {
+            "expect" => {
+                if std::mem::replace(&mut expects, true) || !line.value.eq_ignore_ascii_case(b"100-continue")
+                {
+                    return Err(Refusal::Expectation);
+                }
+                false
+            }
             "host" => host.replace(line.value).is_some(),
             "content-length" => length.replace(head::content_length(line.value)?).is_some(),
             _ => false,
@@ -228,6 +235,8 @@ mod tests {
         check("TRACE", "http://a/", &[], "this method is not served here");
         check("GET", "*", &[("host", "a")], "the target is neither a path nor a URL");
         check("GET", "http://a/\u{e4}", &[], "the target has bytes that have to be escaped");
+        let expectation = "the only expectation met here is 100-continue, once";
+        check("GET", "http://a/", &[("expect", "x")], expectation);
         let space = "a header value begins or ends with white space";
         check("GET", "http://a/", &[("x", " y")], space);
         check("GET", "http://a/", &[("x", "y\t")], space);
