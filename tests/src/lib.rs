@@ -11,6 +11,7 @@
 //! A failed expectation of the harness itself is a panic with a sentence in it: a test has nobody to return an error to.
 
 pub mod client;
+pub mod corpus;
 pub mod http2;
 pub mod load;
 pub mod metrics;

@@ -2,6 +2,8 @@
 //!
 //! Both sides of the harness read through [`Reader`]: the client reads answers, a node reads requests.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -72,12 +74,21 @@ pub enum Framing {
 pub struct Reader<R> {
     inner: R,
     buffer: BytesMut,
+    copy: Option<Copied>,
 }
+
+/// All bytes of one direction of a connection, as they came.
+pub type Copied = Arc<Mutex<Vec<u8>>>;
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
-        Self { inner, buffer: BytesMut::new() }
+        Self { inner, buffer: BytesMut::new(), copy: None }
+    }
+
+    /// Puts a copy of everything that is read from now on here, too.
+    pub fn copy_to(&mut self, copy: Copied) {
+        self.copy = Some(copy);
     }
 
     /// The stream below; bytes already read from it are lost.
@@ -88,7 +99,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads more bytes; false at the end of the stream.
     async fn more(&mut self) -> Result<bool> {
         self.buffer.reserve(16 << 10);
-        Ok(self.inner.read_buf(&mut self.buffer).await? > 0)
+        let read = self.inner.read_buf(&mut self.buffer).await?;
+        if let Some(copy) = &self.copy {
+            let new = &self.buffer[self.buffer.len() - read..];
+            copy.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(new);
+        }
+        Ok(read > 0)
     }
 
     /// Reads whatever comes first: some bytes, or nothing at the end of the stream.

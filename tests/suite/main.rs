@@ -18,6 +18,7 @@ mod collapsing;
 mod compression;
 mod config;
 mod context;
+mod corpus;
 mod deception;
 mod decoding;
 mod endurance;

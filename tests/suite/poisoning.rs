@@ -259,3 +259,25 @@ async fn what_changes_the_url_reaches_nodes_only_where_nobody_else_gets_the_answ
         assert!(!answer.text().contains("strange"), "strangers say this nowhere: {answer}");
     }
 }
+
+/// What `Connection` lists a proxy may take away (RFC 9110 section 7.6.1). A node that did not get it has answered without it, and
+/// that answer must not be stored as the one with it.
+#[tokio::test]
+async fn a_header_that_is_taken_away_chooses_no_stored_answer() {
+    let node = Node::start().await;
+    let page = Page::composed(|request| {
+        let said = request.header("accept-language").or(request.header("x-country")).unwrap_or("nothing");
+        Page::text(said.to_owned()).fresh_for(60).header("Vary", "Accept-Language, X-Country")
+    });
+    node.serve_everything(page);
+    let proxy = Setup::before(&node)
+        .site("[[site.route]]\npath = \"/keyed/*\"\nkey_headers = [\"X-Country\"]")
+        .start()
+        .await;
+    for (path, name) in [("/a", "Accept-Language"), ("/b", "X-Country"), ("/keyed/c", "X-Country")] {
+        let honest = Request::get(path).header(name, "de");
+        let attack = honest.clone().header("Connection", name);
+        proxy.ask(&attack).await.expect_status(200);
+        assert_eq!(proxy.ask(&honest).await.text(), "de", "{path} {name}");
+    }
+}

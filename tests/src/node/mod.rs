@@ -24,7 +24,7 @@ pub use page::{Gate, Page};
 use crate::Address;
 use crate::ports::Port;
 use crate::wait;
-use crate::wire::{self, Headers};
+use crate::wire::{self, Copied, Headers};
 
 /// Where the proxy's probes go in this harness; never counted among a visitor's requests.
 pub const HEALTH_PATH: &str = "/-/health";
@@ -81,6 +81,8 @@ pub(crate) struct State {
     probes: AtomicUsize,
     /// True while nothing at all is answered.
     frozen: watch::Sender<bool>,
+    /// What came on each connection since recording began; `None` before.
+    bytes: Mutex<Option<Vec<Copied>>>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +96,14 @@ struct Inner {
 impl State {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the bytes of a new connection are to be copied to.
+    fn copy(&self) -> Option<Copied> {
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let copy = Copied::default();
+        bytes.as_mut()?.push(copy.clone());
+        Some(copy)
     }
 
     /// Notes a request and finds its page.
@@ -199,6 +209,24 @@ impl Node {
         let mut inner = self.state.lock();
         inner.records.clear();
         inner.counts.clear();
+        let mut copies = self.state.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(copies) = copies.as_mut() {
+            copies.retain(|copy| Arc::strong_count(copy) > 1);
+            copies.iter().for_each(|copy| copy.lock().unwrap_or_else(PoisonError::into_inner).clear());
+        }
+    }
+
+    /// From now on the bytes of new connections are kept as they come, for [`Node::bytes`].
+    pub fn record_bytes(&self) {
+        self.state.bytes.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+    }
+
+    /// What came on each connection, probes included, since recording began or all was forgotten; and whether it is open.
+    pub fn bytes(&self) -> Vec<(Vec<u8>, bool)> {
+        let copies = self.state.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |copy: &Copied| copy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Whoever reads from the connection holds the other.
+        copies.iter().flatten().map(|copy| (read(copy), Arc::strong_count(copy) > 1)).collect()
     }
 
     /// Requests that could not be read as HTTP/1.1.

@@ -50,6 +50,9 @@ pub(super) async fn connection(stream: TcpStream, state: Arc<State>, name: Strin
     let _ = stream.set_nodelay(true);
     let (reader, mut writer) = stream.into_split();
     let mut reader = Reader::new(reader);
+    if let Some(copy) = state.copy() {
+        reader.copy_to(copy);
+    }
     loop {
         let head = match reader.request_head().await {
             Ok(Some(head)) => head,
