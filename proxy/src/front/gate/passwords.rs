@@ -187,3 +187,96 @@ fn verify(password: &[u8], hash: &str) -> bool {
     }
     ShaCrypt::default().verify_password(password, hash).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::listen::head::{HeadLimits, Parsed, lines, parse};
+
+    /// All of `x`, by PHP, OpenSSL and crypt(3).
+    const HASHES: [&str; 4] = [
+        "$2y$04$pfSUULK02hQdnX67Wp9BR.qpRXo8ZGjlmwNoBYxis0GMGRGytm2Se",
+        "$5$salt$eC8iHMk0B/acxRGi4idWiCK/.xXHLUsxovn4V591t3.",
+        "$6$salt$wZU8LXJfJJqoagopbB7RuK6JEotEMZ0CQDy0phpPAuLMYQFcmf6L6BdAbs/Q7w7o1qsZ9pFqFVY4yuUSWgaYt1",
+        "$6$rounds=1000$salt$dp.sf6xrDVOi6TLP3zDbIJaA6gs0VgRbHlpmjjxGZKgmGeTPVWC8FNtkny4LZetNMVSTwdL6c/OB/cDBZl76V0",
+    ];
+
+    /// What is made of an `Authorization` line: let in, wanted, or to be looked at, with the name.
+    fn look(passwords: &Arc<Passwords>, line: &str) -> String {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n");
+        let limits = HeadLimits { bytes: 1 << 16, count: 64, url_bytes: 1000 };
+        let mut lines = lines();
+        let Parsed::Complete(head) = parse(text.as_bytes(), &mut lines, &limits) else {
+            return "none".into();
+        };
+        match passwords.look(&head, None) {
+            None => "in".into(),
+            Some(Shut::Unverified(verification)) => format!("? {}", verification.name),
+            Some(_) => "wanted".into(),
+        }
+    }
+
+    fn of_anna(hash: &str) -> Arc<Passwords> {
+        Arc::new(Passwords::new("a", [("anna".into(), hash.into())].into(), NetSet::default()))
+    }
+
+    #[test]
+    fn hashes_of_others_are_understood() {
+        for hash in HASHES {
+            assert!(verify(b"x", hash), "{hash}");
+            for wrong in [&b"y"[..], b"", b"xx", b"x\0"] {
+                assert!(!verify(wrong, hash), "{hash}: {wrong:?}");
+            }
+        }
+        assert!(!verify(b"x", "") && !verify(b"x", "x") && !verify(b"x", "$2y$04$short"));
+    }
+
+    #[tokio::test]
+    async fn what_was_found_out_is_known() {
+        let passwords = of_anna(HASHES[0]);
+        for (line, before, after) in [
+            // anna:x, anna:y, bert:x
+            ("Authorization: Basic YW5uYTp4\r\n", "? anna", "in"),
+            ("Authorization: Basic YW5uYTp5\r\n", "? anna", "wanted"),
+            ("Authorization: BASIC   YmVydDp4\r\n", "? bert", "wanted"),
+            ("Authorization: Basic YW5uYQ==\r\n", "wanted", "wanted"),
+            ("", "wanted", "wanted"),
+        ] {
+            assert_eq!(look(&passwords, line), before, "{line}");
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n");
+            let limits = HeadLimits { bytes: 1 << 16, count: 64, url_bytes: 1000 };
+            let mut lines = lines();
+            let Parsed::Complete(head) = parse(text.as_bytes(), &mut lines, &limits) else {
+                panic!("{line}")
+            };
+            if let Some(Shut::Unverified(verification)) = passwords.look(&head, None) {
+                assert!(verification.settle().await);
+            }
+            assert_eq!(look(&passwords, line), after, "{line}");
+        }
+        assert_eq!(passwords.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn only_so_many_are_known() {
+        let mut known = Known::default();
+        for number in 0..100_000 {
+            known.keep(number, true);
+            assert_eq!(known.get(0).is_some(), known.young.contains_key(&0), "what is asked for stays");
+        }
+        assert!(known.young.len() <= KNOWN && known.old.len() <= KNOWN);
+        assert_eq!(known.get(0), Some(true));
+        assert_eq!(known.get(50_000), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_is_a_password_or_none(value in "[ -~]{0,80}") {
+            let told = look(&of_anna(HASHES[0]), &format!("Authorization: {value}\r\n"));
+            prop_assert!(told != "in" && (told.starts_with('?') || told == "wanted"), "{}", told);
+        }
+    }
+}
