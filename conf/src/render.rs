@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::check::{Origins, SiteOrigins};
 use crate::config::{
     AccessTarget, Admin, Balance, Cache, CachePolicy, Certificate, Class, Config, Gate, HashOn, HeaderName,
-    KeepCookies, Limits, Node, NormaliseHow, Normaliser, Pin, Pool, Probe, Purge, QueryNames, RateLimit,
-    Rules, Secret, Sessions, Site, StatusTtls,
+    KeepCookies, Limits, ListenAddress, Node, NormaliseHow, Normaliser, Pin, Pool, Probe, Process, Purge,
+    QueryNames, RateLimit, Rules, Secret, Sessions, Site, SocketFile, StatusTtls,
 };
 use crate::units::{show_duration, show_size};
 
@@ -34,6 +34,10 @@ impl Config {
             page.list("proxy_protocol", listen.proxy_protocol.iter().map(quoted));
             page.list("trusted_proxies", listen.trusted_proxies.iter().map(quoted));
             page.text("client_header", listen.client_header.as_str());
+            if let Some(hosts) = &listen.hosts {
+                page.list("hosts", hosts.iter().map(quoted));
+            }
+            socket(&mut page, &listen.address, &listen.socket);
             if let Some(tls) = &listen.tls {
                 page.list("tls.certificates", tls.certificates.iter().map(certificate));
                 page.raw("tls.http2", tls.http2);
@@ -52,6 +56,7 @@ impl Config {
         purge(&mut page, &self.purge);
         sessions(&mut page, &self.sessions);
         limits(&mut page, &self.limits);
+        process(&mut page, &self.process);
         page.header("[log]");
         page.text("level", self.log.level.as_str());
         page.text("format", self.log.format.as_str());
@@ -80,7 +85,25 @@ fn admin(page: &mut Page<'_>, admin: Option<&Admin>) {
     if let Some(admin) = admin {
         page.text("address", &admin.address);
         page.secret("token", admin.token.as_ref());
+        socket(page, &admin.address, &admin.socket);
     }
+}
+
+/// Who may use a listener that is a Unix socket.
+fn socket(page: &mut Page<'_>, address: &ListenAddress, socket: &SocketFile) {
+    if let ListenAddress::Unix(_) = address {
+        page.text("socket_mode", format_args!("{:04o}", socket.mode));
+        page.optional("socket_user", socket.user.as_ref().map(quoted));
+        page.optional("socket_group", socket.group.as_ref().map(quoted));
+    }
+}
+
+fn process(page: &mut Page<'_>, process: &Process) {
+    page.header("[process]");
+    page.optional("user", process.user.as_ref().map(quoted));
+    page.optional("group", process.group.as_ref().map(quoted));
+    page.text("sandbox", process.sandbox.as_str());
+    page.raw("core_dumps", process.core_dumps);
 }
 
 fn cache(page: &mut Page<'_>, cache: &Cache) {
@@ -387,6 +410,7 @@ fn sessions(page: &mut Page<'_>, sessions: &Sessions) {
     }
     if let Some(listen) = &sessions.listen {
         page.text("listen", listen);
+        socket(page, listen, &sessions.socket);
     }
     page.list("allow", sessions.allow.iter().map(quoted));
     page.raw("replicas", sessions.replicas);

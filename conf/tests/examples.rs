@@ -84,6 +84,9 @@ fn every_key_shows_the_defaults() {
         key = "/etc/clearcoat/shop.key"
         ocsp = "/etc/clearcoat/shop.ocsp"
 
+        [[listen]]
+        address = "unix:/run/clearcoat/http.sock"
+
         [pools.web]
         nodes = ["10.0.0.11:80", "10.0.0.12:80", { address = "web3.internal:8080", max_connections = 48 }]
         health = { type = "http" }
@@ -149,7 +152,9 @@ fn the_keys_in_comments_are_good_as_well() {
     fs::write(&passwords, format!("# staging\nbert:$2y$10${}\n", "b".repeat(53))).unwrap();
     let text = without_comment_marks()
         .replace("/run/secrets/purge-token", &secret.display().to_string())
-        .replace("/etc/clearcoat/htpasswd", &passwords.display().to_string());
+        .replace("/etc/clearcoat/htpasswd", &passwords.display().to_string())
+        .replace("address = \"127.0.0.1:6082\"", "address = \"unix:/run/clearcoat/admin.sock\"")
+        .replace("listen = \"127.0.0.1:11311\"", "listen = \"unix:/run/clearcoat/memcached.sock\"");
     let config = read(&text, "every-key.toml");
     assert_eq!(config.threads.unwrap().get(), 8);
     assert_eq!(config.purge.token.unwrap().expose(), "token-for-tests");
@@ -181,6 +186,7 @@ fn descriptions_tell_the_same_defaults() {
         ("/purge", "PurgeTable"),
         ("/sessions", "SessionsTable"),
         ("/limits", "LimitsTable"),
+        ("/process", "ProcessTable"),
         ("/log", "LogTable"),
         ("/log/access", "AccessLogTable"),
     ] {

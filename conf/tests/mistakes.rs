@@ -349,6 +349,37 @@ fn rates_maintenance_and_headers() {
 }
 
 #[test]
+fn sockets_and_the_process() {
+    everyday(
+        "process = { user = \"www-data\", group = \"33\", sandbox = \"require\", core_dumps = true }",
+        &[],
+    );
+    everyday(
+        "process.group = \"adm\"",
+        &["4:17 process.group: a group is given up for together with a user"],
+    );
+    everyday("process.user = \"a b\"", &["\"a b\" is no name; write a name, such as clearcoat"]);
+    everyday("process.sandbox = \"no\"", &["process.sandbox: \"no\" is not known"]);
+    everyday("admin.socket_mode = \"0600\"", &["127.0.0.1:6082 is no Unix socket, so this means nothing"]);
+    let admin = "admin.address = \"unix:/run/a.sock\"\n";
+    everyday(&format!("{admin}admin.socket_mode = \"0600\"\nadmin.socket_group = \"adm\""), &[]);
+    everyday(
+        &format!("{admin}admin.socket_mode = \"rw\""),
+        &["\"rw\" is no mode of a file; write it as chmod does"],
+    );
+    everyday(&format!("{admin}admin.socket_mode = \"7777\""), &["is no mode of a file"]);
+    check(
+        &format!(
+            "listen = [{{ address = \"0.0.0.0:80\", socket_user = \"www-data\", hosts = [\"a:80\"] }}]\n{POOL}{SITE}"
+        ),
+        &[
+            "listen[0].socket_user: 0.0.0.0:80 is no Unix socket",
+            "listen[0].hosts[0]: \"a:80\" is not a host",
+        ],
+    );
+}
+
+#[test]
 fn the_access_log() {
     everyday("log.access = { file = \"stdout\", format = \"json\", buffer = \"64KiB\" }", &[]);
     everyday("log.access = {}", &["4:14 log.access.file: is missing; add file = \"/var/log/"]);

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 
 use super::Check;
 use super::misc::secret;
-use super::{nets, purge};
-use crate::config::{Admin, Certificate, ClientHeader, Listen, ListenAddress, ListenTls, Peer, PurgeDialect};
+use super::process::SocketKeys;
+use super::{distinct, nets, purge};
+use crate::config::{
+    Admin, Certificate, ClientHeader, HostPattern, Listen, ListenAddress, ListenTls, Peer, PurgeDialect,
+    SocketFile,
+};
 use crate::file::{AdminTable, At, ClientHeaderWord, ListenTable, ListenTlsTable};
 
 /// Checks the listeners and the admin API together, as they share the ports of the machine. `dialects` are those of `[purge]`.
@@ -45,8 +49,11 @@ pub(super) fn check(
             None | Some(ClientHeaderWord::XForwardedFor) => ClientHeader::XForwardedFor,
             Some(ClientHeaderWord::Forwarded) => ClientHeader::Forwarded,
         };
+        let hosts = table.hosts.map(|list| distinct(check, list, "host", str::parse::<HostPattern>));
+        let keys = SocketKeys { mode: table.socket_mode, user: table.socket_user, group: table.socket_group };
         let Some(at) = table.address else { continue };
         let Some(address) = check.value::<ListenAddress>(&at) else { continue };
+        let socket = keys.check(check, Some(&address), SocketFile::FOR_GROUP);
         let mut reachable = |list: Option<(Range<usize>, Vec<Peer>)>| {
             let Some((span, peers)) = list else { return Vec::new() };
             check_peers(check, &span, &peers, &address);
@@ -71,6 +78,8 @@ pub(super) fn check(
             proxy_protocol,
             trusted_proxies,
             client_header,
+            hosts,
+            socket,
         });
         taken.push((address, at.span));
     }
@@ -143,12 +152,17 @@ fn check_admin(
     table: Option<At<AdminTable>>,
     taken: &[(ListenAddress, Range<usize>)],
 ) -> Option<Admin> {
-    let AdminTable { enabled, address, token } = table.map(|table| table.value).unwrap_or_default();
+    let AdminTable { enabled, address, token, socket_mode, socket_user, socket_group } =
+        table.map(|table| table.value).unwrap_or_default();
+    let keys = SocketKeys { mode: socket_mode, user: socket_user, group: socket_group };
     let enabled = enabled.is_none_or(|enabled| enabled.value);
     let mut admin = Admin::default();
     let span = address.as_ref().map(|at| at.span.clone());
     if let Some(given) = address {
         admin.address = check.value(&given).unwrap_or(admin.address);
+    }
+    if !check.is_wrong("admin.address") {
+        admin.socket = keys.check(check, Some(&admin.address), SocketFile::FOR_OWNER);
     }
     let token_is_given = token.is_some() || check.is_wrong("admin.token");
     admin.token = token.and_then(|token| secret(check, token));

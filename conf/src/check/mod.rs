@@ -18,6 +18,7 @@ mod normalise;
 mod origin;
 mod pool;
 pub(crate) mod preset;
+mod process;
 mod purge;
 mod rules;
 mod sessions;
@@ -155,6 +156,7 @@ impl<'a> Check<'a> {
             purge,
             sessions,
             limits: misc::limits(self, file.limits),
+            process: process::check(self, file.process),
             log: misc::log(self, file.log),
             shutdown_timeout: self.duration(file.shutdown_timeout, default::SHUTDOWN_TIMEOUT),
             threads: file.threads.and_then(|at| usize::try_from(at.value).ok()).and_then(NonZeroUsize::new),

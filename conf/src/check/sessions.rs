@@ -3,9 +3,11 @@
 use std::num::NonZeroU32;
 
 use super::misc::secret;
+use super::process::SocketKeys;
 use super::{Check, count, distinct, number};
 use crate::config::{
-    CookieName, ListenAddress, MemcachedAddress, NamePattern, Pin, SessionMode, Sessions, default, parse_net,
+    CookieName, ListenAddress, MemcachedAddress, NamePattern, Pin, SessionMode, Sessions, SocketFile,
+    default, parse_net,
 };
 use crate::error::Invalid;
 use crate::file::{At, PinWord, SessionModeWord, SessionPrefixTable, SessionsTable};
@@ -85,6 +87,7 @@ pub(super) fn check(
         let message = format!("{} servers are more than there can be", sessions.memcached.len());
         check.report(&span, message, format!("name {} at most", default::MOST_MEMCACHED));
     }
+    let keys = SocketKeys { mode: table.socket_mode, user: table.socket_user, group: table.socket_group };
     if let Some(listen) = table.listen {
         let address = check.read(&listen.span, listen.value.parse::<ListenAddress>());
         if let Some(address) = &address
@@ -92,6 +95,7 @@ pub(super) fn check(
         {
             check.report(&listen.span, format!("{other} is listened on already"), "choose another port");
         }
+        sessions.socket = keys.check(check, address.as_ref(), SocketFile::FOR_GROUP);
         sessions.listen = address;
     } else if sessions.mode.replicates() {
         check.report(

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use super::address::ListenAddress;
+use super::pattern::HostPattern;
+use super::process::SocketFile;
 use super::purge::{PurgeDialect, parse_net};
 use crate::error::Invalid;
 
@@ -28,6 +30,10 @@ pub struct Listen {
     pub trusted_proxies: Vec<Peer>,
     /// Where they say it. Default [`ClientHeader::XForwardedFor`].
     pub client_header: ClientHeader,
+    /// Hosts that are served here. `None`, the default: those of all sites.
+    pub hosts: Option<Vec<HostPattern>>,
+    /// Of a Unix socket: who may use it. Default: its owner and its group.
+    pub socket: SocketFile,
 }
 
 /// Who is at the other end of a connection.
@@ -88,6 +94,8 @@ impl Listen {
             proxy_protocol: Vec::new(),
             trusted_proxies: Vec::new(),
             client_header: ClientHeader::default(),
+            hosts: None,
+            socket: SocketFile::FOR_GROUP,
         }
     }
 }

@@ -17,6 +17,7 @@ mod normalise;
 mod pattern;
 mod pool;
 mod preset;
+mod process;
 mod purge;
 mod rules;
 mod secret;
@@ -47,6 +48,7 @@ pub use self::pool::{
     Balance, Dns, HashOn, Health, Node, NodeTls, Passive, Pool, Probe, ProbeMethod, Queue, Retry, Timeouts,
 };
 pub use self::preset::Preset;
+pub use self::process::{Process, Sandbox, SocketFile};
 pub use self::purge::{Purge, PurgeDialect, parse_net};
 pub use self::rules::{
     CookiePolicy, KeepCookies, QueryNames, QueryRules, RequestNoCache, Rules, SetCookiePolicy,
@@ -79,6 +81,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// Bounds on what one client may ask for.
     pub limits: Limits,
+    /// Who the process is once it listens.
+    pub process: Process,
     /// Clearcoat's own log.
     pub log: Log,
     /// How long a shutdown waits for running requests. Default 30 s; zero cuts them off at once.
@@ -125,6 +129,7 @@ impl Config {
             purge: Purge { dialects: preset.dialects().to_vec(), ..Purge::default() },
             sessions: Sessions::default(),
             limits: Limits::default(),
+            process: Process::default(),
             log: Log::default(),
             shutdown_timeout: default::SHUTDOWN_TIMEOUT,
             threads: None,
@@ -140,11 +145,17 @@ pub struct Admin {
     pub address: ListenAddress,
     /// What a caller must show. `None`, the default: whoever can connect may use it.
     pub token: Option<Secret>,
+    /// Of a Unix socket: who may use it. Default: its owner.
+    pub socket: SocketFile,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { address: ListenAddress::Tcp(default::ADMIN_ADDRESS), token: None }
+        Self {
+            address: ListenAddress::Tcp(default::ADMIN_ADDRESS),
+            token: None,
+            socket: SocketFile::FOR_OWNER,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::address::{ListenAddress, NodeAddress};
 use super::default;
 use super::name::{CookieName, NamePattern};
+use super::process::SocketFile;
 use super::purge::parse_net;
 use super::secret::Secret;
 use crate::error::Invalid;
@@ -32,6 +33,8 @@ pub struct Sessions {
     pub pin_timeout: Duration,
     /// Where web nodes find their Memcached. There where sessions are replicated.
     pub listen: Option<ListenAddress>,
+    /// Of a Unix socket there: who may use it. Default: its owner and its group.
+    pub socket: SocketFile,
     /// Who may connect there. Default loopback and private networks.
     pub allow: Vec<IpNet>,
     /// On how many servers each key is kept. Default 2.
@@ -132,6 +135,7 @@ impl Default for Sessions {
             pin_ttl: default::PIN_TTL,
             pin_timeout: default::PIN_TIMEOUT,
             listen: None,
+            socket: SocketFile::FOR_GROUP,
             allow: default::SESSION_ALLOW.iter().filter_map(|text| parse_net(text).ok()).collect(),
             replicas: default::SESSION_REPLICAS,
             acknowledge: None,

@@ -28,6 +28,17 @@ pub(crate) struct ListenTable {
     pub(crate) trusted_proxies: Option<At<Vec<At<String>>>>,
     /// Where trusted proxies say it. Default x-forwarded-for.
     pub(crate) client_header: Option<At<ClientHeaderWord>>,
+    /// Hosts that are served here, as those of sites. Default: those of all sites.
+    #[schemars(extend("examples" = [["www.example.com", "*.example.com"]]))]
+    pub(crate) hosts: Option<At<Vec<At<String>>>>,
+    /// Of a Unix socket: bits as of chmod. Default 0660.
+    pub(crate) socket_mode: Option<At<String>>,
+    /// Of a Unix socket: whom it belongs to, by name or number. Default: who starts the process.
+    #[schemars(extend("examples" = ["clearcoat"]))]
+    pub(crate) socket_user: Option<At<String>>,
+    /// Of a Unix socket: which group may use it, by name or number. Default: the group of who starts the process.
+    #[schemars(extend("examples" = ["www-data"]))]
+    pub(crate) socket_group: Option<At<String>>,
     /// The ways to ask for purges that are understood here; [] for none. Default: as purge.dialects.
     #[schemars(extend("examples" = [[], ["purge", "purgekeys"]]))]
     pub(crate) purge_dialects: Option<At<Vec<At<DialectWord>>>>,

@@ -12,6 +12,7 @@ mod cache;
 mod listen;
 mod log;
 mod pool;
+mod process;
 mod sessions;
 mod site;
 mod user_context;
@@ -29,6 +30,7 @@ pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
 pub(crate) use self::listen::{ClientHeaderWord, ListenTable, ListenTlsTable};
 pub(crate) use self::log::{AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable};
 pub(crate) use self::pool::{BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
+pub(crate) use self::process::{ProcessTable, SandboxWord};
 pub(crate) use self::sessions::{PinWord, SessionModeWord, SessionPrefixTable, SessionsTable};
 pub(crate) use self::site::{
     CacheWord, ClassTable, CookiesWord, NormaliseTable, PresetWord, QueryTable, RequestNoCacheWord,
@@ -59,6 +61,8 @@ pub(crate) struct File {
     pub(crate) sessions: Option<At<SessionsTable>>,
     /// Bounds on what one client may ask for.
     pub(crate) limits: Option<At<LimitsTable>>,
+    /// Who the process is once it listens, and what it may do then.
+    pub(crate) process: Option<At<ProcessTable>>,
     /// Clearcoat's own log.
     pub(crate) log: Option<At<LogTable>>,
     /// How long a shutdown waits for running requests; 0 cuts them off. Default 30s.
@@ -79,6 +83,14 @@ pub(crate) struct AdminTable {
     pub(crate) address: Option<At<String>>,
     /// What a caller must show. Default: none.
     pub(crate) token: Option<At<SecretEntry>>,
+    /// Of a Unix socket: bits as of chmod. Default 0600.
+    pub(crate) socket_mode: Option<At<String>>,
+    /// Of a Unix socket: whom it belongs to, by name or number. Default: who starts the process.
+    #[schemars(extend("examples" = ["clearcoat"]))]
+    pub(crate) socket_user: Option<At<String>>,
+    /// Of a Unix socket: which group may use it, by name or number. Default: the group of who starts the process.
+    #[schemars(extend("examples" = ["www-data"]))]
+    pub(crate) socket_group: Option<At<String>>,
 }
 
 /// Who may purge, and which headers carry tags.

@@ -30,6 +30,14 @@ pub(crate) struct SessionsTable {
     /// With mode = "replicate": where web nodes find their Memcached; IP address and port, or unix:/path.
     #[schemars(extend("examples" = ["10.0.0.1:11311", "unix:/run/clearcoat/sessions.sock"]))]
     pub(crate) listen: Option<At<String>>,
+    /// Of a Unix socket: bits as of chmod. Default 0660.
+    pub(crate) socket_mode: Option<At<String>>,
+    /// Of a Unix socket: whom it belongs to, by name or number. Default: who starts the process.
+    #[schemars(extend("examples" = ["clearcoat"]))]
+    pub(crate) socket_user: Option<At<String>>,
+    /// Of a Unix socket: which group may use it, by name or number. Default: the group of who starts the process.
+    #[schemars(extend("examples" = ["www-data"]))]
+    pub(crate) socket_group: Option<At<String>>,
     /// Addresses and networks that may connect there. Default: loopback and private networks.
     #[schemars(extend("examples" = [["127.0.0.1", "192.168.0.0/16"]]))]
     pub(crate) allow: Option<At<Vec<At<String>>>>,
