@@ -10,6 +10,7 @@ mod context;
 mod gates;
 mod observe;
 mod pools;
+mod privileges;
 mod routes;
 mod sessions;
 pub(crate) mod tls;
@@ -51,6 +52,7 @@ use crate::listen::lane::{Lane, LaneSettings};
 use crate::listen::service::{BoundSocket, Edge};
 use crate::memory;
 use crate::pool::Pools;
+use crate::process;
 use crate::session::pin::Pins;
 use crate::workers;
 use access::access_log;
@@ -68,16 +70,21 @@ use routes::{header_names, route_table};
 /// What keeps the parts from starting, such as an address that is taken. Nothing has served a request then.
 pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) -> anyhow::Result<()> {
     let config = &config;
-    if let Err(error) = memory::set_up() {
-        tracing::warn!(%error, "the allocator cannot be set: freed memory will be kept longer");
-    }
+    // What needs privileges comes first, and no thread is started before they are given up.
+    process::raise_open_files();
     let acceptors = tls::acceptors(config)?;
     let mut sockets = Vec::new();
     for listen in &config.listen {
-        sockets.push(match &listen.address {
-            conf::ListenAddress::Tcp(address) => BoundSocket::tcp(*address)?,
-            conf::ListenAddress::Unix(path) => BoundSocket::unix(path)?,
-        });
+        sockets.push(BoundSocket::bind(&listen.address, &listen.socket)?);
+    }
+    let for_sessions = sessions::bind(&config.sessions)?;
+    let for_admin = match &config.admin {
+        Some(admin) => Some(admin::AdminSocket::bind(&admin.address, &admin.socket)?),
+        None => None,
+    };
+    process::settle(&privileges::settings(config))?;
+    if let Err(error) = memory::set_up() {
+        tracing::warn!(%error, "the allocator cannot be set: freed memory will be kept longer");
     }
     let counters = Counters::new();
     let threads = match config.threads {
@@ -124,6 +131,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         http2: false,
         dialects: clearcoat_purge::Dialects::default(),
         peers: Peers::default(),
+        hosts: None,
         connections: Arc::new(Semaphore::new(config.limits.max_connections.get() as usize)),
     };
     let mut listeners = Vec::new();
@@ -135,16 +143,18 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             trusted: listen.trusted_proxies.clone(),
             header: listen.client_header,
         };
-        listeners
-            .push((socket, Arc::new(Lane { tls, http2: listen.http2, dialects, peers, ..lane.clone() })));
+        let hosts = listen.hosts.as_ref().map(|hosts| hosts.iter().map(routes::host_rule).collect());
+        let lane = Lane { tls, http2: listen.http2, dialects, peers, hosts, ..lane.clone() };
+        listeners.push((socket, Arc::new(lane)));
         info!(address = %listen.address, "serving");
     }
     server.add_service(Edge::new(workers.handle().clone(), listeners));
 
-    let replicating = sessions::replicating(&config.sessions, workers.handle())?.map(|replicating| {
-        server.add_service(replicating.service);
-        (replicating.replicas, replicating.connections)
-    });
+    let replicating =
+        sessions::replicating(&config.sessions, for_sessions, workers.handle()).map(|replicating| {
+            server.add_service(replicating.service);
+            (replicating.replicas, replicating.connections)
+        });
 
     let observed = Arc::new(Observer {
         store: store.clone(),
@@ -157,13 +167,12 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         pins: pins.clone(),
         acceptors: speaking_tls.clone(),
     });
-    if let Some(settings) = &config.admin {
+    if let (Some(settings), Some(socket)) = (&config.admin, for_admin) {
         let settings = admin::Settings {
-            address: settings.address.clone(),
             token: settings.token.as_ref().map(|token| token.expose().to_owned()),
             names: Vec::new(),
         };
-        server.add_service(admin::AdminService::bind(&settings, counters.clone(), observed, extra)?);
+        server.add_service(admin::AdminService::new(socket, &settings, counters.clone(), observed, extra)?);
     }
     server.add_service(background_service("pools", Watching { pools }));
     if !speaking_tls.is_empty() {

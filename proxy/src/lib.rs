@@ -17,6 +17,7 @@ mod listen;
 pub mod measured;
 mod memory;
 mod pool;
+mod process;
 mod respond;
 mod session;
 mod workers;

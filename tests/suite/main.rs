@@ -37,6 +37,7 @@ mod observing;
 mod peers;
 mod pins;
 mod poisoning;
+mod privileges;
 mod protocol;
 mod purge;
 mod purge_api;

@@ -30,7 +30,7 @@ pub(crate) use kinds::{
 };
 pub(crate) use nodes::Wish;
 pub(crate) use routes::Extra;
-pub(crate) use server::{AdminService, Settings};
+pub(crate) use server::{AdminService, AdminSocket, Settings};
 pub(crate) use view::{
     CacheView, EncodingView, Failures, NodeState, NodeView, Observed, PoolView, Readiness,
 };

@@ -7,17 +7,14 @@
 //!
 //! Connections are bounded in number; each is a task of its own. The only lock guards the samples of the hit ratio.
 
-use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use clearcoat_conf::ListenAddress;
+use clearcoat_conf::{ListenAddress, SocketFile};
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -31,10 +28,14 @@ use super::kinds::Limit;
 use super::routes::{Extra, Routes};
 use super::view::Observed;
 use super::window;
+use crate::listen::unix::{self, Place};
 
 /// Connections that may be open at once. Scrapers and probes need a handful; a refused one is counted as
 /// [`Limit::AdminConnections`].
 const MOST_CONNECTIONS: usize = 256;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// How long accepting rests after an error such as "too many open files", which would otherwise repeat at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -42,8 +43,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// What can be configured.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Where to listen; port 0 for any free one. A Unix socket is for its owner alone.
-    pub(crate) address: ListenAddress,
     /// What `Authorization: Bearer` must carry, except for `/live` and `/ready`. Without it everybody who can connect
     /// may read.
     pub(crate) token: Option<String>,
@@ -54,13 +53,14 @@ pub(crate) struct Settings {
 /// A socket that is bound and not used yet; it needs no runtime.
 enum Bound {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
+    Unix(std::os::unix::net::UnixListener, Place),
 }
 
 /// The same inside a runtime.
 enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    /// With the file, which goes with it.
+    Unix(UnixListener, #[expect(dead_code, reason = "it is held")] Place),
 }
 
 /// A connection of either kind.
@@ -78,19 +78,18 @@ pub(crate) struct AdminService {
 }
 
 impl AdminService {
-    /// Binds the listener. Connections are accepted once the service starts.
+    /// Makes a service of a socket. Connections are accepted once it starts.
     ///
     /// # Errors
     ///
-    /// If the address cannot be bound.
-    pub(crate) fn bind(
+    /// If the metrics cannot be registered.
+    pub(crate) fn new(
+        AdminSocket(bound, address, ip): AdminSocket,
         settings: &Settings,
         counters: Arc<Counters>,
         observed: Arc<dyn Observed>,
         extra: Option<Arc<dyn Extra>>,
     ) -> anyhow::Result<Self> {
-        let (bound, address, ip) = bind(&settings.address)
-            .with_context(|| format!("listening on {} for the admin interface", settings.address))?;
         let guard = Guard::new(settings.token.clone(), &settings.names, ip);
         let routes = Arc::new(Routes::new(counters, observed, guard, extra)?);
         Ok(Self { bound: Some(bound), address, routes })
@@ -128,30 +127,30 @@ impl AdminService {
     }
 }
 
-/// Binds `address`; also gives what it became, and the IP address that a `Host` may name for it.
-fn bind(address: &ListenAddress) -> io::Result<(Bound, ListenAddress, IpAddr)> {
-    match address {
-        ListenAddress::Tcp(address) => {
-            let listener = std::net::TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            let address = listener.local_addr()?;
-            Ok((Bound::Tcp(listener), ListenAddress::Tcp(address), address.ip()))
-        }
-        ListenAddress::Unix(path) => {
-            remove_abandoned(path)?;
-            let listener = std::os::unix::net::UnixListener::bind(path)?;
-            fs::set_permissions(path, Permissions::from_mode(0o600))?;
-            listener.set_nonblocking(true)?;
-            Ok((Bound::Unix(listener), address.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST)))
-        }
-    }
-}
+/// A bound socket, its address with the port that was chosen for port 0, and the IP address that a `Host` may name for it.
+pub(crate) struct AdminSocket(Bound, ListenAddress, IpAddr);
 
-/// Removes a socket file that a dead process left behind; nothing else can be bound in its place.
-fn remove_abandoned(path: &Path) -> io::Result<()> {
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Ok(_) | Err(_) => Ok(()),
+impl AdminSocket {
+    /// Binds an address; `file` is who may use a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be bound.
+    pub(crate) fn bind(address: &ListenAddress, file: &SocketFile) -> anyhow::Result<Self> {
+        let bound = || match address {
+            ListenAddress::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                Ok(Self(Bound::Tcp(listener), ListenAddress::Tcp(address), address.ip()))
+            }
+            ListenAddress::Unix(path) => {
+                let (listener, place) = unix::bind(path, file, BACKLOG)?;
+                let bound = Bound::Unix(listener, place);
+                anyhow::Ok(Self(bound, address.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST)))
+            }
+        };
+        bound().with_context(|| format!("listening on {address} for the admin interface"))
     }
 }
 
@@ -159,7 +158,7 @@ impl Listener {
     fn new(bound: Bound) -> io::Result<Self> {
         match bound {
             Bound::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
-            Bound::Unix(listener) => UnixListener::from_std(listener).map(Self::Unix),
+            Bound::Unix(listener, place) => Ok(Self::Unix(UnixListener::from_std(listener)?, place)),
         }
     }
 
@@ -167,7 +166,7 @@ impl Listener {
     async fn accept(&self) -> io::Result<Connection> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Connection::Tcp(stream)),
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
+            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
         }
     }
 }
@@ -223,7 +222,9 @@ impl Service for AdminService {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::fs;
     use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use tokio::sync::watch;
 
@@ -231,12 +232,10 @@ mod tests {
     use super::super::view::Readiness;
     use super::*;
 
-    fn settings(address: &str) -> Settings {
-        Settings { address: address.parse().unwrap(), token: None, names: Vec::new() }
-    }
-
     fn service(address: &str) -> anyhow::Result<AdminService> {
-        AdminService::bind(&settings(address), Counters::new(), Arc::new(Edge(Readiness::Ready)), None)
+        let socket = AdminSocket::bind(&address.parse().unwrap(), &SocketFile::FOR_OWNER)?;
+        let settings = Settings { token: None, names: Vec::new() };
+        AdminService::new(socket, &settings, Counters::new(), Arc::new(Edge(Readiness::Ready)), None)
     }
 
     fn get(mut stream: impl Read + Write, path: &str) -> String {

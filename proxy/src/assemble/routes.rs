@@ -174,7 +174,7 @@ fn hash_on(on: &conf::HashOn) -> HashOn {
     }
 }
 
-fn host_rule(pattern: &conf::HostPattern) -> HostRule {
+pub(super) fn host_rule(pattern: &conf::HostPattern) -> HostRule {
     match pattern {
         conf::HostPattern::Any => HostRule::Any,
         // Kept with its dot, so that the end of a longer name does not match.

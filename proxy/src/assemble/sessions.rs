@@ -21,20 +21,23 @@ pub(super) struct Replicating {
     pub(super) connections: Arc<Connections>,
 }
 
-/// The endpoint for web nodes, listening; `None` if sessions are not replicated.
+/// Where web nodes find their memcached; `None` if sessions are not replicated.
 ///
 /// # Errors
 ///
 /// The address is taken.
+pub(super) fn bind(sessions: &conf::Sessions) -> anyhow::Result<Option<BoundSocket>> {
+    let listen = sessions.listen.as_ref().filter(|_| sessions.mode.replicates());
+    listen.map(|listen| BoundSocket::bind(listen, &sessions.socket)).transpose()
+}
+
+/// The endpoint for web nodes behind that socket.
 pub(super) fn replicating(
     sessions: &conf::Sessions,
+    bound: Option<BoundSocket>,
     workers: &Handle,
-) -> anyhow::Result<Option<Replicating>> {
-    let (true, Some(listen)) = (sessions.mode.replicates(), &sessions.listen) else { return Ok(None) };
-    let bound = match listen {
-        conf::ListenAddress::Tcp(address) => BoundSocket::tcp(*address)?,
-        conf::ListenAddress::Unix(path) => BoundSocket::unix(path)?,
-    };
+) -> Option<Replicating> {
+    let (bound, listen) = (bound?, sessions.listen.as_ref()?);
     let replicas = Arc::new(replicas(sessions, sessions.timeout));
     let connections = Arc::new(Connections::default());
     let settings = EndpointSettings {
@@ -45,7 +48,7 @@ pub(super) fn replicating(
     tracing::info!(address = %listen, servers = sessions.memcached.len(), "keeping sessions for web nodes");
     let door = Door { replicas: replicas.clone(), settings, connections: connections.clone() };
     let service = SessionService::new(bound, workers.clone(), door);
-    Ok(Some(Replicating { service, replicas, connections }))
+    Some(Replicating { service, replicas, connections })
 }
 
 /// Which sessions stay at which node; `None` if none do.

@@ -130,6 +130,17 @@ pub(crate) enum HostRule {
     Exact(Box<str>),
 }
 
+/// Whether a host (any case, maybe with a port) is one of these.
+pub(crate) fn is_among(hosts: &[HostRule], host: &[u8]) -> bool {
+    let mut room = [0; 256];
+    let Some(name) = plain_name(host, &mut room) else { return false };
+    hosts.iter().any(|rule| match rule {
+        HostRule::Any => true,
+        HostRule::Below(suffix) => is_below(name, suffix),
+        HostRule::Exact(exact) => name == exact.as_bytes(),
+    })
+}
+
 /// A site and where it stands in the file, from one.
 #[derive(Debug)]
 struct Numbered {

@@ -271,7 +271,8 @@ fn examine<'b>(
     let mut length: Option<u64> = None;
     let mut chunked = false;
     let mut close = !version_11;
-    let (mut upgrade, mut websocket, mut expects) = (false, false, false);
+    let (mut upgrade, mut websocket) = (false, false);
+    let (mut expects, mut unmet) = (false, false);
     let (mut two_hosts, mut two_lengths) = (false, false);
     for header in headers {
         let name = header.name;
@@ -281,11 +282,8 @@ fn examine<'b>(
                 two_hosts |= host.replace(header.value).is_some();
             }
             6 if name.eq_ignore_ascii_case("expect") => {
-                if std::mem::replace(&mut expects, true)
-                    || !header.value.eq_ignore_ascii_case(b"100-continue")
-                {
-                    return Err(Refusal::Expectation);
-                }
+                let again = std::mem::replace(&mut expects, true);
+                unmet |= again || !header.value.eq_ignore_ascii_case(b"100-continue");
             }
             7 if name.eq_ignore_ascii_case("upgrade") => websocket |= has_option(header.value, b"websocket"),
             10 if name.eq_ignore_ascii_case("connection") => {
@@ -336,6 +334,10 @@ fn examine<'b>(
         (false, Some(length)) if length > 0 => Framing::Length(length),
         (false, _) => Framing::None,
     };
+    // After what is malformed, which is told first.
+    if unmet {
+        return Err(Refusal::Expectation);
+    }
     let upgrade = upgrade && websocket && version_11 && method == "GET" && framing == Framing::None;
     Ok(Facts { host, target, close, upgrade, framing })
 }

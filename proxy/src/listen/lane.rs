@@ -35,6 +35,7 @@ use crate::front::gate::Verification;
 use crate::front::outcome::{Found, Outcome};
 use crate::front::pass::PassRoad;
 use crate::front::peers::Peers;
+use crate::front::route::{self, HostRule};
 use crate::front::submit::{self, Body};
 use crate::front::visitor::Visitor;
 use crate::front::{Front, Step};
@@ -69,6 +70,8 @@ pub(crate) struct Lane {
     pub(crate) dialects: Dialects,
     /// Balancers and proxies in front.
     pub(crate) peers: Peers,
+    /// The hosts that are served here; `None`: those of all sites.
+    pub(crate) hosts: Option<Arc<[HostRule]>>,
     /// One permit a connection, over all listeners.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -271,6 +274,7 @@ impl Lane {
         let now = self.front.clock.moment(connection.now.into_std());
         let body = submit::body(&head, &connection.input, self.settings.small_body);
         let (step, body) = match body {
+            _ if !self.serves(head.host) => (Step::Local(Local::no_site(), RequestResult::Refused), 0),
             Body::Other => (self.front.decide(&head, visitor, now), 0),
             Body::Coming(length) => return Turn::WaitForBody(length),
             Body::Whole(body) => (self.front.decide_with_body(&head, visitor, now, body), body.len()),
@@ -305,6 +309,11 @@ impl Lane {
             connection.kept.keep(&recorded::head(&head, visitor));
         }
         Turn::Take { step, length: head.length + body, window: window(&head), terms }
+    }
+
+    /// Whether this host is served on this listener.
+    pub(super) fn serves(&self, host: &[u8]) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| route::is_among(hosts, host))
     }
 
     pub(super) fn refuse(&self, connection: &mut Connection, local: &Local) {

@@ -21,3 +21,4 @@ pub(crate) mod recorded;
 mod rewound;
 pub(crate) mod service;
 pub(crate) mod tls;
+pub(crate) mod unix;

@@ -7,17 +7,17 @@
 //! that it makes of a connection keeps room for a handshake of its own.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use clearcoat_conf::{ListenAddress, SocketFile};
 use pingora_core::protocols::Stream;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service as PingoraService;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use super::lane::Lane;
 use super::plain::PlainStream;
+use super::unix::{self, Place};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
@@ -38,7 +39,7 @@ pub(crate) enum BoundSocket {
     /// For TCP.
     Tcp(std::net::TcpListener),
     /// In the file system.
-    Unix(std::os::unix::net::UnixListener, PathBuf),
+    Unix(std::os::unix::net::UnixListener, Place),
 }
 
 impl BoundSocket {
@@ -64,49 +65,40 @@ impl BoundSocket {
         Ok(Self::Tcp(socket.into()))
     }
 
-    /// Binds a socket in the file system. One that a process left behind is taken away, one that is answered is not. Whoever
-    /// may write to it may speak to the nodes: its owner and its group.
+    /// Binds a socket in the file system; see [`unix::bind`].
     ///
     /// # Errors
     ///
     /// If another process listens there, or nothing can be made there.
-    pub(crate) fn unix(path: &Path) -> anyhow::Result<Self> {
-        let said = || format!("listening on {}", path.display());
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            anyhow::bail!("{}: another process does already", said());
+    pub(crate) fn unix(path: &Path, file: &SocketFile) -> anyhow::Result<Self> {
+        let (socket, place) = unix::bind(path, file, BACKLOG)?;
+        Ok(Self::Unix(socket, place))
+    }
+
+    /// Binds whichever it is.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub(crate) fn bind(address: &ListenAddress, file: &SocketFile) -> anyhow::Result<Self> {
+        match address {
+            ListenAddress::Tcp(address) => Self::tcp(*address),
+            ListenAddress::Unix(path) => Self::unix(path, file),
         }
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        anyhow::ensure!(folder.is_dir(), "{}: there is no folder {}", said(), folder.display());
-        let bound = || -> io::Result<Socket> {
-            if let Err(error) = std::fs::remove_file(path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return Err(error);
-            }
-            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            socket.bind(&SockAddr::unix(path)?)?;
-            // Before it listens, so that nobody else comes in.
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-            socket.listen(BACKLOG)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        let socket = bound().with_context(said)?;
-        Ok(Self::Unix(socket.into(), path.to_owned()))
     }
 }
 
 /// A socket in the hands of the runtime.
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, Place),
 }
 
 impl Listener {
     pub(crate) fn new(bound: BoundSocket) -> io::Result<Self> {
         Ok(match bound {
             BoundSocket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
-            BoundSocket::Unix(socket, path) => Self::Unix(UnixListener::from_std(socket)?, path),
+            BoundSocket::Unix(socket, place) => Self::Unix(UnixListener::from_std(socket)?, place),
         })
     }
 
@@ -140,8 +132,8 @@ impl Listener {
                 }
             }
         }
-        if let Self::Unix(_, path) = &self {
-            let _ = std::fs::remove_file(path);
+        if let Self::Unix(_, place) = &self {
+            place.leave();
         }
     }
 }

@@ -114,8 +114,11 @@ fn request(bytes: &[u8]) -> Result<Option<(Seen, &[u8])>, String> {
     Ok(Some((Seen { line, lines, body }, rest)))
 }
 
+/// A part and what stands behind it.
+type Parted<'b> = (&'b [u8], &'b [u8]);
+
 /// The line at the start, without its CR LF; nothing while it is not whole.
-fn line(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, String> {
+fn line(bytes: &[u8]) -> Result<Option<Parted<'_>>, String> {
     match bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
         None => Ok(None),
         Some(at) if bytes[at..] == *b"\r" => Ok(None),

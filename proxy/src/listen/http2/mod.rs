@@ -355,7 +355,10 @@ impl Serving {
         let decided = request::lines(&parts, &self.cookies, &settings.head).and_then(|lines| {
             let head = request::head(&parts, &lines, body.is_end_stream(), &settings.head)?;
             let visitor = shared.lane.peers.asker(shared.visitor, &head);
-            let step = front.decide(&head, visitor, front.clock.moment(arrived));
+            let step = match shared.lane.serves(head.host) {
+                true => front.decide(&head, visitor, front.clock.moment(arrived)),
+                false => Step::Local(Local::no_site(), RequestResult::Refused),
+            };
             if front.accounts.is_recording() {
                 kept.keep(&Asked { version: Version::Http2, ..recorded::head(&head, visitor) });
             }
