@@ -24,6 +24,7 @@ mod decoding;
 mod endurance;
 mod esi;
 mod failover;
+mod frames;
 mod framing;
 mod gate;
 mod http2;
