@@ -114,6 +114,22 @@ fn the_rule_crates_open_no_sockets_and_read_no_clock() {
     assert!(read >= 3, "the sources are where they were");
 }
 
+/// The page on security names the test of each guard; none may be named that is not there.
+#[test]
+fn the_tests_that_the_security_page_names_exist() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let mut named = 0;
+    for (file, name) in page.split('`').filter_map(|text| text.split_once("::")) {
+        let source = root().join("tests/suite").join(file).with_extension("rs");
+        let source = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{file}::{name}: {error}"));
+        let test =
+            |attribute: &str, function: &str| source.contains(&format!("#[{attribute}]\n{function} {name}("));
+        assert!(test("tokio::test", "async fn") || test("test", "fn"), "{file}::{name} is no test");
+        named += 1;
+    }
+    assert!(named >= 50, "{named} tests are named");
+}
+
 /// All Rust sources of a folder, files that hold nothing but tests aside.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
