@@ -280,8 +280,8 @@ fn length(block: &mut Vec<u8>, length: usize) {
     block.push(rest as u8);
 }
 
-/// The status that a block of fields begins with, where the server's encoder is at its beginning: by the static table, or as a literal
-/// with that table's name (RFC 7541 section 6, appendices A and B).
+/// The status that a block of fields begins with, where the server's encoder is at its beginning: by the static table,
+/// or as a literal with that table's name (RFC 7541 section 6, appendices A and B).
 pub fn status(block: &[u8]) -> Option<u16> {
     const STATIC: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
     // The size of the table may be told first.

@@ -1,4 +1,5 @@
-//! Every malformed or ambiguous request of `tests/corpus/`, in every place of a connection: refused, or at the node exactly as meant.
+//! Every malformed or ambiguous request of `tests/corpus/`, in every place of a connection: refused, or at the node
+//! exactly as meant.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,5 @@
-//! HTTP/2 frames that no honest client sends, to make work for nothing: each such connection is ended, and nobody else feels it.
+//! HTTP/2 frames that no honest client sends, to make work for nothing: each such connection is ended, and nobody else
+//! feels it.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! What a request on the pass road says of its own connection: obeyed here, and taken out before pingora acts on it.
 //!
-//! pingora takes away whatever `Connection` lists, and a visitor would decide which cookie or host a node gets to see (CVE-2024-45410,
-//! CVE-2022-45059); and it takes any `Upgrade` for one, whatever has been agreed on about the end of the request. So it gets to see
-//! neither, but for a WebSocket, which both sides then speak of in the same words.
+//! pingora takes away whatever `Connection` lists, and a visitor would decide which cookie or host a node gets to see
+//! (CVE-2024-45410, CVE-2022-45059); and it takes any `Upgrade` for one, whatever has been agreed on about the end of
+//! the request. So it gets to see neither, but for a WebSocket, which both sides then speak of in the same words.
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Version};

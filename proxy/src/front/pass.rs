@@ -404,7 +404,8 @@ impl ProxyHttp for PassRoad {
                 }
             }
         }
-        // An absolute-form target was for us; nodes get the origin-form (RFC 9112 section 3.2.1). pingora keeps it beside the URI.
+        // An absolute-form target was for us; nodes get the origin-form (RFC 9112 section 3.2.1). pingora keeps it
+        // beside the URI.
         if request.raw_path() != target.as_bytes() {
             request.set_raw_path(target.as_bytes())?;
         }

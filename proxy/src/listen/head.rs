@@ -103,8 +103,8 @@ pub(crate) struct Head<'b, 'h> {
     pub(crate) version_11: bool,
     /// The connection ends after this request.
     pub(crate) close: bool,
-    /// The client asks for a WebSocket. Other protocols are not offered, and nobody has to follow such a wish (RFC 9110 section 7.8);
-    /// nor is it one in HTTP/1.0, with a body, or where `Connection` does not name it.
+    /// The client asks for a WebSocket. Other protocols are not offered, and nobody has to follow such a wish (RFC 9110
+    /// section 7.8); nor is it one in HTTP/1.0, with a body, or where `Connection` does not name it.
     pub(crate) upgrade: bool,
     pub(crate) framing: Framing,
     /// All header lines, as sent.

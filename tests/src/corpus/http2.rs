@@ -67,8 +67,8 @@ async fn good(raw: &mut Raw, stream: u32, path: &str) -> Result<(), String> {
     }
 }
 
-/// Sends a case to the server at `address` that stands before `node`, as the first request of a connection or the second, and asks
-/// for `/behind` on the next stream.
+/// Sends a case to the server at `address` that stands before `node`, as the first request of a connection or the
+/// second, and asks for `/behind` on the next stream.
 ///
 /// # Errors
 ///

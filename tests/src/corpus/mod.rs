@@ -1,8 +1,9 @@
 //! Malformed and ambiguous requests, kept as data in `tests/corpus/`, and what must become of each.
 //!
-//! A case is either *refused*, and then no node hears of it, or served, and then the node gets exactly what is written there and nothing
-//! else. [`judge`] sends it in HTTP/1 and [`http2`] by frames; both hold what the node got, byte by byte, against [`sound`], which reads
-//! requests by rules of its own. The same files drive `tests/corpus/compare`, which asks other servers.
+//! A case is either *refused*, and then no node hears of it, or served, and then the node gets exactly what is written
+//! there and nothing else. [`judge`] sends it in HTTP/1 and [`http2`] by frames; both hold what the node got, byte by
+//! byte, against [`sound`], which reads requests by rules of its own. The same files drive `tests/corpus/compare`,
+//! which asks other servers.
 //!
 //! Text in these files stands for bytes: a character is the byte of its number, and none is above U+00FF.
 
@@ -166,8 +167,8 @@ async fn check_either(node: &Node, expected: &[Expected], own: &[Expected]) -> R
     }
 }
 
-/// A node that is careless about everything but its framing, and whose every byte is kept; and the proxy before it, with
-/// `/hit` stored.
+/// A node that is careless about everything but its framing, and whose every byte is kept; and the proxy before it,
+/// with `/hit` stored.
 pub async fn stage() -> (Node, Proxy) {
     let node = Node::start().await;
     node.record_bytes();
@@ -189,7 +190,8 @@ async fn forget(node: &Node) {
     node.forget();
 }
 
-/// Whether the node got what was to come since all was forgotten, probes aside. A case that was refused in its body may have begun.
+/// Whether the node got what was to come since all was forgotten, probes aside. A case that was refused in its body may
+/// have begun.
 ///
 /// # Errors
 ///

@@ -1,13 +1,14 @@
 //! What a node got, read again by rules that leave no room: each line in CR LF, each end of a body told once.
 //!
-//! It shares no line of code with what reads requests elsewhere, here or in the proxy, so that a mistake there is not made here too.
+//! It shares no line of code with what reads requests elsewhere, here or in the proxy, so that a mistake there is not
+//! made here too.
 
 /// A request as it stood on the wire.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Method and target.
     pub line: String,
-    /// Header lines, names in lower case: `name: value`.
+    /// Header lines and trailers, names in lower case: `name: value`.
     pub lines: Vec<Vec<u8>>,
     /// The body, without its framing.
     pub body: Vec<u8>,
@@ -59,14 +60,7 @@ fn request(bytes: &[u8]) -> Result<Option<(Seen, &[u8])>, String> {
         if field.is_empty() {
             break;
         }
-        let colon = field.iter().position(|byte| *byte == b':').ok_or_else(|| wrong("a field", field))?;
-        let (name, value) = (field[..colon].to_ascii_lowercase(), field[colon + 1..].trim_ascii());
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
-            return Err(wrong("a name", field));
-        }
-        if value.iter().any(|byte| *byte < b' ' && *byte != b'\t' || *byte == 0x7f) {
-            return Err(wrong("a value", field));
-        }
+        let (name, value) = named(field)?;
         match &name[..] {
             b"host" => hosts += 1,
             b"content-length" => lengths.push(number(value).ok_or_else(|| wrong("a length", field))?),
@@ -98,11 +92,18 @@ fn request(bytes: &[u8]) -> Result<Option<(Seen, &[u8])>, String> {
                 rest = rest[size..].strip_prefix(b"\r\n").ok_or_else(|| wrong("a chunk", rest))?;
                 continue;
             }
-            let Some((end, behind)) = line(rest)? else { return Ok(None) };
-            if !end.is_empty() {
-                return Err(wrong("the end of a body", end));
+            loop {
+                let Some((trailer, behind)) = line(rest)? else { return Ok(None) };
+                rest = behind;
+                if trailer.is_empty() {
+                    break;
+                }
+                let (name, value) = named(trailer)?;
+                if matches!(&name[..], b"host" | b"content-length" | b"transfer-encoding") {
+                    return Err(wrong("a trailer", trailer));
+                }
+                lines.push([&name, &b": "[..], value].concat());
             }
-            rest = behind;
             break;
         }
     } else if let Some(length) = lengths.first() {
@@ -125,6 +126,19 @@ fn line(bytes: &[u8]) -> Result<Option<Parted<'_>>, String> {
         Some(at) if bytes[at..].starts_with(b"\r\n") => Ok(Some((&bytes[..at], &bytes[at + 2..]))),
         Some(_) => Err(wrong("a line", bytes)),
     }
+}
+
+/// Name, in lower case, and value of a field.
+fn named(field: &[u8]) -> Result<(Vec<u8>, &[u8]), String> {
+    let colon = field.iter().position(|byte| *byte == b':').ok_or_else(|| wrong("a field", field))?;
+    let (name, value) = (field[..colon].to_ascii_lowercase(), field[colon + 1..].trim_ascii());
+    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+        return Err(wrong("a name", field));
+    }
+    if value.iter().any(|byte| *byte < b' ' && *byte != b'\t' || *byte == 0x7f) {
+        return Err(wrong("a value", field));
+    }
+    Ok((name, value))
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
@@ -173,7 +187,7 @@ mod tests {
             "Host: a\r\nTransfer-Encoding: xchunked",
             "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n1;x\r\n",
             "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
-            "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n",
+            "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: y",
         ] {
             let bytes = format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
             assert!(requests(bytes.as_bytes()).is_err(), "{bytes:?}");

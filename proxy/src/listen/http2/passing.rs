@@ -102,8 +102,8 @@ impl Passing {
 
     /// The next piece of the request's body; `None` at its end.
     ///
-    /// Never an empty one: a client may send as many empty frames as it likes, and pingora would write each as a chunk of size zero,
-    /// which is the last one to a node. What came behind it the node would take for a request.
+    /// Never an empty one: a client may send as many empty frames as it likes, and pingora would write each as a chunk
+    /// of size zero, which is the last one to a node. What came behind it the node would take for a request.
     async fn read(&mut self) -> Result<Option<Bytes>> {
         let reading = poll_fn(|context| {
             loop {
