@@ -438,8 +438,14 @@ fn limits(page: &mut Page<'_>, limits: &Limits) {
     page.duration("idle_timeout", limits.idle_timeout);
     page.duration("body_timeout", limits.body_timeout);
     page.duration("write_timeout", limits.write_timeout);
+    page.size("min_body_rate", limits.min_body_rate);
+    page.size("min_response_rate", limits.min_response_rate);
+    if let Some(lifetime) = limits.request_lifetime {
+        page.duration("request_lifetime", lifetime);
+    }
     page.size("url_bytes", limits.url_bytes.into());
     page.raw("max_connections", limits.max_connections);
+    page.optional("connections_per_client", limits.connections_per_client);
     page.raw("requests_per_connection", limits.requests_per_connection);
     page.duration("collapse_timeout", limits.collapse_timeout);
     page.raw("collapse_waiters", limits.collapse_waiters);

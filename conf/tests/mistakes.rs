@@ -395,12 +395,16 @@ fn the_access_log() {
 }
 
 #[test]
-fn bounds_of_esi_and_http2() {
+fn bounds_of_limits() {
     for (line, expected) in [
         ("limits.esi_depth = 33", "4:20 limits.esi_depth: 33 is out of range; write a number from 1 to 32"),
         ("limits.esi_fragments = 0", "limits.esi_fragments: 0 is out of range"),
         ("limits.esi_bytes = 0", "limits.esi_bytes: 0B is not possible here; write 1B or more"),
         ("limits.esi_timeout = \"0s\"", "limits.esi_timeout: zero is not possible here; write a long time"),
+        ("limits.connections_per_client = 0", "limits.connections_per_client: 0 is out of range"),
+        ("limits.min_body_rate = \"2MiB\"", "limits.min_body_rate: 2MiB is not possible here; write a size"),
+        ("limits.min_response_rate = \"-1B\"", "limits.min_response_rate: \"-1B\" is not a size"),
+        ("limits.request_lifetime = \"0s\"", "limits.request_lifetime: zero is not possible here; leave the key"),
         ("limits.http2_streams = 65537", "limits.http2_streams: 65537 is out of range"),
     ] {
         everyday(line, &[expected]);

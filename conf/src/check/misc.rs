@@ -16,6 +16,10 @@ const MAX_SECRET_BYTES: u64 = 64 << 10;
 pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> Limits {
     /// Beyond this a header is an upload.
     const MAX_HEADER_BYTES: u64 = 1 << 20;
+    /// Whoever asks for more a second means something else.
+    const MAX_RATE: u64 = 1 << 20;
+    const ZERO: &str = "zero is not possible here";
+    const NO_LIMIT: &str = "leave the key out to have no limit";
 
     let table = table.map(|at| at.value).unwrap_or_default();
     let header_bytes =
@@ -47,8 +51,18 @@ pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> L
         ),
         body_timeout: check.positive_duration(table.body_timeout, default::BODY_TIMEOUT, LONG),
         write_timeout: check.positive_duration(table.write_timeout, default::WRITE_TIMEOUT, LONG),
+        min_body_rate: check.size(table.min_body_rate.as_ref(), 0..=MAX_RATE, default::MIN_RATE),
+        min_response_rate: check.size(table.min_response_rate.as_ref(), 0..=MAX_RATE, default::MIN_RATE),
+        request_lifetime: table.request_lifetime.and_then(|at| {
+            let lifetime = check.read(&at.span, units::duration(&at.value.0))?;
+            if lifetime.is_zero() {
+                check.report(&at.span, ZERO, NO_LIMIT);
+            }
+            Some(lifetime)
+        }),
         url_bytes: u32::try_from(url_bytes).unwrap_or(default::URL_BYTES),
         max_connections: optional_count(table.max_connections).unwrap_or(default::MAX_CONNECTIONS),
+        connections_per_client: optional_count(table.connections_per_client),
         requests_per_connection: number(table.requests_per_connection, default::REQUESTS_PER_CONNECTION),
         collapse_timeout: check.duration(table.collapse_timeout, default::COLLAPSE_TIMEOUT),
         collapse_waiters: count(table.collapse_waiters, default::COLLAPSE_WAITERS),

@@ -21,10 +21,24 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a write may go without progress (nginx's `send_timeout`). Default 60 s; never zero.
     pub write_timeout: Duration,
+    /// The fewest bytes a second of a request body: its waits together may be as long as its bytes take at this rate, and
+    /// `body_timeout` beyond (408 then). As Kestrel's `MinRequestBodyDataRate` and Apache's `RequestReadTimeout`. Default 240 B;
+    /// zero: any rate.
+    pub min_body_rate: u64,
+    /// The fewest bytes a second that a client takes of an answer; only the time counts in which it takes nothing of what is
+    /// there, and `write_timeout` is allowed beyond. As Kestrel's `MinResponseDataRate`. Default 240 B; zero: any rate.
+    pub min_response_rate: u64,
+    /// From the end of a request's head to the last byte of its answer; never zero. Not for what was upgraded (WebSocket).
+    /// `None`, the default: no limit.
+    pub request_lifetime: Option<Duration>,
     /// The most bytes of a URL (414 beyond). Default 16 KiB, at least 256 B, at most `header_bytes`.
     pub url_bytes: u32,
     /// The most connections of visitors at once, all listeners together. Default 50 000; never zero.
     pub max_connections: NonZeroU32,
+    /// The most connections at once of one client, all listeners together: an IPv4 address, or an IPv6 network of 64 bits, which is
+    /// what one subscriber has (RFC 6177). More are closed at once, as by nginx's `limit_conn`. Whom the PROXY header names is
+    /// the client; trusted proxies, balancers and Unix sockets are not counted. `None`, the default: no limit.
+    pub connections_per_client: Option<NonZeroU32>,
     /// After that many requests a connection is closed (nginx's `keepalive_requests`). Default zero: no limit.
     pub requests_per_connection: u32,
     /// The longest wait for another visitor's fetch of the same page; then the request goes to a node alone. Default
@@ -75,8 +89,12 @@ impl Default for Limits {
             idle_timeout: default::KEEP_ALIVE_TIMEOUT,
             body_timeout: default::BODY_TIMEOUT,
             write_timeout: default::WRITE_TIMEOUT,
+            min_body_rate: default::MIN_RATE,
+            min_response_rate: default::MIN_RATE,
+            request_lifetime: None,
             url_bytes: default::URL_BYTES,
             max_connections: default::MAX_CONNECTIONS,
+            connections_per_client: None,
             requests_per_connection: default::REQUESTS_PER_CONNECTION,
             collapse_timeout: default::COLLAPSE_TIMEOUT,
             collapse_waiters: default::COLLAPSE_WAITERS,

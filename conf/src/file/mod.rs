@@ -152,11 +152,20 @@ pub(crate) struct LimitsTable {
     pub(crate) idle_timeout: Option<At<DurationText>>,
     /// How long a write may go without progress. Default 60s.
     pub(crate) write_timeout: Option<At<DurationText>>,
+    /// The fewest bytes a second of a request body, as an average beyond body_timeout; 0B: any. Default 240B.
+    pub(crate) min_body_rate: Option<At<SizeText>>,
+    /// The fewest bytes a second that a client takes of an answer, as an average beyond write_timeout; 0B: any. Default 240B.
+    pub(crate) min_response_rate: Option<At<SizeText>>,
+    /// How long a request may take in all, from its head to the last byte of its answer. Default: no limit.
+    pub(crate) request_lifetime: Option<At<DurationText>>,
     /// The most bytes of a URL, 256B to header_bytes. Default 16KiB.
     pub(crate) url_bytes: Option<At<SizeText>>,
     /// The most connections of visitors at once. Default 50000.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(crate) max_connections: Option<At<u64>>,
+    /// The most connections at once of one client: an IPv4 address, or an IPv6 network of 64 bits. Default: no limit.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) connections_per_client: Option<At<u64>>,
     /// After that many requests a connection is closed; 0 never. Default 0.
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]
     pub(crate) requests_per_connection: Option<At<u64>>,
