@@ -45,6 +45,7 @@ use crate::front::gate::Maintenances;
 use crate::front::pass::PassRoad;
 use crate::front::peers::Peers;
 use crate::front::{DecodeTurns, Front, FrontSettings};
+use crate::listen::clients::Clients;
 use crate::listen::connection::Waits;
 use crate::listen::head::{HeadLimits, MAX_HEADERS};
 use crate::listen::http2::Http2Settings;
@@ -132,6 +133,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         dialects: clearcoat_purge::Dialects::default(),
         peers: Peers::default(),
         hosts: None,
+        clients: config.limits.connections_per_client.map(|most| Arc::new(Clients::new(most))),
         connections: Arc::new(Semaphore::new(config.limits.max_connections.get() as usize)),
     };
     let mut listeners = Vec::new();

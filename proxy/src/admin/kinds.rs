@@ -115,6 +115,8 @@ counted! {
         Concurrent => "concurrent",
         /// A connection refused because enough are open.
         Connections => "connections",
+        /// A connection closed because its client has enough others.
+        ConnectionsPerClient => "connections_per_client",
         /// A connection to the admin listener refused because enough are open.
         AdminConnections => "admin_connections",
         /// A response with more tags, or longer ones, than are indexed.

@@ -1,4 +1,7 @@
-//! The beginning of a connection: the PROXY header of a balancer, and the TLS handshake, where the listener speaks TLS.
+//! The beginning of a connection: the PROXY header of a balancer, the count of its client's connections, and the TLS handshake,
+//! where the listener speaks TLS.
+
+use std::net::IpAddr;
 
 use clearcoat_cache::Scheme;
 use pingora_core::protocols::Stream;
@@ -6,6 +9,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::clients::Admitted;
 use super::lane::Lane;
 use super::proxied::{self, NotProxied};
 use super::tls::{Acceptor, HandshakeFailed};
@@ -16,13 +20,22 @@ use crate::respond::Local;
 /// Whoever connects there speaks TLS, also if the balancer that ends it does not say so. As in the VCL of those who have one.
 const HTTPS_PORT: u16 = 443;
 
+/// A connection that is ready for its first request.
+pub(super) struct Greeted {
+    pub(super) stream: Stream,
+    pub(super) visitor: Visitor,
+    /// There where its client's connections are counted.
+    pub(super) admitted: Option<Admitted>,
+}
+
 impl Lane {
     /// Makes a connection ready for its first request. `None`: it has ended.
-    pub(super) async fn greet(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<(Stream, Visitor)> {
+    pub(super) async fn greet(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<Greeted> {
         let mut visitor = Visitor::of(&stream, self.dialects);
         if self.tls.is_none() && !self.peers.announces(visitor.address) {
             visitor.vouches = self.peers.trusts(visitor.address);
-            return Some((stream, visitor));
+            let admitted = self.admit(visitor, visitor.address)?;
+            return Some(Greeted { stream, visitor, admitted });
         }
         let mut watch = shutdown.clone();
         tokio::select! {
@@ -37,19 +50,44 @@ impl Lane {
         mut stream: Stream,
         mut visitor: Visitor,
         shutdown: &ShutdownWatch,
-    ) -> Option<(Stream, Visitor)> {
+    ) -> Option<Greeted> {
+        let mut client = visitor.address;
         if self.peers.announces(visitor.address) {
-            visitor = self.introduced(&mut stream, visitor).await?;
+            (visitor, client) = self.introduced(&mut stream, visitor).await?;
         }
         visitor.vouches = self.peers.trusts(visitor.address);
-        let Some(acceptor) = &self.tls else { return Some((stream, visitor)) };
+        // Before the handshake, which is what costs most.
+        let admitted = self.admit(visitor, client)?;
+        let Some(acceptor) = &self.tls else { return Some(Greeted { stream, visitor, admitted }) };
         let stream = self.shake_hands(acceptor, stream, visitor, shutdown).await?;
         visitor.scheme = Scheme::Https;
-        Some((stream, visitor))
+        Some(Greeted { stream, visitor, admitted })
     }
 
-    /// Reads who the visitor is from the PROXY header of the one who brings them.
-    async fn introduced(&self, stream: &mut Stream, balancer: Visitor) -> Option<Visitor> {
+    /// Counts a connection of this client's: `None` if it has enough already. Nobody is told: whoever opens so many
+    /// does not read.
+    ///
+    /// Trusted proxies are not counted, for many visitors come through them, nor balancers that speak for themselves and
+    /// Unix sockets: the client is not known then.
+    #[expect(clippy::option_option, reason = "the one says whether it goes on, the other whether it is counted")]
+    fn admit(&self, visitor: Visitor, client: Option<IpAddr>) -> Option<Option<Admitted>> {
+        let (Some(clients), Some(client), false) = (&self.clients, client, visitor.vouches) else {
+            return Some(None);
+        };
+        let admitted = clients.admit(client);
+        if admitted.is_none() {
+            self.front.counters.limit(Limit::ConnectionsPerClient);
+            debug!(%client, "a connection was closed, because its client has enough");
+        }
+        admitted.map(Some)
+    }
+
+    /// Reads who the visitor is from the PROXY header of the one who brings them; the address is there if it names one.
+    async fn introduced(
+        &self,
+        stream: &mut Stream,
+        balancer: Visitor,
+    ) -> Option<(Visitor, Option<IpAddr>)> {
         let counters = &self.front.counters;
         let read = match timeout(self.settings.waits.header, proxied::read(stream)).await {
             Ok(read) => read,
@@ -68,7 +106,7 @@ impl Lane {
                 if proxied.tls || proxied.port == Some(HTTPS_PORT) {
                     visitor.scheme = Scheme::Https;
                 }
-                Some(visitor)
+                Some((visitor, proxied.client.map(|client| client.ip())))
             }
             // As those do who only look whether the port is open.
             Err(NotProxied::Gone(_)) => None,

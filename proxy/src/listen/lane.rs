@@ -19,7 +19,9 @@ use tokio::sync::Semaphore;
 
 use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
+use super::clients::Clients;
 use super::connection::{Connection, Received, Waits};
+use super::greet::Greeted;
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::http2::preface::{self, Spoken};
 use super::http2::{self, Http2Settings};
@@ -72,6 +74,8 @@ pub(crate) struct Lane {
     pub(crate) peers: Peers,
     /// The hosts that are served here; `None`: those of all sites.
     pub(crate) hosts: Option<Arc<[HostRule]>>,
+    /// The connections of each client, over all listeners; `None`: any number.
+    pub(crate) clients: Option<Arc<Clients>>,
     /// One permit a connection, over all listeners.
     pub(crate) connections: Arc<Semaphore>,
 }
@@ -117,7 +121,9 @@ impl Lane {
         };
         let _open = front.counters.connection();
         others_first().await;
-        let Some((stream, visitor)) = self.greet(stream, &shutdown).await else { return };
+        let Some(Greeted { stream, visitor, admitted: _admitted }) = self.greet(stream, &shutdown).await else {
+            return;
+        };
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
             return http2::serve(&self, stream, visitor, BytesMut::new(), &shutdown).await;
         }

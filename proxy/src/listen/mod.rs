@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod chunks;
+pub(crate) mod clients;
 pub(crate) mod connection;
 pub(crate) mod deadline;
 mod draining;
