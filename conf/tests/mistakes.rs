@@ -404,7 +404,10 @@ fn bounds_of_limits() {
         ("limits.connections_per_client = 0", "limits.connections_per_client: 0 is out of range"),
         ("limits.min_body_rate = \"2MiB\"", "limits.min_body_rate: 2MiB is not possible here; write a size"),
         ("limits.min_response_rate = \"-1B\"", "limits.min_response_rate: \"-1B\" is not a size"),
-        ("limits.request_lifetime = \"0s\"", "limits.request_lifetime: zero is not possible here; leave the key"),
+        (
+            "limits.request_lifetime = \"0s\"",
+            "limits.request_lifetime: zero is not possible here; leave the key",
+        ),
         ("limits.http2_streams = 65537", "limits.http2_streams: 65537 is out of range"),
     ] {
         everyday(line, &[expected]);

@@ -50,6 +50,7 @@ use crate::listen::connection::Waits;
 use crate::listen::head::{HeadLimits, MAX_HEADERS};
 use crate::listen::http2::Http2Settings;
 use crate::listen::lane::{Lane, LaneSettings};
+use crate::listen::pace::Patience;
 use crate::listen::service::{BoundSocket, Edge};
 use crate::memory;
 use crate::pool::Pools;
@@ -118,8 +119,6 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             },
             fresh_connections: AtomicU64::new(0),
             idle_seconds: config.limits.idle_timeout.as_secs().max(1),
-            body_timeout: config.limits.body_timeout,
-            write_timeout: config.limits.write_timeout,
             invalidates: config.cache.unsafe_invalidates.then(|| store.clone()),
             max_body: config.limits.max_body,
         },
@@ -328,12 +327,13 @@ fn lane_settings(config: &conf::Config) -> LaneSettings {
         waits: Waits {
             header: limits.header_timeout,
             idle: limits.idle_timeout,
-            write: limits.write_timeout,
+            write: Patience { silence: limits.write_timeout, rate: limits.min_response_rate },
         },
         requests_per_connection: limits.requests_per_connection,
         http2: Http2Settings { streams: limits.http2_streams.get() },
         small_body: u64::from(limits.header_bytes).min(SMALL_BODY).min(limits.max_body.unwrap_or(u64::MAX)),
-        body_timeout: limits.body_timeout,
+        body: Patience { silence: limits.body_timeout, rate: limits.min_body_rate },
+        lifetime: limits.request_lifetime,
     }
 }
 

@@ -76,6 +76,20 @@ impl Session {
         Self::open_with(address, &client::Builder::new()).await
     }
 
+    /// Connects, unless the server does not want it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no connection, or HTTP/2 is not spoken on it.
+    pub async fn try_open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        let (mut send, connection) = client::Builder::new().handshake(stream).await?;
+        let ended = tokio::spawn(connection);
+        // The handshake is over before the server has said a word.
+        send = send.ready().await?;
+        Ok(Self { send, ended })
+    }
+
     /// Connects with a client of one's own settings.
     ///
     /// # Panics

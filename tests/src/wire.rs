@@ -107,6 +107,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(read > 0)
     }
 
+    /// Waits until something has come that was not read yet, or the stream has ended or broken.
+    pub async fn begun(&mut self) {
+        if self.buffer.is_empty() {
+            // What is wrong with it the next reader learns as well.
+            let _ = self.more().await;
+        }
+    }
+
     /// Reads whatever comes first: some bytes, or nothing at the end of the stream.
     pub async fn some(&mut self) -> Result<Bytes> {
         if self.buffer.is_empty() {

@@ -95,12 +95,18 @@ counted! {
         HeaderTimeout => "header_timeout",
         /// A request body that took too long to arrive.
         BodyTimeout => "body_timeout",
+        /// A request body that came, all in all, slower than allowed.
+        BodyRate => "body_rate",
         /// A request body larger than allowed.
         BodyBytes => "body_bytes",
         /// A connection closed because nothing was asked on it.
         Idle => "idle",
         /// A client that took too long to accept our answer.
         WriteTimeout => "write_timeout",
+        /// A client that took an answer, all in all, slower than allowed.
+        ResponseRate => "response_rate",
+        /// A request that took longer, from its head to the last byte of its answer, than it may.
+        RequestLifetime => "request_lifetime",
         /// A URL longer than allowed.
         UrlBytes => "url_bytes",
         /// An HTTP/2 connection ended because its client took back, or got wrong, far more requests than it let be answered.

@@ -34,6 +34,7 @@ use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
 use crate::fetch::{FetchError, limit_fired, may_retry};
 use crate::listen::chunks::BadChunk;
+use crate::listen::pace::TooSlow;
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 use crate::respond::Local;
 use crate::session::pin::Pins;
@@ -49,10 +50,6 @@ pub(crate) struct PassRoad {
     pub(crate) fresh_connections: AtomicU64,
     /// How long a client's connection may be idle, in seconds.
     pub(crate) idle_seconds: u64,
-    /// How long a request body may go without progress.
-    pub(crate) body_timeout: Duration,
-    /// How long a client may take nothing of its answer.
-    pub(crate) write_timeout: Duration,
     /// What is stored goes when an unsafe request changes it; `None`: it stays.
     pub(crate) invalidates: Option<Arc<Store>>,
     /// Bytes that a request body may have; `None`: any number.
@@ -161,6 +158,11 @@ fn is_bad_chunk(error: &Error) -> bool {
     cause.and_then(std::io::Error::get_ref).is_some_and(|cause| cause.is::<BadChunk>())
 }
 
+/// Whether the client was slower than it may be.
+fn was_too_slow(error: &Error) -> bool {
+    error.root_cause().downcast_ref().and_then(TooSlow::in_error).is_some()
+}
+
 /// Turns why there is no node into pingora's kind of error; what the client hears stands in `ctx.failure`.
 fn give_up(ctx: &mut Passing, failure: FetchError) -> Box<Error> {
     ctx.failure = Some(failure);
@@ -208,11 +210,9 @@ impl ProxyHttp for PassRoad {
             _ => Passed::Method.forwarded(),
         };
         session.set_keepalive((!ends).then_some(self.idle_seconds));
-        if !upgrade {
-            // What is upgraded may rest: a WebSocket says nothing for hours.
-            session.set_read_timeout(Some(self.body_timeout));
-            session.set_write_timeout(Some(self.write_timeout));
-        }
+        // How slow the client may be is minded by the connection below.
+        session.set_read_timeout(None);
+        session.set_write_timeout(None);
         Ok(())
     }
 
@@ -460,6 +460,8 @@ impl ProxyHttp for PassRoad {
             (None, ErrorSource::Downstream, _) if is_bad_chunk(error) => {
                 Local::plain(400, None, "the request body is malformed".into()).refused()
             }
+            // Counted where it was found.
+            (None, ErrorSource::Downstream, ErrorType::ReadError) if was_too_slow(error) => Local::too_slow(),
             (
                 None,
                 ErrorSource::Downstream,
@@ -470,10 +472,6 @@ impl ProxyHttp for PassRoad {
             }
             (None, _, ErrorType::HTTPStatus(413)) => Local::body_too_large(),
             (None, _, ErrorType::HTTPStatus(503)) => Local::crowded(),
-            (None, ErrorSource::Downstream, ErrorType::ReadTimedout) => {
-                self.counters.limit(Limit::BodyTimeout);
-                Local::too_slow()
-            }
             (None, ErrorSource::Downstream, _) => {
                 Local::plain(400, None, "the request could not be read to its end".into()).refused()
             }

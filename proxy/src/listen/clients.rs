@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn a_crowd_leaves_nothing_behind() {
         let clients = clients(1);
-        let crowd: Vec<_> = (0..50_000u32).map(|number| clients.admit(IpAddr::from(number.to_be_bytes()))).collect();
+        let crowd: Vec<_> =
+            (0..50_000u32).map(|number| clients.admit(IpAddr::from(number.to_be_bytes()))).collect();
         assert!(crowd.iter().all(Option::is_some));
         assert_eq!(size(&clients).0, 50_000);
         drop(crowd);
@@ -145,7 +146,8 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..20_000 {
                         let one = clients.admit(address);
-                        let open = clients.part(Client::of(address)).lock().get(&Client::of(address)).copied();
+                        let open =
+                            clients.part(Client::of(address)).lock().get(&Client::of(address)).copied();
                         assert!(open.is_none_or(|open| open <= 3), "{open:?}");
                         drop(one);
                     }

@@ -3,17 +3,19 @@
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::{SocketDigest, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::deadline::Deadline;
 use super::draining::Draining;
+use super::pace::{Pace, Patience, TooSlow, acknowledged, keeping};
 use crate::access::Kept;
 use crate::fetch::Interim;
 use crate::front::visitor::Visitor;
@@ -39,8 +41,8 @@ pub(crate) struct Waits {
     pub(crate) header: Duration,
     /// Between requests.
     pub(crate) idle: Duration,
-    /// A write that makes no progress for so long ends the connection.
-    pub(crate) write: Duration,
+    /// How slowly an answer may be taken.
+    pub(crate) write: Patience,
 }
 
 /// What came of waiting for more bytes.
@@ -52,6 +54,10 @@ pub(crate) enum Received {
     End,
     /// A deadline passed.
     Late,
+    /// What came is less than has to come in the time.
+    Slow,
+    /// The request has taken as long as it may.
+    Overdue,
     /// The server is shutting down and the client is between requests.
     Draining,
 }
@@ -79,15 +85,21 @@ pub(crate) struct Connection {
     pub(crate) client_is_done: bool,
     /// When the last bytes came, or the last answer was over; read once for all who want to know.
     pub(crate) now: Instant,
+    /// When the head was there of a request whose body is still to come.
+    pub(crate) began: Option<Instant>,
     deadline: Deadline,
     /// When the first byte of the head now being received came.
     head_since: Option<Instant>,
     waits: Waits,
+    /// How the client takes what is written since it was waited for last.
+    taking: Pace,
+    digest: Option<Arc<SocketDigest>>,
     draining: Draining,
 }
 
 impl Connection {
     pub(crate) fn new(stream: Stream, visitor: Visitor, waits: Waits, shutdown: &ShutdownWatch) -> Self {
+        let digest = stream.get_socket_digest();
         Self {
             stream,
             input: BytesMut::new(),
@@ -97,9 +109,12 @@ impl Connection {
             kept: Kept::default(),
             client_is_done: false,
             now: Instant::now(),
+            began: None,
             deadline: Deadline::after(waits.idle.min(waits.header)),
             head_since: None,
             waits,
+            taking: Pace::new(waits.write),
+            digest,
             draining: Draining::new(shutdown),
         }
     }
@@ -127,6 +142,7 @@ impl Connection {
                 self.input = BytesMut::new();
             }
             self.output.shrink_to(KEEP_ROOM);
+            self.taking.begin_anew();
             self.kept.rest();
         }
         self.input.reserve(READ_ROOM);
@@ -150,12 +166,20 @@ impl Connection {
         received
     }
 
-    /// Waits for the body of a request, until `length` bytes of it and its head are in `input`.
-    pub(crate) async fn receive_body(&mut self, length: usize, progress: Duration) -> Received {
+    /// Waits for the body of a request, until `length` bytes of it and its head are in `input`, or it has to be over.
+    pub(crate) async fn receive_body(
+        &mut self,
+        length: usize,
+        patience: Patience,
+        over: Option<Instant>,
+    ) -> Received {
         // What bounds the head has done its work.
         self.head_since = None;
+        let mut pace = Pace::new(patience);
         while self.input.len() < length {
-            self.deadline.set(Instant::now() + progress);
+            let before = self.input.len();
+            let slow = pace.wait(|| None);
+            self.deadline.set(over.map_or(slow, |over| over.min(slow)));
             let Self { stream, input, deadline, .. } = self;
             input.reserve(length - input.len());
             let received = poll_fn(|context| match poll_read(stream, input, context) {
@@ -164,8 +188,20 @@ impl Connection {
                 Poll::Pending => deadline.poll_passed(context).map(|()| Received::Late),
             })
             .await;
-            if received != Received::More {
-                return received;
+            match received {
+                Received::More => {
+                    pace.over();
+                    pace.moved(self.input.len() - before);
+                }
+                Received::Late if over.is_some_and(|over| over <= Instant::now()) => {
+                    return Received::Overdue;
+                }
+                Received::Late => match pace.passed(|| None) {
+                    Ok(()) => {}
+                    Err(TooSlow::Silent) => return Received::Late,
+                    Err(TooSlow::Slow) => return Received::Slow,
+                },
+                ended => return ended,
             }
         }
         Received::More
@@ -249,7 +285,8 @@ impl Connection {
         }
         let mut done = 0;
         while done < self.output.len() {
-            let write = progress(self.waits.write, self.stream.write(&self.output[done..])).await?;
+            let Self { stream, output, taking, digest, .. } = self;
+            let write = progress(taking, digest.as_deref(), stream.write(&output[done..])).await?;
             done += self.noted(write);
         }
         self.output.clear();
@@ -258,11 +295,12 @@ impl Connection {
 
     /// Waits until the socket has what was written; under TLS some of it may be in between.
     async fn send_on(&mut self) -> io::Result<()> {
-        let (_, waited) = under_deadline(self.waits.write, self.stream.flush()).await?;
+        let Self { stream, taking, digest, .. } = self;
+        let (done, waited) = keeping(taking, || acknowledged(digest.as_deref()), stream.flush()).await?;
         if waited {
             self.now = Instant::now();
         }
-        Ok(())
+        done
     }
 
     /// Writes all output and the parts of a body behind it, each from where it is.
@@ -286,7 +324,8 @@ impl Connection {
                 *slice = IoSlice::new(if index == part { &bytes[offset..] } else { bytes });
                 count += 1;
             }
-            let write = progress(self.waits.write, self.stream.write_vectored(&slices[..count])).await?;
+            let writing = self.stream.write_vectored(&slices[..count]);
+            let write = progress(&mut self.taking, self.digest.as_deref(), writing).await?;
             offset += self.noted(write);
         }
         self.output.clear();
@@ -315,7 +354,7 @@ impl Connection {
             return;
         }
         // Under TLS there are last words to be sent.
-        match timeout(self.waits.write, self.stream.shutdown()).await {
+        match timeout(self.waits.write.silence, self.stream.shutdown()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
@@ -346,27 +385,19 @@ struct Progress {
     waited: bool,
 }
 
-/// One write under the deadline for progress.
-async fn progress(wait: Duration, write: impl Future<Output = io::Result<usize>>) -> io::Result<Progress> {
-    match under_deadline(wait, write).await? {
-        (0, _) => Err(io::ErrorKind::WriteZero.into()),
-        (bytes, waited) => Ok(Progress { bytes, waited }),
-    }
-}
-
-/// Does `work` within `wait`, and tells whether it had to be waited for.
-async fn under_deadline<T>(
-    wait: Duration,
-    work: impl Future<Output = io::Result<T>>,
-) -> io::Result<(T, bool)> {
-    let mut work = std::pin::pin!(work);
-    // Nearly always the kernel takes all at once, and no deadline is wanted, nor the clock for it.
-    match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
-        Poll::Ready(done) => Ok((done?, false)),
-        Poll::Pending => match timeout(wait, work).await {
-            Ok(done) => Ok((done?, true)),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        },
+/// One write, as long as the client's pace lets it take.
+async fn progress(
+    pace: &mut Pace,
+    digest: Option<&SocketDigest>,
+    write: impl Future<Output = io::Result<usize>>,
+) -> io::Result<Progress> {
+    match keeping(pace, || acknowledged(digest), write).await? {
+        (Ok(0), _) => Err(io::ErrorKind::WriteZero.into()),
+        (Ok(bytes), waited) => {
+            pace.moved(bytes);
+            Ok(Progress { bytes, waited })
+        }
+        (Err(error), _) => Err(error),
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 /// When the connection has waited long enough.
 ///
@@ -39,6 +39,14 @@ impl Deadline {
             self.timer.as_mut().reset(due);
         }
         Poll::Pending
+    }
+}
+
+/// Does `work` until then; `None`: it was not done in time. Without a deadline it takes as long as it takes.
+pub(crate) async fn until<T>(due: Option<Instant>, work: impl Future<Output = T> + Unpin) -> Option<T> {
+    match due {
+        None => Some(work.await),
+        Some(due) => timeout_at(due, work).await.ok(),
     }
 }
 

@@ -69,7 +69,10 @@ impl Lane {
     ///
     /// Trusted proxies are not counted, for many visitors come through them, nor balancers that speak for themselves and
     /// Unix sockets: the client is not known then.
-    #[expect(clippy::option_option, reason = "the one says whether it goes on, the other whether it is counted")]
+    #[expect(
+        clippy::option_option,
+        reason = "the one says whether it goes on, the other whether it is counted"
+    )]
     fn admit(&self, visitor: Visitor, client: Option<IpAddr>) -> Option<Option<Admitted>> {
         let (Some(clients), Some(client), false) = (&self.clients, client, visitor.vouches) else {
             return Some(None);
@@ -83,11 +86,7 @@ impl Lane {
     }
 
     /// Reads who the visitor is from the PROXY header of the one who brings them; the address is there if it names one.
-    async fn introduced(
-        &self,
-        stream: &mut Stream,
-        balancer: Visitor,
-    ) -> Option<(Visitor, Option<IpAddr>)> {
+    async fn introduced(&self, stream: &mut Stream, balancer: Visitor) -> Option<(Visitor, Option<IpAddr>)> {
         let counters = &self.front.counters;
         let read = match timeout(self.settings.waits.header, proxied::read(stream)).await {
             Ok(read) => read,

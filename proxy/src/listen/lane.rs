@@ -21,15 +21,17 @@ use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
 use super::clients::Clients;
 use super::connection::{Connection, Received, Waits};
+use super::deadline;
 use super::greet::Greeted;
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::http2::preface::{self, Spoken};
 use super::http2::{self, Http2Settings};
+use super::pace::{Patience, TooSlow};
 use super::recorded;
-use super::rewound::{Rewound, Window};
+use super::rewound::{PassedPace, Rewound, Window};
 use super::tls::Acceptor;
 use super::{page, part};
-use crate::access::Sent;
+use crate::access::{Kept, Sent};
 use crate::admin::{Limit, RequestResult};
 use crate::esi::Serving;
 use crate::fetch::Interim;
@@ -54,8 +56,10 @@ pub(crate) struct LaneSettings {
     pub(crate) http2: Http2Settings,
     /// Bytes of a request body that is taken in whole before a node is asked.
     pub(crate) small_body: u64,
-    /// How long such a body may go without progress.
-    pub(crate) body_timeout: Duration,
+    /// How slowly a request body may come.
+    pub(crate) body: Patience,
+    /// From a head to the last byte of its answer; `None`: as long as it takes.
+    pub(crate) lifetime: Option<Duration>,
 }
 
 /// The application behind a listener.
@@ -121,7 +125,8 @@ impl Lane {
         };
         let _open = front.counters.connection();
         others_first().await;
-        let Some(Greeted { stream, visitor, admitted: _admitted }) = self.greet(stream, &shutdown).await else {
+        let Some(Greeted { stream, visitor, admitted: _admitted }) = self.greet(stream, &shutdown).await
+        else {
             return;
         };
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
@@ -169,7 +174,7 @@ impl Lane {
                         Received::More => {}
                         Received::End => return,
                         Received::Draining => return connection.close().await,
-                        Received::Late => {
+                        Received::Late | Received::Slow | Received::Overdue => {
                             let limit =
                                 if partial || served == 0 { Limit::HeaderTimeout } else { Limit::Idle };
                             self.front.counters.limit(limit);
@@ -184,11 +189,15 @@ impl Lane {
                     if connection.flush().await.is_err() {
                         return;
                     }
-                    match connection.receive_body(length, self.settings.body_timeout).await {
+                    let over = self.over_at(*connection.began.get_or_insert(connection.now));
+                    match connection.receive_body(length, self.settings.body, over).await {
                         Received::More => {}
                         Received::End | Received::Draining => return,
-                        Received::Late => {
-                            self.front.counters.limit(Limit::BodyTimeout);
+                        Received::Overdue => return self.front.counters.limit(Limit::RequestLifetime),
+                        late @ (Received::Late | Received::Slow) => {
+                            let slow = late == Received::Slow;
+                            let limit = if slow { Limit::BodyRate } else { Limit::BodyTimeout };
+                            self.front.counters.limit(limit);
                             self.refuse(&mut connection, &Local::too_slow());
                             return connection.close().await;
                         }
@@ -219,6 +228,7 @@ impl Lane {
                 }
                 Turn::Answered { close } => {
                     connection.head_is_complete();
+                    connection.began = None;
                     served += 1;
                     if close {
                         return connection.close().await;
@@ -233,11 +243,12 @@ impl Lane {
                         others_first().await;
                     }
                     served += 1;
+                    let over = self.over_at(connection.began.take().unwrap_or(connection.now));
                     let next = if let Step::Pass = step {
                         if connection.flush().await.is_err() {
                             return;
                         }
-                        match self.hand_over(connection, window, shutdown).await {
+                        match self.hand_over(connection, window, terms, over, shutdown).await {
                             Some(back) => {
                                 connection = back;
                                 Next::Continue
@@ -246,7 +257,11 @@ impl Lane {
                         }
                     } else {
                         connection.input.advance(length);
-                        self.answer(&mut connection, step, terms).await
+                        let answered = {
+                            let answering = std::pin::pin!(self.answer(&mut connection, step, terms));
+                            deadline::until(over, answering).await
+                        };
+                        answered.unwrap_or_else(|| self.overdue(&connection.kept, terms.arrived))
                     };
                     match next {
                         // The body of a request that we answered ourselves was not read, and what follows cannot be
@@ -444,30 +459,57 @@ impl Lane {
 
     /// The client does not take its answer.
     fn client_gone(&self, connection: &mut Connection, terms: Terms, error: Option<&std::io::Error>) -> Next {
-        if error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
-            self.front.counters.limit(Limit::WriteTimeout);
+        match error.and_then(TooSlow::in_error) {
+            Some(TooSlow::Silent) => self.front.counters.limit(Limit::WriteTimeout),
+            Some(TooSlow::Slow) => self.front.counters.limit(Limit::ResponseRate),
+            None => {}
         }
         self.over(connection, terms, Sent::own(RequestResult::ClientGone, 0, 0));
+        Next::Drop
+    }
+
+    /// When a request has to be over that began then.
+    fn over_at(&self, began: tokio::time::Instant) -> Option<tokio::time::Instant> {
+        self.settings.lifetime.and_then(|lifetime| began.checked_add(lifetime))
+    }
+
+    /// The request has taken as long as it may. Its connection ends in the middle of whatever is said on it.
+    fn overdue(&self, kept: &Kept, arrived: Instant) -> Next {
+        self.front.counters.limit(Limit::RequestLifetime);
+        let sent = Sent::own(RequestResult::Unavailable, 0, 0);
+        self.front.accounts.over(|| kept.asked(), arrived, sent);
         Next::Drop
     }
 
     /// Gives the connection to pingora-proxy for one request. It comes back unless it has to end with it.
     async fn hand_over(
         &self,
-        mut connection: Connection,
+        connection: Connection,
         window: Window,
+        terms: Terms,
+        over: Option<tokio::time::Instant>,
         shutdown: &ShutdownWatch,
     ) -> Option<Connection> {
         let _in_flight = self.front.counters.in_flight();
-        let input = std::mem::take(&mut connection.input);
-        let mut rewound = Rewound::new(connection.stream, input, window);
-        rewound.set_proxy_digest(digest_of(connection.asker));
+        // What was upgraded is no request any more.
+        let over = over.filter(|_| window != Window::Open);
+        let Connection { stream, input, visitor, asker, kept, .. } = connection;
+        let pace = PassedPace {
+            body: self.settings.body,
+            answer: self.settings.waits.write,
+            counters: self.front.counters.clone(),
+        };
+        let mut rewound = Rewound::new(stream, input, window, pace);
+        rewound.set_proxy_digest(digest_of(asker));
         let session = ServerSession::new_http1(Box::new(rewound));
-        let reusable = self.pass.process_new_http(session, shutdown).await?;
-        let (stream, _) = reusable.consume();
+        let Some(passed) = deadline::until(over, self.pass.process_new_http(session, shutdown)).await else {
+            self.overdue(&kept, terms.arrived);
+            return None;
+        };
+        let (stream, _) = passed?.consume();
         let rewound = stream.into_any().downcast::<Rewound>().ok()?;
         let (stream, input) = rewound.into_rest()?;
-        let mut connection = self.connection(stream, connection.visitor, shutdown);
+        let mut connection = self.connection(stream, visitor, shutdown);
         connection.input = input;
         Some(connection)
     }

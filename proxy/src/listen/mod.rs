@@ -14,6 +14,7 @@ pub(crate) mod head;
 pub(crate) mod http2;
 pub(crate) mod lane;
 mod layer;
+pub(crate) mod pace;
 mod page;
 mod part;
 mod plain;

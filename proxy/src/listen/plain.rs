@@ -35,6 +35,8 @@ pub(super) struct PlainStream {
     accepted: SystemTime,
     digest: Arc<SocketDigest>,
     proxy: Option<Arc<ProxyDigest>>,
+    /// The client does not take what is written.
+    blocked: bool,
 }
 
 impl PlainStream {
@@ -54,7 +56,17 @@ impl PlainStream {
     }
 
     fn new(socket: Socket, digest: SocketDigest) -> Self {
-        Self { socket, accepted: SystemTime::now(), digest: Arc::new(digest), proxy: None }
+        Self { socket, accepted: SystemTime::now(), digest: Arc::new(digest), proxy: None, blocked: false }
+    }
+}
+
+impl Drop for PlainStream {
+    fn drop(&mut self) {
+        // Whoever took too little leaves megabytes in the kernel, which it would keep for as long as the client pleases; and
+        // the answer is cut off either way.
+        if let (true, Socket::Tcp(socket)) = (self.blocked, &self.socket) {
+            let _ = socket.set_zero_linger();
+        }
     }
 }
 
@@ -77,10 +89,12 @@ impl AsyncWrite for PlainStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
+        let written = match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
             Socket::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
-        }
+        };
+        self.blocked = written.is_pending();
+        written
     }
 
     fn poll_write_vectored(
@@ -88,10 +102,12 @@ impl AsyncWrite for PlainStream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
+        let written = match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
             Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(context, parts),
-        }
+        };
+        self.blocked = written.is_pending();
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -12,11 +12,13 @@ use std::task::{Context, Poll, ready};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::tls::SslDigest;
-use pingora_core::protocols::{ALPN, Shutdown, Ssl, Stream};
+use pingora_core::protocols::{ALPN, Shutdown, SocketDigest, Ssl, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::chunks::ChunkScan;
 use super::layer::tell_of_below;
+use super::pace::{Minded, Patience, TooSlow, acknowledged};
+use crate::admin::{Counters, Limit};
 
 /// Bytes of requests behind the current one that are kept while it is served; past it the client has to wait.
 const READ_AHEAD: usize = 16 * 1024;
@@ -46,6 +48,29 @@ impl Window {
     }
 }
 
+/// How slow a client may be on the pass road.
+#[derive(Clone)]
+pub(crate) struct PassedPace {
+    pub(crate) body: Patience,
+    pub(crate) answer: Patience,
+    /// Who is slower is counted.
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Minds both ways of one request.
+struct Minds {
+    body: Minded,
+    answer: Minded,
+    socket: Option<Arc<SocketDigest>>,
+    counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for Minds {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Minds").finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Rewound {
     inner: Stream,
@@ -54,11 +79,43 @@ pub(crate) struct Rewound {
     window: Window,
     /// The client has sent its last byte.
     ended: bool,
+    /// `None` where there is no request and no answer but a conversation.
+    minds: Option<Minds>,
 }
 
 impl Rewound {
-    pub(crate) fn new(inner: Stream, before: BytesMut, window: Window) -> Self {
-        Self { inner, before, window, ended: false }
+    pub(crate) fn new(inner: Stream, before: BytesMut, window: Window, pace: PassedPace) -> Self {
+        let PassedPace { body, answer, counters } = pace;
+        // Who speaks over a WebSocket may be as slow as they like.
+        let minds = (window != Window::Open).then(|| Minds {
+            body: Minded::new(body),
+            answer: Minded::new(answer),
+            socket: inner.get_socket_digest(),
+            counters,
+        });
+        Self { inner, before, window, ended: false, minds }
+    }
+
+    fn mind_answer(
+        &mut self,
+        written: Poll<std::io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<usize>> {
+        let Some(minds) = &mut self.minds else { return written };
+        match written {
+            Poll::Ready(Ok(bytes)) => minds.answer.moved(bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let socket = || acknowledged(minds.socket.as_deref());
+                let slow = ready!(minds.answer.poll_too_slow(socket, context));
+                minds.counters.limit(match slow {
+                    TooSlow::Silent => Limit::WriteTimeout,
+                    TooSlow::Slow => Limit::ResponseRate,
+                });
+                return Poll::Ready(Err(slow.into()));
+            }
+        }
+        written
     }
 
     /// The connection and the bytes behind the request; `None` when the request was not read to its end, so that
@@ -110,9 +167,37 @@ impl AsyncRead for Rewound {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        let this = &mut *self;
+        if self.window.is_over() {
+            return self.poll_end(context);
+        }
+        let before = buffer.filled().len();
+        let read = self.poll_request(context, buffer);
+        let Some(minds) = &mut self.minds else { return read };
+        match read {
+            Poll::Ready(Ok(())) => minds.body.moved(buffer.filled().len() - before),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let slow = ready!(minds.body.poll_too_slow(|| None, context));
+                minds.counters.limit(match slow {
+                    TooSlow::Silent => Limit::BodyTimeout,
+                    TooSlow::Slow => Limit::BodyRate,
+                });
+                return Poll::Ready(Err(slow.into()));
+            }
+        }
+        read
+    }
+}
+
+impl Rewound {
+    /// Gives out what is still to come of the request.
+    fn poll_request(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = self;
         let limit = match this.window {
-            window if window.is_over() => return this.poll_end(context),
             Window::Chunked(0, _) => return this.poll_chunks(context, buffer),
             Window::Bytes(bytes) | Window::Chunked(bytes, _) => {
                 buffer.remaining().min(usize::try_from(bytes).unwrap_or(usize::MAX))
@@ -152,7 +237,8 @@ impl AsyncWrite for Rewound {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.mind_answer(written, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -168,7 +254,8 @@ impl AsyncWrite for Rewound {
         context: &mut Context<'_>,
         parts: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, parts)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(context, parts);
+        self.mind_answer(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -204,7 +291,9 @@ mod tests {
 
     fn rewound(before: &[u8], window: Window) -> (Rewound, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1024);
-        (Rewound::new(Box::new(ours), BytesMut::from(before), window), theirs)
+        let patience = Patience { silence: std::time::Duration::from_secs(60), rate: 240 };
+        let pace = PassedPace { body: patience, answer: patience, counters: Counters::new() };
+        (Rewound::new(Box::new(ours), BytesMut::from(before), window, pace), theirs)
     }
 
     #[tokio::test]

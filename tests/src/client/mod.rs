@@ -136,6 +136,25 @@ impl Connection {
         }
     }
 
+    /// Sends a byte now and then until the server answers or closes.
+    ///
+    /// # Errors
+    ///
+    /// If it does neither in time.
+    pub async fn drip(&mut self, pause: Duration) -> Result<()> {
+        let dripping = async {
+            loop {
+                // What closed already may have answered before.
+                let _ = self.writer.write_all(b"x").await;
+                let _ = self.writer.flush().await;
+                if timeout(pause, self.reader.begun()).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        timeout(self.patience, dripping).await.context("the server takes it, however slow")
+    }
+
     /// Says that nothing more will be sent (half-close).
     ///
     /// # Errors

@@ -32,11 +32,13 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout};
 
-use super::deadline::Deadline;
+use super::deadline::{self, Deadline};
 use super::head::{HeadLimits, Method, Refusal};
 use super::lane::{Lane, digest_of};
+use super::pace::{Pace, TooSlow, acknowledged};
 use super::recorded;
-use crate::access::{Asked, Kept, Version};
+use super::rewound::PassedPace;
+use crate::access::{Asked, Kept, Sent, Version};
 use crate::admin::{Limit, RequestResult};
 use crate::fetch::Interim;
 use crate::front::Step;
@@ -156,8 +158,8 @@ enum Event {
     End(Option<h2::Error>),
     /// Nothing was asked for too long.
     Idle,
-    /// Nothing that was written was taken for too long.
-    Stuck,
+    /// Too little of what was written was taken for too long.
+    Stuck(Limit),
     /// The server is shutting down.
     Draining,
 }
@@ -208,7 +210,7 @@ pub(super) async fn serve(
         drains: false,
         deadline: Deadline::after(settings.waits.idle),
         busy_until: Instant::now(),
-        progress: Instant::now(),
+        taking: Pace::new(settings.waits.write),
         requests: 0,
         cookies: Vec::new(),
         kept: Kept::default(),
@@ -243,8 +245,8 @@ struct Serving {
     deadline: Deadline,
     /// When there was a request last, or an answer under way.
     busy_until: Instant,
-    /// When the client took something last, or had nothing to take.
-    progress: Instant,
+    /// How the client takes what is written.
+    taking: Pace,
     requests: u32,
     /// Room for a cookie that came in pieces.
     cookies: Vec<u8>,
@@ -284,7 +286,7 @@ impl Serving {
                     let _ = timeout(std::time::Duration::from_secs(1), farewell).await;
                     return;
                 }
-                Event::Stuck => return counters.limit(Limit::WriteTimeout),
+                Event::Stuck(limit) => return counters.limit(limit),
                 Event::End(error) => {
                     if let Some(error) = error {
                         let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
@@ -320,27 +322,36 @@ impl Serving {
         }
         let (now, waits) = (Instant::now(), &self.shared.lane.settings.waits);
         let (holds, at_work) = (self.gate.holds_output(), self.shared.tasks.load(Relaxed) > 0);
-        if self.gate.take_progress() || !holds {
-            self.progress = now;
+        if self.gate.take_progress() {
+            self.taking.over();
+        }
+        if !holds {
+            self.taking.begin_anew();
         }
         if holds || at_work || self.connection.has_streams() {
             self.busy_until = now;
         }
         let idle = self.busy_until + waits.idle;
-        let due = if holds { idle.min(self.progress + waits.write) } else { idle };
-        self.deadline.set(due);
+        let acknowledged = || acknowledged(self.shared.digest.socket_digest.as_deref());
+        let mut stuck = holds.then(|| self.taking.wait(acknowledged));
+        self.deadline.set(stuck.map_or(idle, |stuck| idle.min(stuck)));
         loop {
             if self.deadline.poll_passed(context).is_pending() {
                 return Poll::Pending;
             }
-            if holds && self.progress + waits.write <= Instant::now() {
-                return Poll::Ready(Event::Stuck);
+            if stuck.is_some_and(|stuck| stuck <= Instant::now()) {
+                match self.taking.passed(acknowledged) {
+                    Ok(()) => stuck = Some(self.taking.wait(acknowledged)),
+                    Err(TooSlow::Silent) => return Poll::Ready(Event::Stuck(Limit::WriteTimeout)),
+                    Err(TooSlow::Slow) => return Poll::Ready(Event::Stuck(Limit::ResponseRate)),
+                }
             }
             if self.busy_until != now {
                 return Poll::Ready(Event::Idle);
             }
             // An answer is under way, which has deadlines of its own.
-            self.deadline.set(Instant::now() + waits.idle);
+            let later = Instant::now() + waits.idle;
+            self.deadline.set(stuck.map_or(later, |stuck| later.min(stuck)));
         }
     }
 
@@ -377,8 +388,8 @@ impl Serving {
             decided => decided,
         };
         let head_only = decided.as_ref().is_ok_and(|(.., head_only)| *head_only);
-        let write = settings.waits.write;
-        let mut answering = Answering { front, respond, head_only, arrived, write, kept };
+        let taking = Pace::new(settings.waits.write);
+        let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
         let answered = match decided {
             Err(refusal) => {
                 self.note_refusal(refusal);
@@ -410,8 +421,13 @@ impl Serving {
                 let at_work = AtWork::new(shared);
                 let proxy_digest = Some(Arc::new(digest_of(visitor)));
                 let digest = Digest { proxy_digest, ..shared.digest.clone() };
-                let session = Passing::new(parts, &self.cookies, body, answering.respond, digest);
-                return drop(tokio::spawn(pass(at_work, session)));
+                let pace = PassedPace {
+                    body: settings.body,
+                    answer: settings.waits.write,
+                    counters: front.counters.clone(),
+                };
+                let session = Passing::new(parts, &self.cookies, body, answering.respond, digest, pace);
+                return drop(tokio::spawn(pass(at_work, session, answering.kept, arrived)));
             }
         };
         self.kept = match answered {
@@ -445,34 +461,40 @@ struct Waiting {
 
 impl Waiting {
     fn new(shared: &Arc<Shared>, answering: Answering<'_>) -> Self {
-        let Answering { respond, head_only, arrived, kept, front: _, write: _ } = answering;
+        let Answering { respond, head_only, arrived, kept, front: _, taking: _ } = answering;
         Self { at_work: AtWork::new(shared), respond, head_only, arrived, kept }
     }
 
     async fn outcome(self, step: Step) {
         let Self { at_work, respond, head_only, arrived, kept } = self;
         let lane = at_work.0.lane.clone();
-        let (front, write) = (&lane.front, lane.settings.waits.write);
+        let (front, taking) = (&lane.front, Pace::new(lane.settings.waits.write));
         let _in_flight = front.counters.in_flight();
-        let mut answering = Answering { front, respond, head_only, arrived, write, kept };
+        let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
         let interim = Arc::new(Interim::default());
-        let ended = match step {
-            Step::Fetch(mut plan) => {
-                let _turn = plan.turn.take();
-                let outcome = front.outcome(plan, Some(interim.clone()));
-                answering.wait(front, &interim, outcome).await
-            }
-            Step::Decode(found, mut plan) => {
-                let _turn = plan.turn.take();
-                let outcome = front.decoded_outcome(found, plan, Some(interim.clone()));
-                answering.wait(front, &interim, outcome).await
-            }
-            Step::Page(mut page) => {
-                let _turn = page.turn.take();
-                answering.page(front, *page).await
-            }
-            // Answered by whoever would have made a task of it.
-            Step::Hit(_) | Step::Local(..) | Step::Verify(_) | Step::Pass => Ok(()),
+        let over = over_at(&lane, arrived);
+        let ended = {
+            let work = std::pin::pin!(async {
+                match step {
+                    Step::Fetch(mut plan) => {
+                        let _turn = plan.turn.take();
+                        let outcome = front.outcome(plan, Some(interim.clone()));
+                        answering.wait(front, &interim, outcome).await
+                    }
+                    Step::Decode(found, mut plan) => {
+                        let _turn = plan.turn.take();
+                        let outcome = front.decoded_outcome(found, plan, Some(interim.clone()));
+                        answering.wait(front, &interim, outcome).await
+                    }
+                    Step::Page(mut page) => {
+                        let _turn = page.turn.take();
+                        answering.page(front, *page).await
+                    }
+                    // Answered by whoever would have made a task of it.
+                    Step::Hit(_) | Step::Local(..) | Step::Verify(_) | Step::Pass => Ok(()),
+                }
+            });
+            deadline::until(over, work).await.unwrap_or(Err(Gone::Overdue))
         };
         at_work.ended(ended, answering);
     }
@@ -480,9 +502,12 @@ impl Waiting {
     async fn rest(self, rest: Rest) {
         let Self { at_work, respond, head_only, arrived, kept } = self;
         let lane = at_work.0.lane.clone();
-        let (front, write) = (&*lane.front, lane.settings.waits.write);
-        let answering = Answering { front, respond, head_only, arrived, write, kept };
-        let ended = answering.rest(rest).await;
+        let (front, taking) = (&*lane.front, Pace::new(lane.settings.waits.write));
+        let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
+        let ended = {
+            let work = std::pin::pin!(answering.rest(rest));
+            deadline::until(over_at(&lane, arrived), work).await.unwrap_or(Err(Gone::Overdue))
+        };
         at_work.ended(ended, answering);
     }
 }
@@ -502,18 +527,29 @@ async fn verify(
         return;
     }
     let lane = shared.lane.clone();
-    let (front, write) = (&*lane.front, lane.settings.waits.write);
-    let mut answering = Answering { front, respond, head_only: false, arrived, write, kept: Kept::default() };
+    let (front, taking) = (&*lane.front, Pace::new(lane.settings.waits.write));
+    let mut answering =
+        Answering { front, respond, head_only: false, arrived, taking, kept: Kept::default() };
     let ended = answering.local(&Local::passwords_crowded(), RequestResult::Refused);
     at_work.ended(ended, answering);
 }
 
+/// When a request has to be over that began then.
+fn over_at(lane: &Lane, arrived: std::time::Instant) -> Option<Instant> {
+    lane.settings.lifetime.and_then(|lifetime| Instant::from_std(arrived).checked_add(lifetime))
+}
+
 /// Sends a request over the pass road.
-async fn pass(at_work: AtWork, session: Passing) {
+async fn pass(at_work: AtWork, session: Passing, kept: Kept, arrived: std::time::Instant) {
     let shared = &at_work.0;
     let lane = &shared.lane;
     let _in_flight = lane.front.counters.in_flight();
     let taken_back = session.taken_back();
-    lane.pass.process_new_http(ServerSession::new_custom(Box::new(session)), &shared.shutdown).await;
+    let passing = lane.pass.process_new_http(ServerSession::new_custom(Box::new(session)), &shared.shutdown);
+    if deadline::until(over_at(lane, arrived), passing).await.is_none() {
+        lane.front.counters.limit(Limit::RequestLifetime);
+        let sent = Sent::own(RequestResult::Unavailable, 0, 0);
+        lane.front.accounts.over(|| kept.asked(), arrived, sent);
+    }
     if taken_back.load(Relaxed) { shared.credit.spend() } else { shared.credit.earn() }
 }

@@ -5,6 +5,7 @@
 //! HTTP/1 to pingora, which drops trailers; so none reach the client, and those of a request end here.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
@@ -25,16 +26,15 @@ use pingora_core::protocols::http::custom::server::Session;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::time::timeout;
 
 use super::fields::is_of_a_connection;
 use super::respond::{Gone, send_data};
+use crate::admin::{Counters, Limit};
+use crate::listen::pace::{Pace, TooSlow, keeping};
+use crate::listen::rewound::PassedPace;
 
 /// Bytes of a body that are kept to be sent to a second node; as in pingora's own sessions.
 const RETRY_BYTES: usize = 64 * 1024;
-
-/// How long a client may take nothing, unless pingora is told otherwise.
-const WRITE_WAIT: Duration = Duration::from_secs(60);
 
 type Messages = Box<dyn futures_core::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -52,6 +52,11 @@ pub(super) struct Passing {
     body_sent: usize,
     retry: Option<FixedBuffer>,
     digest: Digest,
+    /// How the client sends the body.
+    sending: Pace,
+    /// How it takes the answer.
+    taking: Pace,
+    counters: Arc<Counters>,
     read_wait: Option<Duration>,
     write_wait: Option<Duration>,
     drain_wait: Option<Duration>,
@@ -65,6 +70,7 @@ impl Passing {
         body: RecvStream,
         respond: SendResponse<Bytes>,
         digest: Digest,
+        pace: PassedPace,
     ) -> Self {
         if !cookies.is_empty() {
             // Each piece was a value, and so is what they make together.
@@ -84,6 +90,9 @@ impl Passing {
             body_sent: 0,
             retry: None,
             digest,
+            sending: Pace::new(pace.body),
+            taking: Pace::new(pace.answer),
+            counters: pace.counters,
             read_wait: None,
             write_wait: None,
             drain_wait: None,
@@ -113,14 +122,20 @@ impl Passing {
                 }
             }
         });
-        let piece = match self.read_wait {
-            Some(wait) => timeout(wait, reading).await.map_err(|_| {
-                Error::explain(ErrorType::ReadTimedout, "the request body does not come").into_down()
-            })?,
-            None => reading.await,
+        let piece = match keeping(&mut self.sending, || None, reading).await {
+            Ok((piece, _)) => piece,
+            Err(slow) => {
+                self.counters.limit(match slow {
+                    TooSlow::Silent => Limit::BodyTimeout,
+                    TooSlow::Slow => Limit::BodyRate,
+                });
+                let slow = io::Error::from(slow);
+                return Err(Error::because(ErrorType::ReadError, "the request body", slow).into_down());
+            }
         };
         let Some(piece) = piece.transpose().map_err(|_| self.left())? else { return Ok(None) };
         self.body_read += piece.len();
+        self.sending.moved(piece.len());
         if let Some(retry) = &mut self.retry {
             retry.write_to_buffer(&piece);
         }
@@ -159,10 +174,12 @@ impl Passing {
             return Error::e_explain(ErrorType::InternalError, "a body comes before its head");
         };
         let length = piece.len();
-        match send_data(send, piece, end, self.write_wait.unwrap_or(WRITE_WAIT)).await {
+        match send_data(send, piece, end, &mut self.taking).await {
             Ok(()) => {}
             Err(Gone::Left) => return Err(self.left()),
-            Err(Gone::Slow) => {
+            Err(gone @ (Gone::Silent | Gone::Slow | Gone::Overdue)) => {
+                let silent = gone == Gone::Silent;
+                self.counters.limit(if silent { Limit::WriteTimeout } else { Limit::ResponseRate });
                 return Err(Error::explain(ErrorType::WriteTimedout, "the client takes nothing").into_down());
             }
         }

@@ -3,12 +3,11 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use tokio::time::timeout;
 
 use super::fields;
 use crate::access::{Kept, Sent};
@@ -20,6 +19,7 @@ use crate::front::cold_range::Cut;
 use crate::front::context::delivery;
 use crate::front::outcome::{Found, Outcome, Streaming};
 use crate::listen::answer::{self, HitBody, STEP_BYTES};
+use crate::listen::pace::{Pace, TooSlow, keeping};
 use crate::respond::Local;
 
 /// Bodies up to this many bytes are left to the connection in one piece when the client's windows take them; larger ones
@@ -32,7 +32,11 @@ pub(super) enum Gone {
     /// It has reset the stream, or its connection is over.
     Left,
     /// It took nothing for too long.
+    Silent,
+    /// It took too little, all in all.
     Slow,
+    /// The request has taken as long as it may.
+    Overdue,
 }
 
 impl From<h2::Error> for Gone {
@@ -48,8 +52,8 @@ pub(super) struct Answering<'a> {
     pub(super) head_only: bool,
     /// When the request was there.
     pub(super) arrived: Instant,
-    /// How long the client may take nothing.
-    pub(super) write: Duration,
+    /// How the client takes the body.
+    pub(super) taking: Pace,
     /// What is recorded of the request.
     pub(super) kept: Kept,
 }
@@ -162,7 +166,7 @@ impl Answering<'_> {
     }
 
     /// Sends the body that [`Answering::hit`] left.
-    pub(super) async fn rest(&self, rest: Rest) -> Result<(), Gone> {
+    pub(super) async fn rest(&mut self, rest: Rest) -> Result<(), Gone> {
         let Rest { mut send, parts, result, code, node } = rest;
         let length: usize = parts.iter().map(Bytes::len).sum();
         let last = parts.len().saturating_sub(1);
@@ -269,7 +273,7 @@ impl Answering<'_> {
     }
 
     /// Hands on what came of a body in one step. Returns its bytes.
-    async fn step(&self, send: &mut SendStream<Bytes>, pieces: &mut Vec<Bytes>) -> Result<u64, Gone> {
+    async fn step(&mut self, send: &mut SendStream<Bytes>, pieces: &mut Vec<Bytes>) -> Result<u64, Gone> {
         let mut bytes = 0;
         for piece in pieces.drain(..) {
             bytes += piece.len() as u64;
@@ -279,8 +283,8 @@ impl Answering<'_> {
     }
 
     /// Hands on a piece of a body as far as the client's windows let it.
-    async fn data(&self, send: &mut SendStream<Bytes>, piece: Bytes, last: bool) -> Result<(), Gone> {
-        send_data(send, piece, last, self.write).await
+    async fn data(&mut self, send: &mut SendStream<Bytes>, piece: Bytes, last: bool) -> Result<(), Gone> {
+        send_data(send, piece, last, &mut self.taking).await
     }
 
     /// The answer is sent, or handed to the connection.
@@ -290,11 +294,18 @@ impl Answering<'_> {
 
     /// Notes that the client did not take its answer. Gives back the room of the record.
     pub(super) fn gone(mut self, gone: Gone) -> Kept {
-        if gone == Gone::Slow {
-            self.front.counters.limit(Limit::WriteTimeout);
+        match gone {
+            Gone::Left => {}
+            Gone::Silent => self.front.counters.limit(Limit::WriteTimeout),
+            Gone::Slow => self.front.counters.limit(Limit::ResponseRate),
+            Gone::Overdue => self.front.counters.limit(Limit::RequestLifetime),
         }
         self.respond.send_reset(Reason::CANCEL);
-        self.over(Sent::own(RequestResult::ClientGone, 0, 0));
+        let result = match gone {
+            Gone::Overdue => RequestResult::Unavailable,
+            Gone::Left | Gone::Silent | Gone::Slow => RequestResult::ClientGone,
+        };
+        self.over(Sent::own(result, 0, 0));
         self.kept
     }
 }
@@ -310,24 +321,27 @@ async fn while_there<T>(send: &mut SendStream<Bytes>, reading: impl Future<Outpu
     .await
 }
 
-/// Hands `piece` to the connection as far as the client's windows let it, and waits for `wait` at most each time they are
-/// closed.
+/// Hands `piece` to the connection as far as the client's windows let it, and waits while they are closed for as
+/// long as the client's pace lets it.
 pub(super) async fn send_data(
     send: &mut SendStream<Bytes>,
     mut piece: Bytes,
     last: bool,
-    wait: Duration,
+    taking: &mut Pace,
 ) -> Result<(), Gone> {
     loop {
         send.reserve_capacity(piece.len());
         let mut room = send.capacity();
         if room == 0 && !piece.is_empty() {
-            room = match timeout(wait, poll_fn(|context| send.poll_capacity(context))).await {
-                Ok(Some(room)) => room?,
-                Ok(None) => return Err(Gone::Left),
-                Err(_) => return Err(Gone::Slow),
+            let waiting = keeping(taking, || None, poll_fn(|context| send.poll_capacity(context)));
+            room = match waiting.await {
+                Ok((Some(room), _)) => room?,
+                Ok((None, _)) => return Err(Gone::Left),
+                Err(TooSlow::Silent) => return Err(Gone::Silent),
+                Err(TooSlow::Slow) => return Err(Gone::Slow),
             };
         }
+        taking.moved(room.min(piece.len()));
         let part = piece.split_to(room.min(piece.len()));
         let ends = piece.is_empty();
         send.send_data(part, last && ends)?;
