@@ -223,6 +223,7 @@ impl Raw {
     /// If that fails.
     pub async fn open(address: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.set_nodelay(true).expect("a connected socket");
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("a server that listens");
         let mut raw = Self(stream);
         raw.frame(4, 0, 0, &[]).await;

@@ -109,7 +109,8 @@ counted! {
         RequestLifetime => "request_lifetime",
         /// A URL longer than allowed.
         UrlBytes => "url_bytes",
-        /// An HTTP/2 connection ended because its client took back, or got wrong, far more requests than it let be answered.
+        /// An HTTP/2 connection ended because its client took back, or got wrong, far more requests than it let be answered, or
+        /// sent far more frames that are neither.
         Http2Flood => "http2_flood",
         /// A request refused because its address may not come to the site.
         Address => "address",

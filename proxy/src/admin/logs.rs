@@ -47,13 +47,14 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// The filter for this level.
+    /// The filter for this level. The `h2` crate warns of every frame that it did not expect, and any client can send a
+    /// million of them; what matters of it is counted and logged by us.
     const fn directives(self) -> &'static str {
         match self {
-            Self::Error => "error,pingora_core::connectors=off",
-            Self::Warn => "warn,pingora_core::connectors=off",
-            Self::Info => "info,pingora=warn,pingora_core::connectors=off",
-            Self::Debug => "debug,pingora=warn,pingora_core::connectors=off,hickory=warn",
+            Self::Error => "error,pingora_core::connectors=off,h2=off",
+            Self::Warn => "warn,pingora_core::connectors=off,h2=off",
+            Self::Info => "info,pingora=warn,pingora_core::connectors=off,h2=off",
+            Self::Debug => "debug,pingora=warn,pingora_core::connectors=off,h2=off,hickory=warn",
             Self::Trace => "trace,pingora=warn,pingora_core::connectors=off,hickory=warn",
         }
     }

@@ -5,9 +5,10 @@
 //! hits at once and gives everything that waits a task of its own. Both end with the connection.
 //!
 //! Bounds: the streams at a time that a client is told of, with as many tasks; its header list; what it may reset (see
-//! [`Credit`]); the time for which it may take nothing of what is written, or ask for nothing. Of the crate's own bounds
+//! [`Credit`]) and send besides ([`calm`]); the time for which it may take nothing of what is written, or ask for nothing. Of the crate's own bounds
 //! those on floods of resets, errors and empty frames hold too and end the connection with `ENHANCE_YOUR_CALM`.
 
+mod calm;
 mod fields;
 mod passing;
 pub(super) mod preface;
@@ -156,6 +157,8 @@ enum Event {
     Again(Request<RecvStream>, SendResponse<Bytes>),
     /// It is over, in good order or by the crate's decision.
     End(Option<h2::Error>),
+    /// The client sends too much besides requests.
+    Flood,
     /// Nothing was asked for too long.
     Idle,
     /// Too little of what was written was taken for too long.
@@ -208,6 +211,7 @@ pub(super) async fn serve(
         // An error means that the server is gone, which is a shutdown too.
         draining: Box::pin(async move { drop(watch.wait_for(|draining| *draining).await) }),
         drains: false,
+        flooded: false,
         deadline: Deadline::after(settings.waits.idle),
         busy_until: Instant::now(),
         taking: Pace::new(settings.waits.write),
@@ -242,6 +246,7 @@ struct Serving {
     verified: UnboundedReceiver<(Request<RecvStream>, SendResponse<Bytes>)>,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     drains: bool,
+    flooded: bool,
     deadline: Deadline,
     /// When there was a request last, or an answer under way.
     busy_until: Instant,
@@ -261,6 +266,8 @@ impl Serving {
             match poll_fn(|context| self.poll(context)).await {
                 Event::Request(request, respond) => {
                     self.requests = self.requests.saturating_add(1);
+                    // Its answer may be gone before anybody looks whether there is one.
+                    self.busy_until = Instant::now();
                     let most = self.shared.lane.settings.requests_per_connection;
                     self.request(request, respond);
                     if self.shared.credit.is_spent() {
@@ -271,6 +278,11 @@ impl Serving {
                     }
                 }
                 Event::Again(request, respond) => self.request(request, respond),
+                Event::Flood => {
+                    self.flooded = true;
+                    counters.limit(Limit::Http2Flood);
+                    self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                }
                 Event::Draining => {
                     self.drains = true;
                     self.connection.graceful_shutdown();
@@ -316,6 +328,9 @@ impl Serving {
                 Poll::Ready(None) => return Poll::Ready(Event::End(None)),
                 Poll::Pending => {}
             }
+        }
+        if !self.flooded && self.gate.is_flooded() {
+            return Poll::Ready(Event::Flood);
         }
         if !self.drains && self.draining.as_mut().poll(context).is_ready() {
             return Poll::Ready(Event::Draining);

@@ -15,6 +15,8 @@ use bytes::{Buf, BytesMut};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::calm::Calm;
+
 /// Bytes that are gathered at most before they are written.
 const GATHER_BYTES: usize = 64 * 1024;
 
@@ -28,6 +30,7 @@ pub(super) struct Gate {
     gathers: AtomicBool,
     holds: AtomicBool,
     progressed: AtomicBool,
+    floods: AtomicBool,
 }
 
 impl Gate {
@@ -39,6 +42,11 @@ impl Gate {
     /// Whether the client has not taken yet what is written.
     pub(super) fn holds_output(&self) -> bool {
         self.holds.load(Relaxed)
+    }
+
+    /// Whether the client sends far more than requests and bodies. Nothing more is read of it then.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.floods.load(Relaxed)
     }
 
     /// Whether the client has taken something since this was asked last.
@@ -55,12 +63,13 @@ pub(super) struct Wire {
     output: Vec<u8>,
     /// So much of it is written.
     written: usize,
+    calm: Calm,
     gate: Arc<Gate>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream, before: BytesMut, gate: Arc<Gate>) -> Self {
-        Self { stream, before, output: Vec::new(), written: 0, gate }
+        Self { stream, before, output: Vec::new(), written: 0, calm: Calm::new(), gate }
     }
 
     /// Writes what is gathered.
@@ -101,14 +110,19 @@ impl AsyncRead for Wire {
         if !this.before.is_empty() {
             let count = buffer.remaining().min(this.before.len());
             buffer.put_slice(&this.before[..count]);
+            let _ = this.calm.received(&this.before[..count]);
             this.before.advance(count);
             return Poll::Ready(Ok(()));
         }
-        if !this.gate.gathers.load(Relaxed) {
+        if !this.gate.gathers.load(Relaxed) || this.gate.is_flooded() {
             // The same poll of the task has read already until nothing was left, and is woken by what comes.
             return Poll::Pending;
         }
+        let already = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if polled.is_ready() && !this.calm.received(&buffer.filled()[already..]) {
+            this.gate.floods.store(true, Relaxed);
+        }
         if polled.is_pending() && this.output.is_empty() && this.output.capacity() > KEEP_BYTES {
             this.output = Vec::new();
         }
@@ -124,6 +138,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_room(bytes.len(), context))?;
         self.output.extend_from_slice(bytes);
+        self.calm.sent(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -134,7 +149,10 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let length = parts.iter().map(|part| part.len()).sum();
         ready!(self.poll_room(length, context))?;
-        parts.iter().for_each(|part| self.output.extend_from_slice(part));
+        for part in parts {
+            self.output.extend_from_slice(part);
+            self.calm.sent(part);
+        }
         Poll::Ready(Ok(length))
     }
 
