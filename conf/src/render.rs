@@ -443,6 +443,7 @@ fn limits(page: &mut Page<'_>, limits: &Limits) {
     if let Some(lifetime) = limits.request_lifetime {
         page.duration("request_lifetime", lifetime);
     }
+    page.duration("tunnel_timeout", limits.tunnel_timeout);
     page.size("url_bytes", limits.url_bytes.into());
     page.raw("max_connections", limits.max_connections);
     page.optional("connections_per_client", limits.connections_per_client);

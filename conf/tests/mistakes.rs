@@ -408,6 +408,10 @@ fn bounds_of_limits() {
             "limits.request_lifetime = \"0s\"",
             "limits.request_lifetime: zero is not possible here; leave the key",
         ),
+        (
+            "limits.tunnel_timeout = \"0s\"",
+            "limits.tunnel_timeout: zero is not possible here; write a long time",
+        ),
         ("limits.http2_streams = 65537", "limits.http2_streams: 65537 is out of range"),
     ] {
         everyday(line, &[expected]);

@@ -328,6 +328,7 @@ fn lane_settings(config: &conf::Config) -> LaneSettings {
             header: limits.header_timeout,
             idle: limits.idle_timeout,
             write: Patience { silence: limits.write_timeout, rate: limits.min_response_rate },
+            tunnel: limits.tunnel_timeout,
         },
         requests_per_connection: limits.requests_per_connection,
         http2: Http2Settings { streams: limits.http2_streams.get() },

@@ -170,6 +170,17 @@ impl Asked {
         Ok(response.into_parts())
     }
 
+    /// Waits for the head of the answer, and keeps both ways open.
+    ///
+    /// # Errors
+    ///
+    /// If the stream is reset or the connection ends instead.
+    pub async fn opened(self) -> Result<(http::response::Parts, SendStream<Bytes>, RecvStream), h2::Error> {
+        let response = timeout(PATIENCE, self.response).await.expect("an answer in time")?;
+        let (head, body) = response.into_parts();
+        Ok((head, self.body, body))
+    }
+
     /// Waits for the whole answer.
     ///
     /// # Errors

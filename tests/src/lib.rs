@@ -5,6 +5,7 @@
 //!
 //! Where to start reading: [`proxy`] starts the binary under test, [`node`] is a web node under the test's control, [`real`] are
 //! nginx and PHP, [`client`] talks to any of them, [`http2`] to the proxy in HTTP/2, [`purge`] invalidates, [`load`] keeps asking,
+//! [`scripted`] is a web node that a test speaks for byte by byte, [`websocket`] its side of a WebSocket,
 //! [`tls`] makes certificates and visits under TLS. [`wait`] replaces sleeping,
 //! [`ports`] hands out ports, [`process`] ends children, [`metrics`] reads what the proxy counts, [`why`] asks it about a request, [`wire`] frames bytes.
 //!
@@ -21,8 +22,10 @@ pub mod process;
 pub mod proxy;
 pub mod purge;
 pub mod real;
+pub mod scripted;
 pub mod tls;
 pub mod wait;
+pub mod websocket;
 pub mod why;
 pub mod wire;
 
@@ -31,6 +34,7 @@ pub use load::{Load, Report};
 pub use metrics::Metrics;
 pub use node::{Gate, Node, Page};
 pub use proxy::{Proxy, Setup};
+pub use scripted::Scripted;
 pub use tls::{Agreed, Certificate, TlsVisitor};
 
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -59,9 +59,33 @@ impl Certificate {
         (certificate, key)
     }
 
+    /// The hash of its public key (SHA-256 of the SubjectPublicKeyInfo, in Base64), by which a browser can be told to trust it.
+    ///
+    /// # Panics
+    ///
+    /// If the key is none.
+    pub fn fingerprint(&self) -> String {
+        let key = KeyPair::from_pem(&self.key).expect("a key of our own");
+        base64(::ring::digest::digest(&::ring::digest::SHA256, &key.subject_public_key_info()).as_ref())
+    }
+
     fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate of our own")
     }
+}
+
+/// Bytes as Base64 (RFC 4648 section 4).
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let number = (0..3).fold(0_u32, |number, at| number << 8 | u32::from(*three.get(at).unwrap_or(&0)));
+        for at in 0..4 {
+            let digit = DIGITS[(number >> (18 - 6 * at)) as usize & 63];
+            text.push(if at <= three.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
 }
 
 /// What a handshake came to.

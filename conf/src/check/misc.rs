@@ -60,6 +60,7 @@ pub(super) fn limits(check: &mut Check<'_>, table: Option<At<LimitsTable>>) -> L
             }
             Some(lifetime)
         }),
+        tunnel_timeout: check.positive_duration(table.tunnel_timeout, default::TUNNEL_TIMEOUT, LONG),
         url_bytes: u32::try_from(url_bytes).unwrap_or(default::URL_BYTES),
         max_connections: optional_count(table.max_connections).unwrap_or(default::MAX_CONNECTIONS),
         connections_per_client: optional_count(table.connections_per_client),

@@ -180,6 +180,8 @@ pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Kestrel's, both ways: a modem of 1990 was faster.
 pub(crate) const MIN_RATE: u64 = 240;
+/// What HAProxy's documentation advises for `timeout tunnel`: who has said nothing for an hour has left without a word.
+pub(crate) const TUNNEL_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Twice what browsers and search engines produce.
 pub(crate) const URL_BYTES: u32 = 16 * 1024;
 /// Some hundred MiB of sockets and buffers at worst, on a machine with a raised file limit.

@@ -31,6 +31,9 @@ pub struct Limits {
     /// From the end of a request's head to the last byte of its answer; never zero. Not for what was upgraded (WebSocket).
     /// `None`, the default: no limit.
     pub request_lifetime: Option<Duration>,
+    /// How long a connection that changed its protocol may rest both ways (HAProxy's `timeout tunnel`). Default 1 h; never
+    /// zero.
+    pub tunnel_timeout: Duration,
     /// The most bytes of a URL (414 beyond). Default 16 KiB, at least 256 B, at most `header_bytes`.
     pub url_bytes: u32,
     /// The most connections of visitors at once, all listeners together. Default 50 000; never zero.
@@ -92,6 +95,7 @@ impl Default for Limits {
             min_body_rate: default::MIN_RATE,
             min_response_rate: default::MIN_RATE,
             request_lifetime: None,
+            tunnel_timeout: default::TUNNEL_TIMEOUT,
             url_bytes: default::URL_BYTES,
             max_connections: default::MAX_CONNECTIONS,
             connections_per_client: None,

@@ -158,6 +158,8 @@ pub(crate) struct LimitsTable {
     pub(crate) min_response_rate: Option<At<SizeText>>,
     /// How long a request may take in all, from its head to the last byte of its answer. Default: no limit.
     pub(crate) request_lifetime: Option<At<DurationText>>,
+    /// How long a connection that changed its protocol (WebSocket) may rest both ways. Default 1h.
+    pub(crate) tunnel_timeout: Option<At<DurationText>>,
     /// The most bytes of a URL, 256B to header_bytes. Default 16KiB.
     pub(crate) url_bytes: Option<At<SizeText>>,
     /// The most connections of visitors at once. Default 50000.

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::kinds::{
     EsiTrouble, FetchResult, Forward, Handshake, Limit, ProxyHeader, PurgeKind, Renewal, RequestResult,
-    StatusClass,
+    StatusClass, Towards,
 };
 
 /// How often each counter exists. More than the threads of any machine we expect to serve, so that sharing a stripe
@@ -56,6 +56,9 @@ struct Stripe {
     requests_ended: AtomicU64,
     waits_began: AtomicU64,
     waits_ended: AtomicU64,
+    tunnels_opened: AtomicU64,
+    tunnels_closed: AtomicU64,
+    tunnelled: [AtomicU64; Towards::ALL.len()],
     limits: [AtomicU64; Limit::ALL.len()],
     forwards: [AtomicU64; Forward::ALL.len()],
     fetches: [AtomicU64; FetchResult::ALL.len()],
@@ -82,6 +85,9 @@ impl Stripe {
             requests_ended: AtomicU64::new(0),
             waits_began: AtomicU64::new(0),
             waits_ended: AtomicU64::new(0),
+            tunnels_opened: AtomicU64::new(0),
+            tunnels_closed: AtomicU64::new(0),
+            tunnelled: zeros(),
             limits: zeros(),
             forwards: zeros(),
             fetches: zeros(),
@@ -215,6 +221,17 @@ impl Counters {
         Waiting(Arc::clone(self))
     }
 
+    /// Counts a tunnel as open until the guard is dropped.
+    pub(crate) fn tunnel(self: &Arc<Self>) -> OpenTunnel {
+        self.mine().add(|stripe| &stripe.tunnels_opened, 1);
+        OpenTunnel(Arc::clone(self))
+    }
+
+    /// Bytes went through a tunnel.
+    pub(crate) fn tunnelled(&self, towards: Towards, bytes: u64) {
+        self.mine().add(|stripe| &stripe.tunnelled[towards as usize], bytes);
+    }
+
     /// A limit fired. Logged too, each kind a line in [`LIMIT_LOG_INTERVAL`] at most: whoever makes it fire can do so
     /// a hundred thousand times a second.
     pub(crate) fn limit(&self, limit: Limit) {
@@ -296,6 +313,9 @@ impl Counters {
         let closed = self.sum(|stripe| &stripe.connections_closed);
         let ended = self.sum(|stripe| &stripe.requests_ended);
         let waited = self.sum(|stripe| &stripe.waits_ended);
+        let tunnels_closed = self.sum(|stripe| &stripe.tunnels_closed);
+        totals.tunnels_opened = self.sum(|stripe| &stripe.tunnels_opened);
+        totals.tunnels_open = totals.tunnels_opened.saturating_sub(tunnels_closed);
         totals.connections_opened = self.sum(|stripe| &stripe.connections_opened);
         totals.connections_open = totals.connections_opened.saturating_sub(closed);
         totals.requests_in_flight = self.sum(|stripe| &stripe.requests_began).saturating_sub(ended);
@@ -318,6 +338,7 @@ impl Counters {
             add(&mut totals.handshakes, &stripe.handshakes);
             add(&mut totals.proxy_headers, &stripe.proxy_headers);
             add(&mut totals.renewals, &stripe.renewals);
+            add(&mut totals.tunnelled, &stripe.tunnelled);
         }
         totals
     }
@@ -376,6 +397,15 @@ impl Default for Limits {
     }
 }
 
+/// A tunnel that counts as open; see [`Counters::tunnel`].
+pub(crate) struct OpenTunnel(Arc<Counters>);
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.mine().add(|stripe| &stripe.tunnels_closed, 1);
+    }
+}
+
 /// The sums of all stripes at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
@@ -390,6 +420,7 @@ pub(crate) struct Totals {
     handshakes: [u64; Handshake::ALL.len()],
     proxy_headers: [u64; ProxyHeader::ALL.len()],
     renewals: [u64; Renewal::ALL.len()],
+    tunnelled: [u64; Towards::ALL.len()],
     /// Bytes sent to clients.
     pub(crate) sent_bytes: u64,
     /// Connections ever accepted.
@@ -400,6 +431,10 @@ pub(crate) struct Totals {
     pub(crate) requests_in_flight: u64,
     /// Requests among them that wait for another's fetch now.
     pub(crate) requests_waiting: u64,
+    /// Connections that changed their protocol.
+    pub(crate) tunnels_opened: u64,
+    /// Those of them that are open now.
+    pub(crate) tunnels_open: u64,
     /// Entries removed by purges.
     pub(crate) purged_entries: u64,
     /// Entries made stale by soft purges.
@@ -443,6 +478,11 @@ impl Totals {
     /// Exchanges with nodes that ended so.
     pub(crate) fn fetches(&self, result: FetchResult) -> u64 {
         self.fetches[result as usize]
+    }
+
+    /// Bytes that went through tunnels in one direction.
+    pub(crate) fn tunnelled(&self, towards: Towards) -> u64 {
+        self.tunnelled[towards as usize]
     }
 
     /// Renewals of certificates that ended so.

@@ -107,6 +107,8 @@ counted! {
         ResponseRate => "response_rate",
         /// A request that took longer, from its head to the last byte of its answer, than it may.
         RequestLifetime => "request_lifetime",
+        /// A tunnel closed because nothing went through it for too long.
+        TunnelTimeout => "tunnel_timeout",
         /// A URL longer than allowed.
         UrlBytes => "url_bytes",
         /// An HTTP/2 connection ended because its client took back, or got wrong, far more requests than it let be answered, or
@@ -229,6 +231,16 @@ counted! {
 }
 
 counted! {
+    /// Which way something goes through a tunnel.
+    Towards {
+        /// From the node.
+        Client => "client",
+        /// From the client.
+        Node => "node",
+    }
+}
+
+counted! {
     /// How a TLS handshake with a client ended.
     Handshake {
         /// A new session.
@@ -297,5 +309,6 @@ mod tests {
         assert!(distinct(Handshake::ALL.iter().map(|h| h.label())));
         assert!(distinct(ProxyHeader::ALL.iter().map(|h| h.label())));
         assert!(distinct(Renewal::ALL.iter().map(|r| r.label())));
+        assert!(distinct(Towards::ALL.iter().map(|t| t.label())));
     }
 }

@@ -27,6 +27,7 @@ mod window;
 pub(crate) use counters::Counters;
 pub(crate) use kinds::{
     EsiTrouble, FetchResult, Forward, Handshake, Limit, ProxyHeader, PurgeKind, Renewal, RequestResult,
+    Towards,
 };
 pub(crate) use nodes::Wish;
 pub(crate) use routes::Extra;

@@ -94,7 +94,9 @@ async fn fetched(front: &Arc<Front>, rest: &Arc<Rest>, wait: Wait, place: &Place
             let Serving { page, rest, .. } = *serving;
             return Fetched::Page(page, rest);
         }
-        Outcome::NotModified { .. } | Outcome::Local(..) => return Fetched::Failed(None),
+        Outcome::NotModified { .. } | Outcome::Tunnel(_) | Outcome::Local(..) => {
+            return Fetched::Failed(None);
+        }
     };
     let status = answer.status.as_u16();
     let Some(readable) = Readable::of(&answer.block).filter(|_| status < 500) else {

@@ -18,8 +18,10 @@ use tracing::{debug, info, warn};
 
 use super::answer::interim_block;
 use super::error::FetchError;
+use super::fate::is_event_stream;
 use super::plan::Plan;
 use super::request;
+use super::upgrade::Opened;
 use super::wire::{NodeHead, Session, Taken, WireError};
 use crate::admin::{Counters, FetchResult, Limit};
 use crate::pool::clock::after;
@@ -70,6 +72,11 @@ impl Rest {
                 Err(failure.error)
             }
         }
+    }
+
+    /// The connection and the place at the node, where that has agreed to another protocol.
+    pub(super) fn into_opened(self) -> Opened {
+        Opened { link: self.session.into_upgraded(), lease: self.lease }
     }
 
     /// Keeps the connection for the next request, if it can be. The place at the node is given back.
@@ -292,6 +299,9 @@ async fn ask(
 
     let mut session = Session::new(link);
     session.set_deadline(after(Instant::now(), timeouts.first_byte));
+    if plan.upgrade.is_some() {
+        session.may_upgrade();
+    }
     let exchange = async {
         session.send(&request).await?;
         session.head(plan.method() == "HEAD", |head| pass_on_interim(plan, head)).await
@@ -306,19 +316,21 @@ async fn ask(
         }
     };
     let first_byte = started.elapsed();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        lease.report(Outcome::Answered { status: 101, first_byte });
+        return Ok((head, Vec::new(), session, false));
+    }
 
     let mut held = Vec::new();
     let mut held_bytes = 0;
-    let is_event_stream = head
-        .headers
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    // Its listener wants to know that it has begun, and may wait for the first event for long.
+    let is_event_stream = is_event_stream(&head.headers);
     let mut waits = false;
     let ended = loop {
         if session.is_through() {
             break true;
         }
-        if held_bytes >= HOLD_BYTES || (is_event_stream && held_bytes > 0) {
+        if held_bytes >= HOLD_BYTES || is_event_stream {
             break false;
         }
         // Most bodies come with their head, and need no timer to be moved.

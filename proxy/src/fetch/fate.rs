@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use clearcoat_cache::{Lifetime, Reason, RequestFacts, Tag, TagsTooLong, Verdict, assess};
-use http::{Method, header};
+use http::{HeaderMap, Method, header};
 use tracing::warn;
 
 use super::Fetcher;
@@ -33,6 +33,10 @@ impl Fetcher {
     /// What becomes of an answer with these tags. A URL whose answers are not for sharing is marked, so that the next
     /// requests for it do not wait for each other.
     pub(super) fn fate(&self, plan: &Plan, head: &NodeHead, tags: &Result<Box<[Tag]>, TagsTooLong>) -> Fate {
+        if is_event_stream(&head.headers) {
+            self.note_uncacheable(plan);
+            return Fate::refused("event-stream");
+        }
         match (self.judge(plan, head), tags) {
             (Verdict::Uncacheable(reason), _) => {
                 // A failure says nothing of the next answer: no mark, so that requests go on sharing.
@@ -84,6 +88,14 @@ impl Fetcher {
             self.store.mark_uncacheable(plan.key, self.clock.now().saturating_add(plan.uncacheable_for));
         }
     }
+}
+
+/// Whether an answer is one event after the other, as they happen (Server-Sent Events): for the one who listens, and not to be kept
+/// whatever it says itself.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    let essence = content_type.and_then(|value| value.split(|byte| *byte == b';').next());
+    essence.is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// Whether the path of an answer promises something else than it is.

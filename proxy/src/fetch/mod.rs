@@ -20,6 +20,7 @@ pub(crate) mod refill;
 mod request;
 mod revalidate;
 mod stream;
+mod upgrade;
 mod wire;
 
 use std::pin::pin;
@@ -42,6 +43,7 @@ pub(crate) use interim::Interim;
 pub(crate) use last::{FillResult, LastFetch};
 pub(crate) use plan::{Caching, Plan, Submission};
 pub(crate) use revalidate::conditions;
+pub(crate) use upgrade::{Opened, Upgrade};
 
 use crate::admin::{Counters, EsiTrouble, Limit};
 use crate::clock::Clock;
@@ -50,12 +52,13 @@ use crate::esi::{Readable, SURROGATE_CONTROL, is_marked, read_page};
 use crate::front::context::delivery::with_first;
 use crate::front::context::{self, told};
 use crate::pool::node::Node;
-use exchange::{Exchange, exchange};
+use exchange::{Exchange, Rest, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
 use fate::Fate;
 use last::{LastFetches, Noting};
 use refill::Refills;
 use stream::Pouring;
+pub(crate) use wire::MAX_INTERIM;
 use wire::NodeHead;
 
 /// What fills are joined by: the URL, and the variant as far as it is known.
@@ -185,6 +188,10 @@ impl Fetcher {
                 return None;
             }
         };
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            self.tell_of_upgrade(plan, &head, node, rest, writer);
+            return None;
+        }
         noting.answered(&node, if revalidated.is_some() { 304 } else { head.status.as_u16() });
         if is_failure(head.status)
             && let Some(published) = self.instead_of_an_error(
@@ -259,6 +266,27 @@ impl Fetcher {
         }
     }
 
+    /// Hands the connection of a node that changes the protocol to the one visitor who asked for that.
+    fn tell_of_upgrade(
+        &self,
+        plan: &Plan,
+        head: &NodeHead,
+        node: Arc<Node>,
+        rest: Option<Rest>,
+        mut writer: Writer,
+    ) {
+        let agreed = plan.upgrade.as_ref().filter(|upgrade| upgrade.is_agreed(&head.headers));
+        let (Some(upgrade), Some(rest)) = (agreed, rest) else {
+            warn!(%node, url = plan.url(), "a node changes to another protocol than it was asked for");
+            writer.publish(Published::Failed(FetchError::Broken), Retention::Whole);
+            return writer.fail();
+        };
+        upgrade.open(rest.into_opened());
+        let (answer, ..) = self.answer(plan, head, None, None, node);
+        writer.publish(Published::Answer(Arc::new(answer)), Retention::Whole);
+        writer.complete();
+    }
+
     /// The stored entry, if it may be served where a node failed, unless a purge has taken it since.
     fn instead_of_an_error(
         &self,
@@ -313,7 +341,9 @@ impl Fetcher {
             }
         };
         let Fate { shared, detail, lifetime } = match plan.caching {
-            Caching::Bypass | Caching::Part => Fate::default(),
+            Caching::Bypass | Caching::Part => {
+                Fate { detail: plan.upgrade.is_some().then_some("upgrade"), ..Fate::default() }
+            }
             Caching::Shared | Caching::Apart => self.fate(plan, head, &tags),
         };
         let vary = match plan.caching {
@@ -349,6 +379,7 @@ impl Fetcher {
                     && (!self.settings.keep_tag_headers && self.settings.tag_headers.contains(name)
                         || plan.delivery.hides(name))
                 || plan.asks_context.as_ref().is_some_and(|rules| rules.header == *name)
+                || plan.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_own(name))
         };
         let number = |name: HeaderName| {
             head.headers

@@ -8,6 +8,7 @@ use clearcoat_cache::{CacheKey, Entry, FreshnessSettings, Moment, VariantKey, Va
 use http::{HeaderMap, header};
 
 use super::interim::Interim;
+use super::upgrade::Upgrade;
 use crate::admin::Forward;
 use crate::esi::Rest;
 use crate::front::context::delivery::Delivery;
@@ -80,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) interim: Option<Arc<Interim>>,
     /// Set where the request is more than a question.
     pub(crate) submission: Option<Submission>,
+    /// Set where the request asks for another protocol.
+    pub(crate) upgrade: Option<Arc<Upgrade>>,
     /// What is stored may be compressed.
     pub(crate) compress: bool,
     /// What of the answer is for visitors.

@@ -27,6 +27,7 @@ pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>) -> Option<Vec<u8>> {
     let unwanted = |name: &HeaderName| {
         forward::is_told(name)
             || plan.puts_together() && *name == SURROGATE_CAPABILITY
+            || plan.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_own(name))
             || cached && (forward::is_unwanted(name, plan.caching) || *name == header::ACCEPT_ENCODING)
     };
     for (name, value) in plan.headers.iter().filter(|(name, _)| !unwanted(name)) {
@@ -39,6 +40,9 @@ pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>) -> Option<Vec<u8>> {
         push_line(&mut out, SURROGATE_CAPABILITY.as_str(), CAPABILITY.as_bytes());
     }
     push_line(&mut out, "via", forward::VIA.as_bytes());
+    if let Some(upgrade) = &plan.upgrade {
+        upgrade.lines(|name, value| push_line(&mut out, name, value));
+    }
     for (name, value) in stale.map(revalidate::conditions_of).into_iter().flatten() {
         push_line(&mut out, name.as_str(), value.as_bytes());
     }

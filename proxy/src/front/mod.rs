@@ -54,13 +54,13 @@ use crate::admin::{Counters, Forward, Limit, RequestResult};
 use crate::clock::Clock;
 use crate::encode::Encoder;
 use crate::esi::{Rest, Serving};
-use crate::fetch::{Caching, Fetcher, Plan};
+use crate::fetch::{Caching, Fetcher, Plan, Upgrade};
 use crate::listen::head::{Head, Method};
 use crate::respond::Local;
 use cache_status::CacheStatus;
 use context::delivery;
 use gate::{Left, Shut, Verification};
-use look::{Course, Met, Needed, Way, forward_to_cached};
+use look::{Course, Met, Needed, Passed, Way, forward_to_cached};
 use outcome::Found;
 use range::Part;
 use recoded::Given;
@@ -134,6 +134,13 @@ pub(crate) enum Step {
     Verify(Box<Verification>),
     /// To a node, as it is.
     Pass,
+}
+
+impl Step {
+    /// Whether another protocol is asked for.
+    pub(crate) fn opens_tunnel(&self) -> bool {
+        matches!(self, Self::Fetch(plan) if plan.upgrade.is_some())
+    }
 }
 
 impl Front {
@@ -211,7 +218,13 @@ impl Front {
         let met = match self.look(&routes, head, visitor, now) {
             Course::Purge => return self.purge(&routes, head, visitor, now),
             Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
-            Course::Pass(_) => return Step::Pass,
+            Course::Pass(passed) => {
+                let treatment = routes.find(head.host, head.target);
+                let (Passed::Upgrade, Some(treatment)) = (passed, treatment) else { return Step::Pass };
+                let key = self.store.secret().key(visitor.scheme, head.host, head.target);
+                let asked = asked(key, head.target, treatment, None, passed.forwarded().forward, None);
+                return self.upgrade(&asked);
+            }
             Course::Bypass(key, treatment) => {
                 let asked = asked(key, head.target, treatment, None, Forward::Bypass, None);
                 return self.fetch(&asked, Caching::Bypass);
@@ -268,6 +281,14 @@ impl Front {
         }
     }
 
+    /// Asks a node for another protocol; what it answers instead is passed on.
+    fn upgrade(&self, asked: &Asked<'_>) -> Step {
+        let mut plan = self.plan(asked, Caching::Bypass);
+        plan.esi = None;
+        plan.upgrade = Some(Arc::new(Upgrade::of(asked.head)));
+        Step::Fetch(Box::new(plan))
+    }
+
     fn fetch(&self, asked: &Asked<'_>, caching: Caching) -> Step {
         Step::Fetch(Box::new(self.plan(asked, caching)))
     }
@@ -315,6 +336,7 @@ impl Front {
             uncacheable_for: treatment.uncacheable_for,
             interim: None,
             submission: None,
+            upgrade: None,
             compress: treatment.compress,
             delivery: treatment.delivery.clone(),
             asks_context: None,

@@ -17,7 +17,7 @@ use super::visitor::Visitor;
 use super::{Form, Front, Obtained, conditional};
 use crate::admin::{Forward, RequestResult};
 use crate::esi::{Arrived, Incoming, Rest, Serving};
-use crate::fetch::{Answer, Caching, Failing, FetchError, Interim, Plan, Reader};
+use crate::fetch::{Answer, Caching, Failing, FetchError, Interim, Opened, Plan, Reader};
 use crate::respond::Local;
 
 /// Said of an answer of the hash URL that tells no hash and is the visitor's.
@@ -50,6 +50,16 @@ pub(crate) struct Streaming {
     pub(crate) cache_control: Option<&'static str>,
 }
 
+/// A connection to a node that has agreed on another protocol.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    /// What the node said to that.
+    pub(crate) answer: Arc<Answer>,
+    pub(crate) opened: Opened,
+    pub(crate) result: RequestResult,
+    pub(crate) status: CacheStatus,
+}
+
 /// What a request ends with.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -67,6 +77,8 @@ pub(crate) enum Outcome {
     },
     /// A page with holes, put together as far as memory goes.
     Page(Box<Serving>),
+    /// Bytes both ways, as long as both sides want (101).
+    Tunnel(Box<Tunnel>),
     /// An answer of ours.
     Local(Local, RequestResult),
 }
@@ -138,6 +150,7 @@ impl Front {
             };
         }
         let (caching, key) = (plan.caching, plan.key);
+        let upgrade = plan.upgrade.clone();
         let forwarded = Forwarded::new(plan.forward);
         self.counters.forward(plan.forward);
         // A node is not told of them when the answer may be stored: it has to come whole.
@@ -174,6 +187,10 @@ impl Front {
                     Caching::Shared | Caching::Apart | Caching::Bypass => forwarded,
                 };
                 let (result, mut status) = streamed(caching, forwarded, &answer, now, collapsed);
+                if let Some(opened) = upgrade.and_then(|upgrade| upgrade.take()) {
+                    let status = self.told_to(asker.visitor, CacheStatus::Forwarded(status));
+                    return Outcome::Tunnel(Box::new(Tunnel { answer, opened, result, status }));
+                }
                 if answer.recoding == Recoding::Assemble
                     && let Some(rest) = &asker.esi
                 {

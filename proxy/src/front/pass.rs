@@ -1,4 +1,4 @@
-//! The pass road: requests that are none of the cache's business and carry a body, upgrade, or change something, but for
+//! The pass road: requests that are none of the cache's business and carry a body, or change something, but for
 //! those whose body is small ([`submit`](super::submit)).
 //!
 //! pingora-proxy streams them both ways. Here it is told which node, what the node and the client see, and above all
@@ -32,12 +32,15 @@ use super::visitor::{self, Visitor};
 use crate::access::{Accounts, Asked, Sent, Version as LoggedVersion};
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
-use crate::fetch::{FetchError, limit_fired, may_retry};
+use crate::fetch::{FetchError, MAX_INTERIM, limit_fired, may_retry};
 use crate::listen::chunks::BadChunk;
 use crate::listen::pace::TooSlow;
 use crate::pool::{Lease, NodeId, Outcome, Pool, Unavailable, Want};
 use crate::respond::Local;
 use crate::session::pin::Pins;
+
+/// How long the rest of a body may rest that has been answered already; nginx's `lingering_timeout`.
+const ANSWERED: Duration = Duration::from_secs(5);
 
 pub(crate) struct PassRoad {
     pub(crate) routes: Arc<arc_swap::ArcSwap<RouteTable>>,
@@ -71,6 +74,8 @@ pub(crate) struct Passing {
     max_body: Option<u64>,
     /// Its place among the requests of its site, until it is over.
     turn: Option<Turn>,
+    /// Interim answers so far.
+    interim: usize,
     /// What of the answer is for the visitor, and whether the request has a session.
     delivery: Option<(Arc<Delivery>, bool)>,
     /// Why it is passed, as `Cache-Status` says it.
@@ -186,6 +191,7 @@ impl ProxyHttp for PassRoad {
             body_bytes: 0,
             max_body: None,
             turn: None,
+            interim: 0,
             delivery: None,
             forwarded: Passed::Method.forwarded(),
         }
@@ -196,20 +202,19 @@ impl ProxyHttp for PassRoad {
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Passing) -> Result<()> {
-        let hop = hop::settle(session.req_header_mut())?;
-        // pingora resets this when it has read the head, to no limit at all. A connection that is upgraded does
-        // not come back to the lane, and says so.
-        let ends = hop.upgrade
-            || hop.close
-            || session.req_header().version < Version::HTTP_11
-            || session.is_process_shutting_down();
-        let upgrade = hop.upgrade;
+        let close = hop::settle(session.req_header_mut());
+        // pingora resets this when it has read the head, to no limit at all.
+        let ends =
+            close || session.req_header().version < Version::HTTP_11 || session.is_process_shutting_down();
         ctx.forwarded = match session.req_header().method {
-            Method::GET | Method::HEAD if upgrade => Passed::Upgrade.forwarded(),
             Method::GET | Method::HEAD => Passed::Body.forwarded(),
             _ => Passed::Method.forwarded(),
         };
         session.set_keepalive((!ends).then_some(self.idle_seconds));
+        // By itself it takes an interim answer for the answer, and ends the connection after it.
+        session.set_close_on_response_before_downstream_finish(false);
+        let knows_interim = session.req_header().version >= Version::HTTP_11;
+        session.as_mut().set_ignore_info_resp(!knows_interim);
         // How slow the client may be is minded by the connection below.
         session.set_read_timeout(None);
         session.set_write_timeout(None);
@@ -374,13 +379,8 @@ impl ProxyHttp for PassRoad {
     ) -> Result<()> {
         let host = Self::host(session.req_header());
         let target = Self::target(session.req_header()).to_owned();
-        let upgrade = request.headers.contains_key(header::UPGRADE);
-        let keep = |name: &HeaderName| {
-            // pingora frames the body anew from these two, and an upgrade is between client and node.
-            name == header::CONTENT_LENGTH
-                || name == header::TRANSFER_ENCODING
-                || (upgrade && (name == header::UPGRADE || name == header::CONNECTION))
-        };
+        // pingora frames the body anew from these two.
+        let keep = |name: &HeaderName| name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING;
         let dropped: Vec<HeaderName> = request
             .headers
             .keys()
@@ -419,8 +419,24 @@ impl ProxyHttp for PassRoad {
         response: &mut ResponseHeader,
         ctx: &mut Passing,
     ) -> Result<()> {
-        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::explain(
+                ErrorType::InvalidHTTPHeader,
+                "the node changes the protocol unasked",
+            )
+            .into_up());
+        }
+        if response.status.is_informational() {
+            ctx.interim += 1;
+            if ctx.interim > MAX_INTERIM {
+                let error = Error::explain(ErrorType::InvalidHTTPHeader, "interim answers without end");
+                return Err(error.into_up());
+            }
             return Ok(());
+        }
+        if !session.as_mut().is_body_done() {
+            // It is answered before it is all there, and nobody knows how much of it will still come.
+            session.set_keepalive(None);
         }
         let first_byte = ctx.sent_at.map_or(Duration::ZERO, |sent_at| sent_at.elapsed());
         if let Some(lease) = &ctx.lease {
@@ -454,6 +470,20 @@ impl ProxyHttp for PassRoad {
         Ok(())
     }
 
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        _ctx: &mut Passing,
+    ) -> Result<Option<Duration>> {
+        if end_of_stream && !session.as_mut().is_body_done() {
+            // It was answered before it was all there. Who goes on sending is heard as long as the node listens.
+            session.set_read_timeout(Some(ANSWERED));
+        }
+        Ok(None)
+    }
+
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Passing) -> FailToProxy {
         let local = match (ctx.failure, error.esource(), error.etype()) {
             (Some(failure), _, _) => Local::failure(failure, ctx.forwarded),
@@ -477,7 +507,7 @@ impl ProxyHttp for PassRoad {
             }
             (None, _, _) => Local::failure(FetchError::Broken, ctx.forwarded),
         };
-        if session.response_written().is_none() {
+        if session.response_written().is_none_or(|response| response.status.is_informational()) {
             session.set_keepalive(None);
             let status = local.status;
             if let Err(error) = write(session, &local, &self.clock.http_date()).await {

@@ -137,6 +137,8 @@ mod tests {
         check("DELETE / HTTP/1.1\r\nHost: a\r\n\r\nGET", Body::Whole(b""));
         check("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nabc", Body::Coming(54));
         check("PATCH / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabcdefghi", Body::Other);
+        // Heard of a GET alone.
+        check("POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", Body::Whole(b""));
         for line in ["Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 1"] {
             check(&format!("POST / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\na"), Body::Other);
         }

@@ -1,7 +1,10 @@
 //! Answers as HTTP/1 bytes: a hit from its prepared head, and a body that is still on its way.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -234,6 +237,8 @@ pub(super) struct Terms {
     pub(super) version_11: bool,
     /// The connection ends after this answer anyway.
     pub(super) close: bool,
+    /// The client waits to be told that its body may come.
+    pub(super) expects: bool,
     /// When the head was there.
     pub(super) arrived: Instant,
     /// Bytes of further requests that are taken in meanwhile.
@@ -275,6 +280,13 @@ pub(super) fn push_age(output: &mut Vec<u8>, age: Option<u64>) {
 pub(super) fn end_head(output: &mut Vec<u8>, status: &CacheStatus, close: bool) {
     status.write_line(output);
     output.extend_from_slice(if close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
+}
+
+/// Appends that a WebSocket follows (101).
+pub(super) fn switching(output: &mut Vec<u8>, answer: &Answer, status: &CacheStatus) {
+    output.extend_from_slice(&answer.block);
+    output.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    end_head(output, status, false);
 }
 
 /// Writes an answer whose body is still coming, as it comes.
@@ -338,9 +350,19 @@ pub(super) async fn body(
     loop {
         // What was written is let go before the wait, and with it the memory.
         parts.clear();
-        // A client that leaves while nothing is to be written would be noticed by nobody else.
-        let reading = reader.read(&mut parts, STEP_BYTES);
-        let more = match connection.while_there(terms.read_ahead, reading).await {
+        let read = {
+            let mut reading = pin!(reader.read(&mut parts, STEP_BYTES));
+            match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+                Poll::Ready(read) => Some(read),
+                Poll::Pending => {
+                    // The head goes out with what there is of the body, and does not wait for what there is not.
+                    connection.flush().await?;
+                    // A client that leaves while nothing is to be written would be noticed by nobody else.
+                    connection.while_there(terms.read_ahead, reading).await
+                }
+            }
+        };
+        let more = match read {
             Some(Ok(more)) => more,
             Some(Err(_)) => {
                 // Ending the connection without the end of the body is how HTTP/1 says that it is not whole.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::deadline::Deadline;
 use super::draining::Draining;
 use super::pace::{Pace, Patience, TooSlow, acknowledged, keeping};
+use super::tunnel::Limits;
 use crate::access::Kept;
 use crate::fetch::Interim;
 use crate::front::visitor::Visitor;
@@ -43,6 +44,15 @@ pub(crate) struct Waits {
     pub(crate) idle: Duration,
     /// How slowly an answer may be taken.
     pub(crate) write: Patience,
+    /// While another protocol is spoken.
+    pub(crate) tunnel: Duration,
+}
+
+impl Waits {
+    /// What of them a tunnel goes by.
+    pub(super) const fn of_tunnel(&self) -> Limits {
+        Limits { idle: self.tunnel, write: self.write.silence }
+    }
 }
 
 /// What came of waiting for more bytes.

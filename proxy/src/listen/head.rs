@@ -157,6 +157,12 @@ impl SelectingHeaders for Head<'_, '_> {
 
 impl Head<'_, '_> {
     /// The values of all lines of this name, in order.
+    /// Whether the client waits to be told that its body may come (RFC 9110 section 10.1.1).
+    pub(crate) fn expects_continue(&self) -> bool {
+        self.framing != Framing::None
+            && self.values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    }
+
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let lines = if self.names.may_have(name) { self.headers } else { &[] };
         lines.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)

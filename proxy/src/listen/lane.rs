@@ -30,13 +30,13 @@ use super::pace::{Patience, TooSlow};
 use super::recorded;
 use super::rewound::{PassedPace, Rewound, Window};
 use super::tls::Acceptor;
-use super::{page, part};
+use super::{page, part, tunnel};
 use crate::access::{Kept, Sent};
 use crate::admin::{Limit, RequestResult};
 use crate::esi::Serving;
 use crate::fetch::Interim;
 use crate::front::gate::Verification;
-use crate::front::outcome::{Found, Outcome};
+use crate::front::outcome::{Found, Outcome, Tunnel};
 use crate::front::pass::PassRoad;
 use crate::front::peers::Peers;
 use crate::front::route::{self, HostRule};
@@ -244,6 +244,8 @@ impl Lane {
                     }
                     served += 1;
                     let over = self.over_at(connection.began.take().unwrap_or(connection.now));
+                    // What is upgraded is no request any more.
+                    let over = over.filter(|_| !step.opens_tunnel());
                     let next = if let Step::Pass = step {
                         if connection.flush().await.is_err() {
                             return;
@@ -312,9 +314,16 @@ impl Lane {
         let terms = Terms {
             head_only: head.method == Method::Head,
             version_11: head.version_11,
+            // HTTP/1.0 knows no such word, and who has sent something of the body does not wait for it.
+            expects: head.version_11 && connection.input.len() <= head.length && head.expects_continue(),
             arrived: connection.now.into_std(),
             read_ahead: self.settings.head.bytes,
-            close: head.close || unread_body || (last > 0 && served + 1 >= last) || connection.is_draining(),
+            // Whoever asks for another protocol and does not get it may have begun to speak it all the same.
+            close: head.close
+                || unread_body
+                || head.upgrade
+                || (last > 0 && served + 1 >= last)
+                || connection.is_draining(),
         };
         // Nearly every answer is one of these: nothing has to be kept of the request, for its head is still there.
         if let Step::Hit(found) = &step
@@ -389,6 +398,7 @@ impl Lane {
             None => self.client_gone(connection, terms, None),
             Some(Outcome::Found(found)) => self.send(connection, &found, terms).await,
             Some(Outcome::Page(page)) => self.send_page(connection, *page, terms).await,
+            Some(Outcome::Tunnel(tunnel)) => self.tunnel(connection, *tunnel, terms).await,
             Some(Outcome::Local(local, result)) => self.send_local(connection, &local, result, terms),
             Some(Outcome::NotModified { answer, result, status, cache_control }) => {
                 let output = &mut connection.output;
@@ -413,6 +423,23 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Tells that the protocol changes, and carries it until one side ends it.
+    async fn tunnel(&self, connection: &mut Connection, tunnel: Tunnel, terms: Terms) -> Next {
+        let Tunnel { answer, mut opened, result, status } = tunnel;
+        answer::switching(&mut connection.output, &answer, &status);
+        if let Err(error) = connection.flush().await {
+            return self.client_gone(connection, terms, Some(&error));
+        }
+        let before = (std::mem::take(&mut connection.input), opened.link.input.split());
+        let counters = &self.front.counters;
+        let _open = counters.tunnel();
+        let (client, node) = (&mut connection.stream, &mut opened.link);
+        let carried = tunnel::relay(client, node, before, self.settings.waits.of_tunnel(), counters).await;
+        let node = Some(&**opened.lease.node().name());
+        self.over(connection, terms, Sent { result, status: 101, bytes: carried.to_client, node });
+        if carried.client_gone { Next::Drop } else { Next::Close }
     }
 
     /// Sends what is stored.
@@ -491,15 +518,13 @@ impl Lane {
         shutdown: &ShutdownWatch,
     ) -> Option<Connection> {
         let _in_flight = self.front.counters.in_flight();
-        // What was upgraded is no request any more.
-        let over = over.filter(|_| window != Window::Open);
         let Connection { stream, input, visitor, asker, kept, .. } = connection;
         let pace = PassedPace {
             body: self.settings.body,
             answer: self.settings.waits.write,
             counters: self.front.counters.clone(),
         };
-        let mut rewound = Rewound::new(stream, input, window, pace);
+        let mut rewound = Rewound::new(stream, input, window, terms.expects, pace);
         rewound.set_proxy_digest(digest_of(asker));
         let session = ServerSession::new_http1(Box::new(rewound));
         let Some(passed) = deadline::until(over, self.pass.process_new_http(session, shutdown)).await else {
@@ -524,8 +549,6 @@ pub(super) fn digest_of(visitor: Visitor) -> ProxyDigest {
 /// How much of the connection belongs to a request.
 fn window(head: &Head<'_, '_>) -> Window {
     match head.framing {
-        // After an upgrade the connection is another protocol's.
-        Framing::None if head.upgrade => Window::Open,
         Framing::None => Window::Bytes(head.length as u64),
         Framing::Length(body) => Window::Bytes((head.length as u64).saturating_add(body)),
         Framing::Chunked => Window::Chunked(head.length as u64, ChunkScan::new()),

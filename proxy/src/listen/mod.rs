@@ -24,3 +24,4 @@ mod rewound;
 pub(crate) mod service;
 pub(crate) mod tls;
 pub(crate) mod unix;
+mod tunnel;

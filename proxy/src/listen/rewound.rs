@@ -2,18 +2,20 @@
 //!
 //! Pingora reads ahead and would swallow a pipelined request behind the one it is given. So it sees no more than a
 //! *window*: the head and the body of that request, as long as Content-Length says or until its last chunk. Bytes
-//! behind it are kept for the lane. An upgrade has no end; it gets an open window, and the connection ends with it.
+//! behind it are kept for the lane.
 
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{ALPN, Shutdown, SocketDigest, Ssl, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::chunks::ChunkScan;
 use super::layer::tell_of_below;
@@ -26,6 +28,15 @@ const READ_AHEAD: usize = 16 * 1024;
 /// Bytes of a chunked body that are read in one go.
 const CHUNKS_AT_ONCE: usize = 16 * 1024;
 
+/// How long an upload is taken in that was answered before its end, in all.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The same while nothing of it comes.
+const LINGER_REST: Duration = Duration::from_secs(1);
+
+/// Bytes of it that are read in one go.
+const LINGER_ROOM: usize = 64 * 1024;
+
 /// How much of what follows belongs to the request that is handed over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Window {
@@ -33,8 +44,6 @@ pub(crate) enum Window {
     Bytes(u64),
     /// So many bytes of head, and the chunked body behind it.
     Chunked(u64, ChunkScan),
-    /// Everything until the connection ends.
-    Open,
 }
 
 impl Window {
@@ -43,7 +52,6 @@ impl Window {
         match self {
             Self::Bytes(left) => *left == 0,
             Self::Chunked(head, scan) => *head == 0 && scan.is_done(),
-            Self::Open => false,
         }
     }
 }
@@ -79,21 +87,43 @@ pub(crate) struct Rewound {
     window: Window,
     /// The client has sent its last byte.
     ended: bool,
-    /// `None` where there is no request and no answer but a conversation.
-    minds: Option<Minds>,
+    minds: Minds,
+    expects: Expects,
 }
 
+/// Whether the client waits to be told that its body may come (RFC 9110 section 10.1.1).
+#[derive(Debug)]
+enum Expects {
+    /// No, or it has been told, or answered.
+    Nothing,
+    /// It does.
+    Word,
+    /// It does since a while: the node has until then to say something.
+    WordBy(Pin<Box<Sleep>>),
+    /// So much of our own word is not written yet.
+    OurWord(&'static [u8]),
+}
+
+/// How long a node may think about a body that it is asked about. Most clients send it unasked after a second, some never, and some
+/// nodes never say a word.
+pub(crate) const CONTINUE_AFTER: Duration = Duration::from_millis(500);
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 impl Rewound {
-    pub(crate) fn new(inner: Stream, before: BytesMut, window: Window, pace: PassedPace) -> Self {
+    /// `expects` says that the client waits to be told that its body may come.
+    pub(crate) fn new(
+        inner: Stream,
+        before: BytesMut,
+        window: Window,
+        expects: bool,
+        pace: PassedPace,
+    ) -> Self {
         let PassedPace { body, answer, counters } = pace;
-        // Who speaks over a WebSocket may be as slow as they like.
-        let minds = (window != Window::Open).then(|| Minds {
-            body: Minded::new(body),
-            answer: Minded::new(answer),
-            socket: inner.get_socket_digest(),
-            counters,
-        });
-        Self { inner, before, window, ended: false, minds }
+        let socket = inner.get_socket_digest();
+        let minds = Minds { body: Minded::new(body), answer: Minded::new(answer), socket, counters };
+        let expects = if expects { Expects::Word } else { Expects::Nothing };
+        Self { inner, before, window, ended: false, minds, expects }
     }
 
     fn mind_answer(
@@ -101,7 +131,7 @@ impl Rewound {
         written: Poll<std::io::Result<usize>>,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
-        let Some(minds) = &mut self.minds else { return written };
+        let minds = &mut self.minds;
         match written {
             Poll::Ready(Ok(bytes)) => minds.answer.moved(bytes),
             Poll::Ready(Err(_)) => {}
@@ -116,6 +146,40 @@ impl Rewound {
             }
         }
         written
+    }
+
+    /// The node has said something. A word of ours that has begun is said to its end before that.
+    fn poll_finish_word(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match &self.expects {
+            Expects::OurWord(left) if left.len() < CONTINUE.len() => self.poll_continue(context),
+            _ => {
+                self.expects = Expects::Nothing;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Tells a client that waits for it that its body may come, once the node has had its time to say so.
+    fn poll_continue(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            match &mut self.expects {
+                Expects::Nothing => return Poll::Ready(Ok(())),
+                // The head was given out before anybody could wait for more.
+                Expects::Word => self.expects = Expects::WordBy(Box::pin(sleep(CONTINUE_AFTER))),
+                Expects::WordBy(due) => {
+                    ready!(due.as_mut().poll(context));
+                    self.expects = Expects::OurWord(CONTINUE);
+                }
+                Expects::OurWord(left) => {
+                    let count = ready!(Pin::new(&mut self.inner).poll_write(context, left))?;
+                    *left = &left[count..];
+                    if left.is_empty() {
+                        self.expects = Expects::Nothing;
+                        return Pin::new(&mut self.inner).poll_flush(context);
+                    }
+                }
+            }
+        }
     }
 
     /// The connection and the bytes behind the request; `None` when the request was not read to its end, so that
@@ -170,13 +234,22 @@ impl AsyncRead for Rewound {
         if self.window.is_over() {
             return self.poll_end(context);
         }
+        let had_more = !self.before.is_empty();
         let before = buffer.filled().len();
         let read = self.poll_request(context, buffer);
-        let Some(minds) = &mut self.minds else { return read };
         match read {
-            Poll::Ready(Ok(())) => minds.body.moved(buffer.filled().len() - before),
+            Poll::Ready(Ok(())) => {
+                self.minds.body.moved(buffer.filled().len() - before);
+                if !had_more {
+                    self.expects = Expects::Nothing;
+                }
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
+                if let Poll::Ready(Err(error)) = self.poll_continue(context) {
+                    return Poll::Ready(Err(error));
+                }
+                let minds = &mut self.minds;
                 let slow = ready!(minds.body.poll_too_slow(|| None, context));
                 minds.counters.limit(match slow {
                     TooSlow::Silent => Limit::BodyTimeout,
@@ -202,7 +275,6 @@ impl Rewound {
             Window::Bytes(bytes) | Window::Chunked(bytes, _) => {
                 buffer.remaining().min(usize::try_from(bytes).unwrap_or(usize::MAX))
             }
-            Window::Open => buffer.remaining(),
         };
         let count = if !this.before.is_empty() {
             let count = limit.min(this.before.len());
@@ -223,10 +295,8 @@ impl Rewound {
             count
         };
         this.ended |= count == 0 && limit > 0;
-        match &mut this.window {
-            Window::Bytes(left) | Window::Chunked(left, _) => *left -= count as u64,
-            Window::Open => {}
-        }
+        let (Window::Bytes(left) | Window::Chunked(left, _)) = &mut this.window;
+        *left -= count as u64;
         Poll::Ready(Ok(()))
     }
 }
@@ -237,6 +307,7 @@ impl AsyncWrite for Rewound {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        ready!(self.poll_finish_word(context))?;
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.mind_answer(written, context)
     }
@@ -254,6 +325,7 @@ impl AsyncWrite for Rewound {
         context: &mut Context<'_>,
         parts: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        ready!(self.poll_finish_word(context))?;
         let written = Pin::new(&mut self.inner).poll_write_vectored(context, parts);
         self.mind_answer(written, context)
     }
@@ -267,6 +339,16 @@ impl AsyncWrite for Rewound {
 impl Shutdown for Rewound {
     async fn shutdown(&mut self) {
         self.inner.shutdown().await;
+        if self.window.is_over() || self.ended {
+            return;
+        }
+        // Answered before it was all sent. Closing with unread bytes would reset the connection, and may take the answer with it
+        // (RFC 9112 section 9.6): what comes is taken in until the client has seen that.
+        let mut room = vec![0; LINGER_ROOM];
+        let _ = timeout(LINGER, async {
+            while let Ok(Ok(1..)) = timeout(LINGER_REST, self.inner.read(&mut room)).await {}
+        })
+        .await;
     }
 }
 
@@ -289,11 +371,14 @@ mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
 
+    fn pace() -> PassedPace {
+        let patience = Patience { silence: std::time::Duration::from_secs(60), rate: 240 };
+        PassedPace { body: patience, answer: patience, counters: Counters::new() }
+    }
+
     fn rewound(before: &[u8], window: Window) -> (Rewound, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1024);
-        let patience = Patience { silence: std::time::Duration::from_secs(60), rate: 240 };
-        let pace = PassedPace { body: patience, answer: patience, counters: Counters::new() };
-        (Rewound::new(Box::new(ours), BytesMut::from(before), window, pace), theirs)
+        (Rewound::new(Box::new(ours), BytesMut::from(before), window, false, pace()), theirs)
     }
 
     #[tokio::test]
@@ -355,6 +440,46 @@ mod tests {
             assert_eq!(read, 50_004);
             let _client = sending.await.unwrap();
             assert!(stream.into_rest().is_some());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_waits_for_a_word_gets_one() {
+        let expecting = || {
+            let (ours, theirs) = tokio::io::duplex(1024);
+            let before = BytesMut::from(&b"head"[..]);
+            (Rewound::new(Box::new(ours), before, Window::Bytes(8), true, pace()), theirs)
+        };
+        // Nobody else says it.
+        let (mut stream, mut client) = expecting();
+        let reading = tokio::spawn(async move {
+            let mut request = [0; 8];
+            stream.read_exact(&mut request).await.unwrap();
+            request
+        });
+        let mut word = vec![0; CONTINUE.len()];
+        let start = tokio::time::Instant::now();
+        client.read_exact(&mut word).await.unwrap();
+        assert_eq!((&word[..], start.elapsed()), (CONTINUE, CONTINUE_AFTER));
+        client.write_all(b"body").await.unwrap();
+        assert_eq!(&reading.await.unwrap(), b"headbody");
+        // The node says it, or the client does not wait.
+        for said in [true, false] {
+            let (mut stream, mut client) = expecting();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+            if said {
+                stream.write_all(b"x").await.unwrap();
+            } else {
+                client.write_all(b"b").await.unwrap();
+                stream.read_exact(&mut [0; 1]).await.unwrap();
+                stream.write_all(b"x").await.unwrap();
+            }
+            let more = tokio::time::timeout(CONTINUE_AFTER * 2, stream.read(&mut [0; 1])).await;
+            assert!(more.is_err());
+            drop(stream);
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard, b"x", "{said}");
         }
     }
 

@@ -44,6 +44,12 @@ families! {
         "Requests among them that wait for the head of another request's fetch.";
     SENT: COUNTER "clearcoat_sent_bytes_total" []
         "Bytes of response bodies sent to clients.";
+    TUNNELS: COUNTER "clearcoat_tunnels_opened_total" []
+        "Connections and streams that changed their protocol, such as to WebSocket.";
+    TUNNELS_OPEN: GAUGE "clearcoat_tunnels_open" []
+        "Those of them that are open.";
+    TUNNEL_BYTES: COUNTER "clearcoat_tunnel_bytes_total" ["towards"]
+        "Bytes that went through them.";
     HIT_RATIO: GAUGE "clearcoat_hit_ratio" ["window"]
         "Share of the requests that asked the cache and were answered from it; NaN if none asked.";
     CONNECTIONS: COUNTER "clearcoat_connections_opened_total" []

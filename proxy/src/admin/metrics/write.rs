@@ -5,7 +5,7 @@ use super::page::Page;
 use crate::admin::counters::Totals;
 use crate::admin::kinds::{
     EsiTrouble, FetchResult, Forward, Handshake, Limit, ProxyHeader, PurgeKind, Renewal, RequestResult,
-    StatusClass,
+    StatusClass, Towards,
 };
 use crate::admin::sessions::{PinsView, SessionsView};
 use crate::admin::view::{CacheView, EncodingView, NodeState, NodeView, PoolView};
@@ -50,6 +50,11 @@ pub(super) fn traffic(page: &mut Page, totals: &Totals) {
     page.gauge(&CONNECTIONS_OPEN, &[], totals.connections_open as f64);
     page.gauge(&IN_FLIGHT, &[], totals.requests_in_flight as f64);
     page.gauge(&WAITING, &[], totals.requests_waiting as f64);
+    page.counter(&TUNNELS, &[], totals.tunnels_opened);
+    page.gauge(&TUNNELS_OPEN, &[], totals.tunnels_open as f64);
+    for towards in Towards::ALL {
+        page.counter(&TUNNEL_BYTES, &[towards.label()], totals.tunnelled(*towards));
+    }
 }
 
 pub(super) fn cache(page: &mut Page, view: &CacheView) {

@@ -28,7 +28,7 @@ const READ_ROOM: usize = 4 * 1024;
 const BODY_ROOM: usize = 64 * 1024;
 
 /// Interim answers that one answer may have before it; nobody sends more than a few.
-const MAX_INTERIM: usize = 32;
+pub(crate) const MAX_INTERIM: usize = 32;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -61,11 +61,18 @@ pub(super) struct Session {
     keep: Option<Duration>,
     /// The node has sent at least one byte.
     heard: bool,
+    /// The node may change the protocol: it was asked to.
+    upgrades: bool,
 }
 
 impl Session {
     pub(super) fn new(link: Link) -> Self {
-        Self { link, body: Body::Close, keep: None, heard: false }
+        Self { link, body: Body::Close, keep: None, heard: false, upgrades: false }
+    }
+
+    /// The request asks for another protocol, so that the answer may be 101.
+    pub(super) fn may_upgrade(&mut self) {
+        self.upgrades = true;
     }
 
     /// Whether the link carried a request before and this one has had no byte in return: the node may have closed it
@@ -100,10 +107,13 @@ impl Session {
     ) -> Result<NodeHead, WireError> {
         for _ in 0..=MAX_INTERIM {
             let head = self.one_head().await?;
-            // 101 ends HTTP on this connection; nobody asked for it, so it is no answer either.
+            // 101 ends HTTP on this connection; where nobody asked for it, it is no answer either.
             if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
                 interim(&head);
                 continue;
+            }
+            if head.status.is_informational() && self.upgrades {
+                return Ok(head);
             }
             if head.status.is_informational() {
                 return Err(WireError::Malformed("the node changes the protocol unasked"));
@@ -172,6 +182,11 @@ impl Session {
     /// Whether the body has been read to its end, as far as that can be told without reading on.
     pub(super) fn is_through(&self) -> bool {
         self.body.left() == Some(0)
+    }
+
+    /// The link behind a head that says 101, with what came behind it.
+    pub(super) fn into_upgraded(self) -> Link {
+        self.link
     }
 
     /// The link and how long it may be kept, once the body has been read to its end.

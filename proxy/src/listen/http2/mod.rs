@@ -14,6 +14,7 @@ mod passing;
 pub(super) mod preface;
 mod request;
 mod respond;
+mod tunnel;
 mod wire;
 
 use std::future::poll_fn;
@@ -41,7 +42,7 @@ use super::recorded;
 use super::rewound::PassedPace;
 use crate::access::{Asked, Kept, Sent, Version};
 use crate::admin::{Limit, RequestResult};
-use crate::fetch::Interim;
+use crate::fetch::{Interim, Plan};
 use crate::front::Step;
 use crate::front::gate::Verification;
 use crate::front::visitor::Visitor;
@@ -233,7 +234,9 @@ fn builder(limits: &HeadLimits, settings: Http2Settings) -> server::Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_local_error_reset_streams(Some(ERROR_RESETS));
+        .max_local_error_reset_streams(Some(ERROR_RESETS))
+        // WebSocket over a stream (RFC 8441).
+        .enable_connect_protocol();
     builder
 }
 
@@ -427,6 +430,9 @@ impl Serving {
                 Err(gone) => Err(gone),
             },
             Ok((Step::Local(local, result), ..)) => answering.local(&local, result),
+            Ok((Step::Fetch(plan), ..)) if plan.upgrade.is_some() => {
+                return drop(tokio::spawn(Waiting::new(shared, answering).tunnel(plan, body)));
+            }
             Ok((step @ (Step::Decode(..) | Step::Fetch(_) | Step::Page(_)), ..)) => {
                 return drop(tokio::spawn(Waiting::new(shared, answering).outcome(step)));
             }
@@ -511,6 +517,20 @@ impl Waiting {
             });
             deadline::until(over, work).await.unwrap_or(Err(Gone::Overdue))
         };
+        at_work.ended(ended, answering);
+    }
+
+    async fn tunnel(self, mut plan: Box<Plan>, body: RecvStream) {
+        let Self { at_work, respond, head_only, arrived, kept } = self;
+        let lane = at_work.0.lane.clone();
+        let (front, waits) = (&lane.front, lane.settings.waits);
+        let _in_flight = front.counters.in_flight();
+        let taking = Pace::new(waits.write);
+        let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
+        let interim = Arc::new(Interim::default());
+        let _turn = plan.turn.take();
+        let outcome = front.outcome(plan, Some(interim.clone()));
+        let ended = answering.tunnel(front, &interim, outcome, body, waits.of_tunnel()).await;
         at_work.ended(ended, answering);
     }
 

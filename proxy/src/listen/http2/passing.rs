@@ -17,7 +17,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::body_buffer::FixedBuffer;
@@ -26,12 +26,13 @@ use pingora_core::protocols::http::custom::server::Session;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
+use tokio::time::{Instant, timeout_at};
 
 use super::fields::is_of_a_connection;
 use super::respond::{Gone, send_data};
 use crate::admin::{Counters, Limit};
 use crate::listen::pace::{Pace, TooSlow, keeping};
-use crate::listen::rewound::PassedPace;
+use crate::listen::rewound::{CONTINUE_AFTER, PassedPace};
 
 /// Bytes of a body that are kept to be sent to a second node; as in pingora's own sessions.
 const RETRY_BYTES: usize = 64 * 1024;
@@ -60,6 +61,8 @@ pub(super) struct Passing {
     read_wait: Option<Duration>,
     write_wait: Option<Duration>,
     drain_wait: Option<Duration>,
+    /// When the client is told that its body may come, if it waits for that and the node says nothing.
+    expects: Option<Instant>,
 }
 
 impl Passing {
@@ -78,6 +81,12 @@ impl Passing {
                 parts.headers.insert(header::COOKIE, cookies);
             }
         }
+        // What has begun to come waits for nothing, which shows when it is read.
+        let expects = parts
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+            .then(|| Instant::now() + CONTINUE_AFTER);
         Self {
             request: parts.into(),
             body,
@@ -96,6 +105,7 @@ impl Passing {
             read_wait: None,
             write_wait: None,
             drain_wait: None,
+            expects,
         }
     }
 
@@ -114,15 +124,25 @@ impl Passing {
     /// Never an empty one: a client may send as many empty frames as it likes, and pingora would write each as a chunk
     /// of size zero, which is the last one to a node. What came behind it the node would take for a request.
     async fn read(&mut self) -> Result<Option<Bytes>> {
-        let reading = poll_fn(|context| {
-            loop {
-                match self.body.poll_data(context) {
-                    Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
-                    polled => return polled,
+        let began = match self.expects {
+            Some(due) => timeout_at(due, next(&mut self.body)).await.ok(),
+            None => None,
+        };
+        if began.is_none() && self.expects.is_some() {
+            // One that cannot be sent is none that the client waits for.
+            let _ = self.respond.send_informational(informational(StatusCode::CONTINUE));
+        }
+        self.expects = None;
+        let read = {
+            let reading = std::pin::pin!(async {
+                match began {
+                    Some(began) => began,
+                    None => next(&mut self.body).await,
                 }
-            }
-        });
-        let piece = match keeping(&mut self.sending, || None, reading).await {
+            });
+            keeping(&mut self.sending, || None, reading).await
+        };
+        let piece = match read {
             Ok((piece, _)) => piece,
             Err(slow) => {
                 self.counters.limit(match slow {
@@ -148,6 +168,7 @@ impl Passing {
         if self.send.is_some() {
             return Ok(());
         }
+        self.expects = None;
         let dropped: Vec<HeaderName> =
             head.headers.keys().filter(|name| is_of_a_connection(name)).cloned().collect();
         for name in dropped {
@@ -235,6 +256,27 @@ impl Passing {
     fn has_no_body(&self) -> bool {
         self.body_read == 0 && self.body.is_end_stream()
     }
+}
+
+/// The next piece of a body that is not empty.
+async fn next(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
+    poll_fn(|context| {
+        loop {
+            match body.poll_data(context) {
+                Poll::Ready(Some(Ok(piece))) if piece.is_empty() => {}
+                polled => return polled,
+            }
+        }
+    })
+    .await
+}
+
+/// An interim answer without any field.
+fn informational(status: StatusCode) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.version_mut() = Version::HTTP_2;
+    response
 }
 
 impl Drop for Passing {

@@ -4,6 +4,7 @@
 //! case, no field of a connection, `te` nothing but `trailers`, and a body as long as `content-length` says (RFC 9113
 //! sections 8.1.1, 8.2 and 8.3). Checked here is what could be understood in two ways behind us.
 
+use h2::ext::Protocol;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use smallvec::SmallVec;
@@ -83,7 +84,10 @@ pub(super) fn head<'b, 'h>(
     ended: bool,
     limits: &HeadLimits,
 ) -> Result<Head<'b, 'h>, Refusal> {
-    let method = parts.method.as_str();
+    // WebSocket, as HTTP/2 asks for it (RFC 8441), is asked for by GET everywhere else.
+    let upgrade = parts.method == http::Method::CONNECT
+        && parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
+    let method = if upgrade { "GET" } else { parts.method.as_str() };
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     if target.len() > limits.url_bytes {
         return Err(Refusal::UrlTooLong);
@@ -122,6 +126,8 @@ pub(super) fn head<'b, 'h>(
         return Err(Refusal::Malformed("the host is not one"));
     }
     let framing = match (ended, length) {
+        // What follows is the other protocol.
+        _ if upgrade => Framing::None,
         (true, _) | (false, Some(0)) => Framing::None,
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::Chunked,
@@ -136,7 +142,7 @@ pub(super) fn head<'b, 'h>(
         target,
         version_11: true,
         close: false,
-        upgrade: false,
+        upgrade,
         framing,
         headers: lines,
         names: Names::of(lines),

@@ -186,10 +186,22 @@ impl Answering<'_> {
         interim: &Interim,
         outcome: impl Future<Output = Outcome>,
     ) -> Result<(), Gone> {
-        let outcome = {
-            let mut outcome = std::pin::pin!(outcome);
-            poll_fn(|context| self.poll_outcome(interim, outcome.as_mut(), context)).await?
-        };
+        let outcome = self.until_known(interim, outcome).await?;
+        self.conclude(front, outcome).await
+    }
+
+    /// Waits for what the request ends with, as long as the client does. What comes through `interim` is sent before.
+    pub(super) async fn until_known(
+        &mut self,
+        interim: &Interim,
+        outcome: impl Future<Output = Outcome>,
+    ) -> Result<Outcome, Gone> {
+        let mut outcome = std::pin::pin!(outcome);
+        poll_fn(|context| self.poll_outcome(interim, outcome.as_mut(), context)).await
+    }
+
+    /// Sends what the request ends with.
+    pub(super) async fn conclude(&mut self, front: &Arc<Front>, outcome: Outcome) -> Result<(), Gone> {
         match outcome {
             Outcome::Found(found) => match self.hit(&found)? {
                 Some(rest) => self.rest(rest).await,
@@ -205,6 +217,8 @@ impl Answering<'_> {
             }
             Outcome::Streaming(streaming) => self.stream(streaming).await,
             Outcome::Page(page) => self.page(front, *page).await,
+            // Nobody but `tunnel` asks for one.
+            Outcome::Tunnel(_) => Err(Gone::Left),
         }
     }
 
@@ -288,7 +302,7 @@ impl Answering<'_> {
     }
 
     /// The answer is sent, or handed to the connection.
-    fn over(&self, sent: Sent<'_>) {
+    pub(super) fn over(&self, sent: Sent<'_>) {
         self.front.accounts.over(|| self.kept.asked(), self.arrived, sent);
     }
 
