@@ -10,6 +10,7 @@ mod access_log;
 mod balance;
 mod bans;
 mod bounds;
+mod browser;
 mod caching;
 mod chained;
 mod coded;

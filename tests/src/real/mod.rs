@@ -1,8 +1,10 @@
-//! Real servers: nginx, PHP's own server and PHP-FPM behind nginx as nodes, memcached beside them, HAProxy in front.
+//! Real servers: nginx, PHP's own server and PHP-FPM behind nginx as nodes, memcached beside them, HAProxy in front, and Chromium
+//! as a visitor.
 //!
 //! Each runs in a folder of its own with a configuration written here, in the foreground, and is found on the `PATH` or where Debian
 //! puts it. `tests/run` installs what is missing.
 
+mod chromium;
 mod haproxy;
 pub mod memcached;
 mod nginx;
@@ -12,6 +14,7 @@ use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use chromium::Chromium;
 pub use haproxy::Haproxy;
 pub use memcached::Memcached;
 pub use nginx::Nginx;
