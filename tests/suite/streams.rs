@@ -426,3 +426,60 @@ async fn a_part_of_a_large_body_is_all_that_is_fetched() {
     assert_eq!((part.status.as_u16(), part.text().as_str()), (206, "0123456789"));
     assert_eq!(part.field("content-range"), Some("bytes 1000000000-1000000009/1073741824"));
 }
+
+#[tokio::test]
+async fn trailers_never_become_headers() {
+    let node = Scripted::start(async |mut talk: Talk| {
+        let mut taken = 0;
+        loop {
+            match talk.piece().await?.len() {
+                0 => break,
+                length => taken += length,
+            }
+        }
+        let seen = talk.head.headers.iter().any(|(name, _)| name == "x-late" || name == "te" || name == "trailer");
+        let caching = if talk.path() == "/kept" { "max-age=60" } else { "no-store" };
+        talk.say(format!("HTTP/1.1 200 OK\r\nCache-Control: {caching}\r\nTrailer: X-Late\r\nTransfer-Encoding: chunked\r\n\r\n"))
+            .await?;
+        talk.say_chunk(format!("{taken} {seen}").as_bytes()).await?;
+        talk.say("0\r\nX-Late: 1\r\nSet-Cookie: late=1\r\n\r\n").await
+    })
+    .await;
+    let proxy = Setup::before(&node).listen("http2 = true").start().await;
+    let late = "TE: trailers\r\nConnection: te\r\nTrailer: X-Late\r\n";
+    let in_chunks = format!(
+        "POST /form HTTP/1.1\r\nHost: a\r\n{late}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Late: 1\r\n\r\n"
+    );
+    for (bytes, taken) in [
+        (format!("GET /passed HTTP/1.1\r\nHost: a\r\n{late}\r\n"), 0),
+        (format!("GET /kept HTTP/1.1\r\nHost: a\r\n{late}\r\n"), 0),
+        (format!("GET /kept HTTP/1.1\r\nHost: a\r\n{late}\r\n"), 0),
+        (in_chunks, 5),
+    ] {
+        let mut visitor = proxy.connect().await;
+        // The next answer follows at once: nothing of the trailers is in between.
+        visitor.send(bytes + "GET /kept HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        for expected in [format!("{taken} false"), "0 false".to_owned()] {
+            let answer = visitor.answer("GET").await.unwrap().expect_status(200);
+            assert_eq!(answer.text(), expected);
+            assert_eq!((answer.header("x-late"), answer.header("set-cookie")), (None, None), "{answer}");
+        }
+    }
+    let mut session = Session::open(proxy.address()).await;
+    for method in ["GET", "POST"] {
+        let request = session.request(method, "/passed").header("te", "trailers").body(()).unwrap();
+        let mut asked = session.try_send(request, false).await.unwrap();
+        asked.body.send_data("hello".into(), false).unwrap();
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("x-late", "1".parse().unwrap());
+        asked.body.send_trailers(trailers).unwrap();
+        let (head, mut body) = asked.try_head().await.unwrap();
+        assert_eq!((head.status.as_u16(), head.headers.get("x-late")), (200, None));
+        let mut text = Vec::new();
+        while let Some(piece) = wait::soon("the body", body.data()).await {
+            text.extend_from_slice(&piece.unwrap());
+        }
+        assert_eq!(text, b"5 false", "{method}");
+        assert_eq!(body.trailers().await.unwrap(), None);
+    }
+}

@@ -226,7 +226,7 @@ async fn only_a_plain_get_is_heard_when_it_asks_for_another_protocol() {
 #[tokio::test]
 async fn hints_may_come_before_the_protocol_changes() {
     let node = Scripted::start(async |mut talk: Talk| {
-        assert_eq!((talk.header("upgrade"), talk.header("connection")), (Some("websocket"), Some("upgrade")));
+        assert_eq!((talk.header("upgrade"), talk.header("connection")), (Some("websocket"), Some("Upgrade")));
         talk.say("HTTP/1.1 103 Hints\r\n\r\n").await?;
         let agreement = agreement(&talk)?;
         talk.say(agreement).await?;

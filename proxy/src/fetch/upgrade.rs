@@ -48,7 +48,7 @@ impl Upgrade {
 
     /// The lines that ask the node for it.
     pub(super) fn lines(&self, mut line: impl FnMut(&str, &[u8])) {
-        line(header::CONNECTION.as_str(), b"upgrade");
+        line(header::CONNECTION.as_str(), b"Upgrade");
         line(header::UPGRADE.as_str(), PROTOCOL);
         if let Some(key) = &self.key {
             line(KEY.as_str(), key.as_bytes());
@@ -147,7 +147,7 @@ mod tests {
         let asked = upgrade("Connection: upgrade\r\nUpgrade: h2c, WebSocket\r\n");
         let mut sent = Vec::new();
         asked.lines(|name, value| sent.push(format!("{name}: {}", String::from_utf8_lossy(value))));
-        assert_eq!(sent, ["connection: upgrade", "upgrade: websocket"]);
+        assert_eq!(sent, ["connection: Upgrade", "upgrade: websocket"]);
         for (said, expected) in [("websocket", true), ("WebSocket", true), ("h2c", false), ("", false)] {
             assert_eq!(agrees(&asked, said, "anything"), expected, "{said}");
         }
