@@ -27,9 +27,10 @@ pub use crate::config::{
     KeepCookies, LanguageTag, Limits, Listen, ListenAddress, ListenTls, Log, LogFormat, LogLevel,
     Maintenance, MediaType, MemcachedAddress, Method, NamePattern, Node, NodeAddress, NodeName, NodeTls,
     NormaliseHow, Normaliser, Passive, PasswordHash, PathPattern, Peer, Pin, Pool, Preset, Probe,
-    ProbeMethod, Process, Purge, PurgeDialect, QueryNames, QueryRules, Queue, Rate, RateKey, RateLimit,
-    RequestNoCache, Retry, Route, Rules, Sandbox, Secret, SessionMode, Sessions, SetCookiePolicy, Site,
-    SocketFile, StatusKey, StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext, parse_net,
+    ProbeMethod, Process, ProxyVersion, Purge, PurgeDialect, QueryNames, QueryRules, Queue, Rate, RateKey,
+    RateLimit, RequestNoCache, Retry, Route, Rules, Sandbox, Secret, SessionMode, Sessions, SetCookiePolicy,
+    Site, SocketFile, StatusKey, StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext,
+    parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

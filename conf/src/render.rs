@@ -206,6 +206,9 @@ fn pool(page: &mut Page<'_>, pool: &Pool) {
             page.text("tls.ca", ca.display());
         }
     }
+    if let Some(version) = pool.proxy_protocol {
+        page.text("proxy_protocol", version.as_str());
+    }
     page.duration("dns.min_ttl", pool.dns.min_ttl);
     page.duration("dns.max_ttl", pool.dns.max_ttl);
 }

@@ -7,6 +7,7 @@
 
 mod abandoned;
 mod access_log;
+mod announcing;
 mod balance;
 mod bans;
 mod bounds;

@@ -7,10 +7,10 @@ use super::shape::join;
 use super::{Check, count, number, optional_count};
 use crate::config::{
     Balance, Dns, HashOn, HeaderName, Health, NamePattern, Node, NodeAddress, NodeTls, Passive, Pool, Probe,
-    ProbeMethod, Queue, Retry, StatusList, Timeouts, default, parse_range,
+    ProbeMethod, ProxyVersion, Queue, Retry, StatusList, Timeouts, default, parse_range,
 };
 use crate::error::Invalid;
-use crate::file::{At, BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
+use crate::file::{At, BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable, ProxyWord};
 
 /// The longest name of a pool, in bytes: names become labels of metrics.
 const MAX_NAME_BYTES: usize = 64;
@@ -151,6 +151,10 @@ fn check_pool(check: &mut Check<'_>, table: PoolTable, key: &str) -> Option<Pool
         retry,
         timeouts,
         tls: tls.map(|(tls, _)| tls),
+        proxy_protocol: table.proxy_protocol.map(|word| match word.value {
+            ProxyWord::V1 => ProxyVersion::V1,
+            ProxyWord::V2 => ProxyVersion::V2,
+        }),
         dns,
     })
 }

@@ -45,7 +45,8 @@ pub use self::name::{CookieName, NamePattern};
 pub use self::normalise::{Class, HeaderPattern, HeaderText, LanguageTag, NormaliseHow, Normaliser};
 pub use self::pattern::{BodyPattern, HeaderName, HostPattern, PathPattern};
 pub use self::pool::{
-    Balance, Dns, HashOn, Health, Node, NodeTls, Passive, Pool, Probe, ProbeMethod, Queue, Retry, Timeouts,
+    Balance, Dns, HashOn, Health, Node, NodeTls, Passive, Pool, Probe, ProbeMethod, ProxyVersion, Queue,
+    Retry, Timeouts,
 };
 pub use self::preset::Preset;
 pub use self::process::{Process, Sandbox, SocketFile};

@@ -35,6 +35,9 @@ pub struct Pool {
     pub timeouts: Timeouts,
     /// TLS towards the nodes. `None`, the default: plain HTTP.
     pub tls: Option<NodeTls>,
+    /// The PROXY header that each connection to a node begins with (HAProxy's `send-proxy` and `send-proxy-v2`, nginx's
+    /// `proxy_protocol on`). `None`, the default: none. With one, no connection is used for a second request.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How often the names of nodes are looked up.
     pub dns: Dns,
 }
@@ -53,7 +56,27 @@ impl Pool {
             retry: Retry::default(),
             timeouts: Timeouts::default(),
             tls: None,
+            proxy_protocol: None,
             dns: Dns::default(),
+        }
+    }
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Bytes.
+    V2,
+}
+
+impl ProxyVersion {
+    /// As it is configured.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
         }
     }
 }

@@ -29,7 +29,9 @@ pub(crate) use self::access::{
 pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
 pub(crate) use self::listen::{ClientHeaderWord, ListenTable, ListenTlsTable};
 pub(crate) use self::log::{AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable};
-pub(crate) use self::pool::{BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable};
+pub(crate) use self::pool::{
+    BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable, ProxyWord,
+};
 pub(crate) use self::process::{ProcessTable, SandboxWord};
 pub(crate) use self::sessions::{PinWord, SessionModeWord, SessionPrefixTable, SessionsTable};
 pub(crate) use self::site::{

@@ -44,8 +44,22 @@ pub(crate) struct PoolTable {
     pub(crate) timeouts: Option<At<TimeoutsTable>>,
     /// TLS towards the nodes; {} for the defaults. Default: plain HTTP.
     pub(crate) tls: Option<At<NodeTlsTable>>,
+    /// Begins each connection to a node with a PROXY header of this version that tells the visitor's address; no connection is used
+    /// for a second request then. Default: no header.
+    pub(crate) proxy_protocol: Option<At<ProxyWord>>,
     /// How often the names of nodes are looked up.
     pub(crate) dns: Option<At<DnsTable>>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum ProxyWord {
+    /// A line of text.
+    V1,
+    /// Bytes.
+    V2,
 }
 
 /// A node: its address alone, or a table.

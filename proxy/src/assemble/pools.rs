@@ -73,6 +73,10 @@ fn one_pool(name: &str, settings: &conf::Pool) -> anyhow::Result<pool::PoolSetti
             idle: settings.timeouts.idle,
         },
         tls: tls.transpose()?,
+        proxy_protocol: settings.proxy_protocol.map(|version| match version {
+            conf::ProxyVersion::V1 => pool::ProxyVersion::V1,
+            conf::ProxyVersion::V2 => pool::ProxyVersion::V2,
+        }),
         dns_min_ttl: settings.dns.min_ttl,
         dns_max_ttl: settings.dns.max_ttl,
     })

@@ -288,7 +288,7 @@ async fn ask(
     let link = match kept {
         Some(link) => link,
         // In a box, because it is large, rare, and else a part of every fetch.
-        None => Box::pin(lease.new_link(connector)).await.map_err(|error| {
+        None => Box::pin(lease.new_link(plan.behalf(), connector)).await.map_err(|error| {
             let kind = match error {
                 LinkError::TimedOut => FetchError::TimedOut,
                 LinkError::Failed(_) | LinkError::Peer(_) => FetchError::ConnectFailed,

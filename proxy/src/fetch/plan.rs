@@ -17,7 +17,7 @@ use crate::front::forward;
 use crate::front::gate::Turn;
 use crate::front::purge::Order;
 use crate::front::visitor::Visitor;
-use crate::pool::Pool;
+use crate::pool::{Behalf, Pool};
 use crate::session::pin::Pins;
 
 /// What the cache has to do with a request.
@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     /// sent, as far as the route's rules let it on. Variants are chosen by it too.
     pub(crate) headers: HeaderMap,
     pub(crate) visitor: Visitor,
+    /// Nobody waits for the answer: a stale page is renewed, or a visitor's hash.
+    pub(crate) unawaited: bool,
     pub(crate) pool: Arc<Pool>,
     /// Which sessions stay at which node.
     pub(crate) pins: Option<Arc<Pins>>,
@@ -133,6 +135,11 @@ impl Plan {
     /// Whether a fresh entry is an answer.
     pub(crate) fn is_answered_by(&self, entry: &Entry) -> bool {
         self.newer_than.is_none_or(|asked_at| entry.stored() > asked_at)
+    }
+
+    /// For whom a connection to a node is made.
+    pub(crate) fn behalf(&self) -> Behalf {
+        if self.unawaited { Behalf::Own } else { self.visitor.behalf() }
     }
 
     /// Whether the request may be sent again after a node may have heard it (RFC 9110 section 9.2.2).

@@ -186,6 +186,7 @@ impl Fetcher {
             while pool.has_queue() {
                 tokio::time::sleep(PATIENCE).await;
             }
+            let plan = Plan { unawaited: true, ..plan };
             if self.is_wanted(&plan)
                 && let Joined::Leader(mut writer, _) = self.fills.join((plan.key, plan.variant))
             {

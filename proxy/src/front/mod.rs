@@ -324,6 +324,7 @@ impl Front {
             },
             target: String::from_utf8_lossy(target).into(),
             visitor,
+            unawaited: false,
             stale: asked.stale.clone(),
             newer_than: (forward == Forward::Request).then(|| self.clock.now()),
             own_vary: own_vary.cloned(),

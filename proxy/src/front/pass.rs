@@ -292,16 +292,16 @@ impl ProxyHttp for PassRoad {
                 return Err(give_up(ctx, failure));
             }
         };
-        let mut peer = match lease.peer() {
+        let mut peer = match lease.peer(Self::visitor(session).behalf()) {
             Ok(peer) => peer,
             Err(error) => {
                 warn!(node = %lease.node(), %error, "a node has no address");
                 return Err(give_up(ctx, FetchError::ConnectFailed));
             }
         };
-        if !idempotent {
-            // A kept-alive connection may be closed by the node at the very moment when the request is sent on it,
-            // and nobody could tell whether it was heard. On a new connection that cannot be, so it is never asked.
+        if !idempotent || !lease.keeps_links() {
+            // A kept-alive connection may be closed by the node at the very moment when the request is sent on it, and nobody could
+            // tell whether it was heard. And one that said for whom it is carries nobody else's request. On a new connection that cannot be, so it is never asked.
             peer.group_key = self.fresh_connections.fetch_add(1, Ordering::Relaxed) | 1 << 63;
             peer.options.idle_timeout = Some(Duration::ZERO);
         }

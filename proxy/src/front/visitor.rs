@@ -1,10 +1,12 @@
 //! What a connection tells of the one who sends requests over it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clearcoat_cache::Scheme;
 use clearcoat_purge::Dialects;
 use pingora_core::protocols::Stream;
+
+use crate::pool::Behalf;
 
 /// Proxies between a visitor and us that are told to nodes: the nearest ones, where there are more.
 const MOST_BETWEEN: usize = 3;
@@ -15,6 +17,10 @@ const MOST_BETWEEN: usize = 3;
 pub(crate) struct Visitor {
     /// `None` on a Unix socket.
     pub(crate) address: Option<IpAddr>,
+    /// Of the connection's other end; 0 if only the address is known.
+    pub(crate) port: u16,
+    /// Our end of the connection. `None` on a Unix socket.
+    pub(crate) reached: Option<SocketAddr>,
     /// Of the connection; that of an absolute-form target does not count (VSV00018).
     pub(crate) scheme: Scheme,
     /// The ways to ask for purges that the listener understands.
@@ -28,10 +34,13 @@ pub(crate) struct Visitor {
 impl Visitor {
     /// The one at the other end of a connection to a listener that understands these ways to ask for purges.
     pub(crate) fn of(stream: &Stream, dialects: Dialects) -> Self {
-        let address = stream.get_socket_digest().and_then(|digest| {
-            digest.peer_addr().and_then(|address| address.as_inet().map(|inet| inet.ip()))
-        });
-        Self { address, dialects, ..Self::unknown(scheme(stream.get_ssl_digest().is_some())) }
+        let digest = stream.get_socket_digest();
+        let digest = digest.as_deref();
+        let client = digest.and_then(|digest| digest.peer_addr()?.as_inet().copied());
+        let reached = digest.and_then(|digest| digest.local_addr()?.as_inet().copied());
+        let nobody = Self::unknown(scheme(stream.get_ssl_digest().is_some()));
+        let (address, port) = (client.map(|client| client.ip()), client.map_or(0, |client| client.port()));
+        Self { address, port, reached, dialects, ..nobody }
     }
 
     /// The one that we took for the visitor stands between us and this one.
@@ -42,6 +51,14 @@ impl Visitor {
             *place = Some(proxy);
         }
         self.address = Some(address);
+        // That of the proxy, which says nothing of the visitor's.
+        self.port = 0;
+    }
+
+    /// Them, as those for whom a connection to a node is made.
+    pub(crate) fn behalf(&self) -> Behalf {
+        let client = self.address.map(|address| SocketAddr::new(address, self.port));
+        Behalf::Visitor { client, reached: self.reached }
     }
 
     /// Through whom they came, the nearest last.
@@ -51,7 +68,15 @@ impl Visitor {
 
     /// Of whom nothing is known but the scheme; purges may be asked for in all ways.
     pub(crate) const fn unknown(scheme: Scheme) -> Self {
-        Self { address: None, scheme, dialects: Dialects::ALL, vouches: false, between: [None; MOST_BETWEEN] }
+        Self {
+            address: None,
+            port: 0,
+            reached: None,
+            scheme,
+            dialects: Dialects::ALL,
+            vouches: false,
+            between: [None; MOST_BETWEEN],
+        }
     }
 }
 

@@ -101,6 +101,7 @@ impl Lane {
                 let mut visitor = balancer;
                 if let Some(client) = proxied.client {
                     visitor.address = Some(client.ip());
+                    visitor.port = client.port();
                 }
                 if proxied.tls || proxied.port == Some(HTTPS_PORT) {
                     visitor.scheme = Scheme::Https;

@@ -9,6 +9,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
 
 use super::acquire::Pool;
+use super::announce::{Announcing, Behalf};
 use super::idle::Reuse;
 use super::link::{Link, LinkError};
 use super::members::Members;
@@ -53,36 +54,58 @@ impl Lease {
         &self.node
     }
 
-    /// The peer for pingora's connectors, the same at every call: one of the node's addresses, TLS and deadlines as the
-    /// pool has them. The read timeout is that for the first byte; see [`peer::peer`].
+    /// Whether a connection that has carried a request may carry others: not if it began by saying for whom it is.
+    pub(crate) fn keeps_links(&self) -> bool {
+        self.members.settings.proxy_protocol.is_none()
+    }
+
+    /// The header that a connection for this one begins with, where the nodes expect one.
+    fn header(&self, behalf: Behalf) -> Option<Vec<u8>> {
+        self.members.settings.proxy_protocol.map(|version| version.header(behalf))
+    }
+
+    /// The peer for pingora's connectors, the same at every call for the same `behalf`: one of the node's addresses, TLS, deadlines
+    /// and PROXY header as the pool has them. The read timeout is that for the first byte; see [`peer::peer`].
     ///
     /// # Errors
     ///
     /// [`PeerError`] if no connection can even be tried; report that as [`Outcome::ConnectFailed`].
-    pub(crate) fn peer(&self) -> Result<HttpPeer, PeerError> {
+    pub(crate) fn peer(&self, behalf: Behalf) -> Result<HttpPeer, PeerError> {
         let target = self.target.as_ref().ok_or(PeerError::NoAddress)?;
         let settings = &self.members.settings;
-        peer::peer(target, self.node.address(), settings.tls.as_ref(), &settings.timeouts)
+        let mut peer = peer::peer(target, self.node.address(), settings.tls.as_ref(), &settings.timeouts)?;
+        if let Some(header) = self.header(behalf) {
+            peer.options.custom_l4 = Some(Arc::new(Announcing { header }));
+        }
+        Ok(peer)
     }
 
     /// A connection that was kept for this node, if one is there that will do.
     pub(crate) fn kept_link(&self, reuse: Reuse, now: Instant) -> Option<Link> {
-        let target = self.target.as_ref()?;
+        let target = self.target.as_ref().filter(|_| self.keeps_links())?;
         self.node.idle.take(target, &self.members.settings, reuse, now)
     }
 
-    /// A new connection to the node.
+    /// A new connection to the node, made for this one.
     ///
     /// # Errors
     ///
     /// [`LinkError`]; not a byte of a request has gone out.
-    pub(crate) async fn new_link(&self, connector: &TransportConnector) -> Result<Link, LinkError> {
+    pub(crate) async fn new_link(
+        &self,
+        behalf: Behalf,
+        connector: &TransportConnector,
+    ) -> Result<Link, LinkError> {
         let target = self.target.as_ref().ok_or(PeerError::NoAddress)?;
-        Link::connect(target, &self.members.settings, || self.peer(), connector).await
+        let header = self.header(behalf).unwrap_or_default();
+        Link::connect(target, &self.members.settings, &header, || self.peer(behalf), connector).await
     }
 
-    /// Keeps a connection for the next request, for at most `wait` or the pool's idle time.
+    /// Keeps a connection for the next request, for at most `wait` or the pool's idle time, if it may carry one.
     pub(crate) fn keep_link(&self, link: Link, wait: Duration) {
+        if !self.keeps_links() {
+            return;
+        }
         self.node.idle.put(link, wait.min(self.members.settings.timeouts.idle), Instant::now());
     }
 

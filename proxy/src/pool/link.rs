@@ -64,7 +64,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects to `target` under the terms of `settings`; `peer` says the same for TLS.
+    /// Connects to `target` under the terms of `settings` and sends `header`, which may be empty, before all else; `peer` says the same
+    /// for TLS.
     ///
     /// # Errors
     ///
@@ -72,6 +73,7 @@ impl Link {
     pub(super) async fn connect(
         target: &Target,
         settings: &Arc<PoolSettings>,
+        header: &[u8],
         peer: impl FnOnce() -> Result<HttpPeer, PeerError>,
         connector: &TransportConnector,
     ) -> Result<Self, LinkError> {
@@ -79,14 +81,23 @@ impl Link {
         let failed = |error: io::Error| LinkError::Failed(error.to_string());
         let wire = match (settings.tls.is_some(), target) {
             (false, Target::Tcp(address)) => {
-                let stream = timeout(wait, TcpStream::connect(address)).await;
-                let stream = stream.map_err(|_| LinkError::TimedOut)?.map_err(failed)?;
-                // Requests go out in one write and are waited for.
-                stream.set_nodelay(true).map_err(failed)?;
-                Wire::Tcp(stream)
+                let connecting = async {
+                    let mut stream = TcpStream::connect(address).await?;
+                    // Requests go out in one write and are waited for.
+                    stream.set_nodelay(true)?;
+                    stream.write_all(header).await?;
+                    Ok(stream)
+                };
+                let stream = timeout(wait, connecting).await;
+                Wire::Tcp(stream.map_err(|_| LinkError::TimedOut)?.map_err(failed)?)
             }
             (false, Target::Unix(path)) => {
-                let stream = timeout(wait, UnixStream::connect(path)).await;
+                let connecting = async {
+                    let mut stream = UnixStream::connect(path).await?;
+                    stream.write_all(header).await?;
+                    Ok(stream)
+                };
+                let stream = timeout(wait, connecting).await;
                 Wire::Unix(stream.map_err(|_| LinkError::TimedOut)?.map_err(failed)?)
             }
             (true, _) => {
@@ -116,9 +127,11 @@ impl Link {
         })
     }
 
-    /// Whether it leads where a new one under `settings` would lead, to somebody who is trusted by the same.
+    /// Whether it leads where a new one under `settings` would lead, to somebody who is trusted by the same, and would have begun alike.
     pub(super) fn leads_to(&self, target: &Target, settings: &Arc<PoolSettings>) -> bool {
-        self.target == *target && (Arc::ptr_eq(&self.settings, settings) || self.settings.tls == settings.tls)
+        let alike =
+            |own: &PoolSettings| own.tls == settings.tls && own.proxy_protocol == settings.proxy_protocol;
+        self.target == *target && (Arc::ptr_eq(&self.settings, settings) || alike(&self.settings))
     }
 
     /// Where it leads.
@@ -323,7 +336,7 @@ pub(crate) mod test {
         let settings = Arc::new(PoolSettings { tls, ..settings(&[1]) });
         let target = Target::Tcp(address);
         let peer = || peer(&target, &NodeAddress::Ip(address), settings.tls.as_ref(), &settings.timeouts);
-        Link::connect(&target, &settings, peer, &CONNECTOR).await
+        Link::connect(&target, &settings, &[], peer, &CONNECTOR).await
     }
 
     /// A connection to `address`, as to a plain node.

@@ -10,6 +10,7 @@
 
 mod acquire;
 pub(crate) mod addresses;
+mod announce;
 pub(crate) mod balance;
 pub(crate) mod choice;
 pub(crate) mod clock;
@@ -42,6 +43,7 @@ use tokio::sync::watch as channel;
 use tokio::time::Instant;
 
 pub(crate) use acquire::{Pool, Unavailable, Want};
+pub(crate) use announce::{Behalf, ProxyVersion};
 pub(crate) use idle::Reuse;
 pub(crate) use lease::{Lease, Outcome};
 pub(crate) use link::{Link, LinkError};

@@ -3,6 +3,7 @@
 //! Connections are never reused, so that a probe also proves that the node accepts new ones. The whole probe has one
 //! deadline; what it failed of is told in words for logs and the status page.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, USER_AGENT};
@@ -13,6 +14,7 @@ use pingora_error::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use tokio::time::{Instant, timeout};
 
+use super::announce::{Announcing, Behalf};
 use super::peer::{self, Target};
 use super::settings::{Check, HttpCheck, NodeAddress, PoolSettings};
 
@@ -54,6 +56,9 @@ impl Prober {
         // The probe's own deadline rules.
         peer.options.connection_timeout = None;
         peer.options.total_connection_timeout = None;
+        if let Some(version) = settings.proxy_protocol {
+            peer.options.custom_l4 = Some(Arc::new(Announcing { header: version.header(Behalf::Own) }));
+        }
         let stream = self.connector.new_stream(&peer).await.map_err(|error| reason(&error))?;
         match &settings.health.check {
             Check::Tcp => Ok(()),

@@ -16,6 +16,8 @@ use siphasher::sip::SipHasher13;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::announce::ProxyVersion;
+
 /// One pool of web nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PoolSettings {
@@ -43,6 +45,8 @@ pub(crate) struct PoolSettings {
     pub(crate) timeouts: Timeouts,
     /// Speak TLS to the nodes. `None`: plain text.
     pub(crate) tls: Option<NodeTls>,
+    /// Begin each connection to a node with a PROXY header. `None`: none.
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
     /// A name is not asked for again sooner than this, whatever its TTL says.
     pub(crate) dns_min_ttl: Duration,
     /// A name is asked for again after this at the latest.

@@ -52,6 +52,7 @@ pub(super) fn settings(nodes: &[u8]) -> PoolSettings {
             idle: Duration::from_secs(1),
         },
         tls: None,
+        proxy_protocol: None,
         dns_min_ttl: Duration::from_secs(1),
         dns_max_ttl: Duration::from_secs(60),
     }

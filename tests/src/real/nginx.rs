@@ -6,11 +6,13 @@ use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use super::{answers, program};
 use crate::Address;
 use crate::ports::Port;
 use crate::process::{Process, Signal};
+use crate::tls::Certificate;
 use crate::wait;
 
 /// A running, or stopped, nginx. Pages:
@@ -22,18 +24,42 @@ use crate::wait;
 /// | `/files/…` | what [`Nginx::write`] put there, a minute |
 /// | `*.php` | PHP-FPM, if the node was started with one |
 /// | `/-/health` | 200 |
+/// | `/who` | the visitor's address as nginx has it, after the whole body, `private, no-store` |
+/// | `/who/cached` | the same, a second, and a minute of stale-while-revalidate |
 #[derive(Debug)]
 pub struct Nginx {
     name: String,
     port: Port,
     folder: TempDir,
     process: Option<Process>,
+    announced: bool,
 }
 
 impl Nginx {
     /// Starts one.
     pub async fn start(name: &str) -> Self {
         Self::with(name, "").await
+    }
+
+    /// Starts one that takes the visitor's address from the PROXY header with which every connection has to begin; with a certificate
+    /// it speaks TLS behind that.
+    ///
+    /// # Panics
+    ///
+    /// If it does not begin to listen.
+    pub async fn announced(name: &str, certificate: Option<&Certificate>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for nginx");
+        let (words, files) = match certificate {
+            None => ("proxy_protocol", String::new()),
+            Some(certificate) => {
+                let (cert, key) = certificate.write(folder.path());
+                let files =
+                    format!("ssl_certificate {}; ssl_certificate_key {};", cert.display(), key.display());
+                ("ssl proxy_protocol", files)
+            }
+        };
+        let locations = format!("{files} set_real_ip_from 127.0.0.0/8; real_ip_header proxy_protocol;");
+        Self::listening(name, folder, words, &locations).await
     }
 
     /// Starts one that hands `*.php` under `pages` to a FastCGI socket.
@@ -57,11 +83,17 @@ impl Nginx {
 
     async fn with(name: &str, locations: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for nginx");
+        Self::listening(name, folder, "", locations).await
+    }
+
+    async fn listening(name: &str, folder: TempDir, words: &str, locations: &str) -> Self {
         let port = Port::claim();
         fs::create_dir(folder.path().join("files")).expect("a folder for pages");
-        let configuration = configuration(name, port.address(), folder.path(), locations);
+        let configuration =
+            configuration(name, &format!("{} {words}", port.address()), folder.path(), locations);
         fs::write(folder.path().join("nginx.conf"), configuration).expect("writing the configuration");
-        let mut nginx = Self { name: name.to_owned(), port, folder, process: None };
+        let mut nginx =
+            Self { name: name.to_owned(), port, folder, process: None, announced: !words.is_empty() };
         nginx.start_again().await;
         nginx
     }
@@ -86,7 +118,15 @@ impl Nginx {
         command.arg("-p").arg(self.folder.path()).arg("-c").arg(self.folder.path().join("nginx.conf"));
         command.arg("-e").arg(self.folder.path().join("error.log"));
         let mut process = Process::start(&self.name, &command, self.folder.path());
-        answers(&mut process, self.port.address()).await;
+        if self.announced {
+            let begun = async || {
+                assert!(process.ended().is_none(), "nginx ended:\n{}", process.log());
+                TcpStream::connect(self.port.address()).await.ok().map(drop)
+            };
+            wait::until("nginx to listen", begun).await;
+        } else {
+            answers(&mut process, self.port.address()).await;
+        }
         self.process = Some(process);
     }
 
@@ -126,7 +166,7 @@ impl Address for Nginx {
 }
 
 /// One process without a master, so that `kill -9` on it is the death of the whole node.
-fn configuration(name: &str, address: SocketAddr, folder: &Path, locations: &str) -> String {
+fn configuration(name: &str, listen: &str, folder: &Path, locations: &str) -> String {
     let folder = folder.display();
     format!(
         "daemon off;
@@ -145,7 +185,8 @@ fn configuration(name: &str, address: SocketAddr, folder: &Path, locations: &str
             default_type text/plain;
             keepalive_requests 1000000;
             server {{
-                listen {address};
+                listen {listen};
+                client_max_body_size 0;
                 location = /-/health {{ return 200 'alive'; }}
                 location /cached {{
                     add_header Cache-Control 'public, max-age=60';
@@ -160,7 +201,23 @@ fn configuration(name: &str, address: SocketAddr, folder: &Path, locations: &str
                     root {folder};
                     add_header Cache-Control 'public, max-age=60';
                 }}
+                location /who {{
+                    proxy_pass http://unix:{folder}/inner.sock;
+                    proxy_set_header X-Seen $remote_addr;
+                }}
                 {locations}
+            }}
+            server {{
+                listen unix:{folder}/inner.sock;
+                client_max_body_size 0;
+                location /who {{
+                    add_header Cache-Control 'private, no-store';
+                    return 200 $http_x_seen;
+                }}
+                location /who/cached {{
+                    add_header Cache-Control 'public, max-age=1, stale-while-revalidate=60';
+                    return 200 $http_x_seen;
+                }}
             }}
         }}"
     )
