@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clearcoat_tests::http2::Session;
 use clearcoat_tests::real::Nginx;
-use clearcoat_tests::{Address as _, Certificate, Connection, Proxy, Request, Served, Setup, wait};
+use clearcoat_tests::{Certificate, Connection, Proxy, Request, Served, Setup, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

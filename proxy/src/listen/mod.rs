@@ -23,5 +23,5 @@ pub(crate) mod recorded;
 mod rewound;
 pub(crate) mod service;
 pub(crate) mod tls;
-pub(crate) mod unix;
 mod tunnel;
+pub(crate) mod unix;
