@@ -14,7 +14,7 @@ use super::super::resolve::Answer;
 use super::super::settings::{Check, HttpCheck, PoolSettings};
 use super::super::status::NodeState;
 use super::super::test::{ip, node, settings};
-use super::super::{Outcome, Unavailable, Want};
+use super::super::{Behalf, Outcome, Unavailable, Want};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -242,7 +242,7 @@ async fn names_are_followed_and_the_last_good_answer_is_kept() {
     sleep(61 * SECOND).await;
     assert_eq!(resolved(&pools), ["10.0.0.4:80"]);
     let lease = pools.get("web").unwrap().acquire(&ANY).await.unwrap();
-    assert_eq!(lease.peer().unwrap()._address.to_string(), "10.0.0.4:80");
+    assert_eq!(lease.peer(Behalf::Own).unwrap()._address.to_string(), "10.0.0.4:80");
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,14 +303,14 @@ async fn the_next_address_is_taken_when_one_refuses() {
     let pool = pools.get("web").unwrap();
     for _ in 0..4 {
         let lease = pool.acquire(&ANY).await.unwrap();
-        let address = lease.peer().unwrap()._address.to_string();
-        assert_eq!(address, lease.peer().unwrap()._address.to_string(), "one lease, one address");
+        let address = lease.peer(Behalf::Own).unwrap()._address.to_string();
+        assert_eq!(address, lease.peer(Behalf::Own).unwrap()._address.to_string(), "one lease, one address");
         if address == "10.0.0.1:80" {
             lease.report(Outcome::ConnectFailed);
         }
     }
     for _ in 0..4 {
         let lease = pool.acquire(&ANY).await.unwrap();
-        assert_eq!(lease.peer().unwrap()._address.to_string(), "10.0.0.2:80");
+        assert_eq!(lease.peer(Behalf::Own).unwrap()._address.to_string(), "10.0.0.2:80");
     }
 }
