@@ -27,7 +27,7 @@ use crate::listen::head::{self, Head, HeadLimits, Lines, MAX_HEADERS, Parsed};
 use crate::pool::Pools;
 
 pub use record::{Format, LogLine};
-pub use strangers::{asker, proxy_header};
+pub use strangers::{asker, chunked_body, proxy_header};
 
 /// Heads may be so large here; the defaults of a configuration.
 const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, count: 128, url_bytes: 16 * 1024 };
@@ -150,6 +150,11 @@ impl<'b, 'h> Request<'b, 'h> {
             Parsed::Complete(head) => Some(Self(head)),
             Parsed::Partial | Parsed::Refused(_) => None,
         }
+    }
+
+    /// Bytes of the head.
+    pub fn length(&self) -> usize {
+        self.0.length
     }
 
     /// Path and query.

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::LIMITS;
 use crate::front::peers::Peers;
 use crate::front::visitor::Visitor;
+use crate::listen::chunks::ChunkScan;
 use crate::listen::head::{self, Parsed};
 use crate::listen::proxied;
 
@@ -57,4 +58,17 @@ pub fn asker(lines: &[u8], forwarded: bool) -> Option<(IpAddr, Vec<IpAddr>)> {
     let address = Some(IpAddr::from(Ipv4Addr::new(10, 0, 0, 1)));
     let asker = peers.asker(Visitor { address, vouches: true, ..Visitor::unknown(Scheme::Http) }, &head);
     Some((asker.address?, asker.proxies().collect()))
+}
+
+/// What is read of a chunked body that comes in pieces of this size: where it ends, if it has, and its content; `None`
+/// if it is malformed.
+pub fn chunked_body(bytes: &[u8], piece: usize) -> Option<(Option<usize>, Vec<u8>)> {
+    let (mut scan, mut at, mut content) = (ChunkScan::new(), 0, Vec::new());
+    for part in bytes.chunks(piece.max(1)) {
+        at += scan.decode(part, |bytes| content.extend_from_slice(bytes)).ok()?;
+        if scan.is_done() {
+            return Some((Some(at), content));
+        }
+    }
+    Some((None, content))
 }

@@ -3,6 +3,8 @@
 //! `targets/` hands them to libFuzzer (`tests/fuzz/run`); a test hands them what is kept in `corpus/`, which is what the fuzzer
 //! found worth keeping.
 
+mod naive;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -16,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their folders.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("tags", tags),
     ("dialects", dialects),
     ("esi", esi),
@@ -25,6 +27,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("memcached", memcached),
     ("proxied", proxied),
     ("forwarded", forwarded),
+    ("chunked", chunked),
 ];
 
 /// Both sides of memcached's protocols: what web nodes send to the endpoint for sessions, and what servers answer. The first byte says
@@ -49,8 +52,11 @@ pub fn memcached(data: &[u8]) {
 pub fn proxied(data: &[u8]) {
     let Some((&piece, bytes)) = data.split_first() else { return };
     let (read, left) = measured::proxy_header(bytes, usize::from(piece) + 1);
-    assert_eq!(measured::proxy_header(bytes, usize::MAX), (read.clone(), left), "in pieces of {piece}");
+    let whole = measured::proxy_header(bytes, usize::MAX);
+    assert_eq!(whole.0, read, "in pieces of {piece}");
+    // Behind what is none the connection ends, and nothing is left to anybody.
     if read.is_some() {
+        assert_eq!(whole.1, left, "in pieces of {piece}");
         // Nothing behind it was touched, and nothing behind it counts.
         let header = &bytes[..bytes.len() - left];
         assert_eq!(measured::proxy_header(header, 1), (read, 0));
@@ -189,6 +195,25 @@ pub fn head(data: &[u8]) {
     let mut room = measured::Room::new();
     if let Some(request) = measured::Request::read(data, &mut room) {
         let target = request.target();
-        assert!(!target.is_empty() && target.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80));
+        assert!(!target.is_empty() && target.iter().all(u8::is_ascii_graphic));
+        // Whoever reads on behind it finds the same request.
+        naive::require_one_reading(&data[..request.length()]);
+    }
+}
+
+/// Chunked bodies, held against a reader that shares nothing with ours. The first byte says in pieces of what size they
+/// come.
+pub fn chunked(data: &[u8]) {
+    let Some((&piece, bytes)) = data.split_first() else { return };
+    let read = measured::chunked_body(bytes, usize::MAX);
+    assert_eq!(measured::chunked_body(bytes, usize::from(piece) + 1), read, "in pieces of {piece}");
+    let naive = naive::chunked_body(bytes);
+    match (&read, &naive) {
+        (Some((Some(end), content)), naive) => {
+            assert_eq!(naive, &Ok(Some((*end, content.clone()))), "{}", bytes.escape_ascii());
+        }
+        // What is not whole, ours may find bad sooner.
+        (Some((None, _)), naive) => assert_eq!(naive, &Ok(None), "{}", bytes.escape_ascii()),
+        (None, naive) => assert!(!matches!(naive, Ok(Some(_))), "{} is {naive:?}", bytes.escape_ascii()),
     }
 }
