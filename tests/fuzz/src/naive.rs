@@ -76,7 +76,10 @@ pub(crate) fn require_one_reading(head: &[u8]) {
     assert!(codings == 0 || lines[0].ends_with("http/1.1"), "{text:?}");
 }
 
-fn line(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, &'static str> {
+/// A part and what stands behind it.
+type Parted<'b> = (&'b [u8], &'b [u8]);
+
+fn line(bytes: &[u8]) -> Result<Option<Parted<'_>>, &'static str> {
     match bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
         Some(at) => match &bytes[at..] {
             [b'\r', b'\n', behind @ ..] => Ok(Some((&bytes[..at], behind))),

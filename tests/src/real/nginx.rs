@@ -114,6 +114,8 @@ impl Nginx {
 
     /// Starts it again on the same port.
     pub async fn start_again(&mut self) {
+        // One that was killed leaves it behind, and nginx does not take it away.
+        let _ = std::fs::remove_file(self.folder.path().join("inner.sock"));
         let mut command = Command::new(program(&["nginx"]));
         command.arg("-p").arg(self.folder.path()).arg("-c").arg(self.folder.path().join("nginx.conf"));
         command.arg("-e").arg(self.folder.path().join("error.log"));

@@ -26,7 +26,7 @@ use pingora_core::protocols::http::custom::server::Session;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::fields::is_of_a_connection;
 use super::respond::{Gone, send_data};
@@ -140,7 +140,14 @@ impl Passing {
                     None => next(&mut self.body).await,
                 }
             });
-            keeping(&mut self.sending, || None, reading).await
+            let paced = keeping(&mut self.sending, || None, reading);
+            match self.read_wait {
+                // Set when it was answered: who goes on sending is heard for a moment.
+                Some(wait) => timeout(wait, paced).await.map_err(|_| {
+                    Error::explain(ErrorType::ReadTimedout, "the request body does not come").into_down()
+                })?,
+                None => paced.await,
+            }
         };
         let piece = match read {
             Ok((piece, _)) => piece,
