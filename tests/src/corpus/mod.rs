@@ -1,7 +1,7 @@
 //! Malformed and ambiguous requests, kept as data in `tests/corpus/`, and what must become of each.
 //!
 //! A case is either *refused*, and then no node hears of it, or served, and then the node gets exactly what is written
-//! there and nothing else. [`judge`] sends it in HTTP/1 and [`http2`] by frames; both hold what the node got, byte by
+//! there and nothing else. [`judge`] sends it in HTTP/1 and [`mod@http2`] by frames; both hold what the node got, byte by
 //! byte, against [`sound`], which reads requests by rules of its own. The same files drive `tests/corpus/compare`,
 //! which asks other servers.
 //!
