@@ -22,11 +22,11 @@ use std::path::Path;
 pub use crate::check::{explain, parse};
 pub use crate::config::{
     Access, AccessFormat, AccessLog, AccessTarget, Admin, Balance, BasicAuth, BodyPattern, Cache,
-    CachePolicy, Certificate, Class, ClientHeader, Coding, Compress, Config, CookieName, CookiePolicy, Dns,
-    EsiLimits, Gate, HashOn, HeaderName, HeaderPattern, HeaderText, HeaderValue, Health, HostPattern, Hsts,
-    KeepCookies, LanguageTag, Limits, Listen, ListenAddress, ListenTls, Log, LogFormat, LogLevel,
-    Maintenance, MediaType, MemcachedAddress, Method, NamePattern, Node, NodeAddress, NodeName, NodeTls,
-    NormaliseHow, Normaliser, Passive, PasswordHash, PathPattern, Peer, Pin, Pool, Preset, Probe,
+    CachePolicy, Certificate, Class, ClientAuth, ClientHeader, Coding, Compress, Config, CookieName,
+    CookiePolicy, Dns, EsiLimits, Gate, HashOn, HeaderName, HeaderPattern, HeaderText, HeaderValue, Health,
+    HostPattern, Hsts, KeepCookies, LanguageTag, Limits, Listen, ListenAddress, ListenTls, Log, LogFormat,
+    LogLevel, Maintenance, MediaType, MemcachedAddress, Method, NamePattern, Node, NodeAddress, NodeName,
+    NodeTls, NormaliseHow, Normaliser, Passive, PasswordHash, PathPattern, Peer, Pin, Pool, Preset, Probe,
     ProbeMethod, Process, ProxyVersion, Purge, PurgeDialect, QueryNames, QueryRules, Queue, Rate, RateKey,
     RateLimit, RequestNoCache, Retry, Route, Rules, Sandbox, Secret, SessionMode, Sessions, SetCookiePolicy,
     Site, SocketFile, StatusKey, StatusList, StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext,

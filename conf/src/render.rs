@@ -41,6 +41,13 @@ impl Config {
             if let Some(tls) = &listen.tls {
                 page.list("tls.certificates", tls.certificates.iter().map(certificate));
                 page.raw("tls.http2", tls.http2);
+                if let Some(auth) = &tls.client_auth {
+                    page.text("tls.client_auth.ca", auth.ca.display());
+                    page.raw("tls.client_auth.required", auth.required);
+                    if let Some(header) = &auth.subject_header {
+                        page.text("tls.client_auth.subject_header", header);
+                    }
+                }
             }
         }
         admin(&mut page, self.admin.as_ref());

@@ -213,6 +213,37 @@ fn listeners_with_tls_and_http2() {
 }
 
 #[test]
+fn certificates_of_visitors() {
+    let read = |auth: &str| {
+        let tls = format!(
+            "tls = {{ certificates = [{{ cert = \"a\", key = \"b\" }}], client_auth = {{ {auth} }} }}"
+        );
+        let text = format!(
+            "listen = [{{ address = \"0.0.0.0:443\", {tls} }}]\npools.web.nodes = [\"10.0.0.11:80\"]\nsite = [{{ hosts = [\"*\"], pool = \"web\" }}]"
+        );
+        parse(&text, "edge.toml", &|_| None)
+    };
+    let auth = |keys: &str| read(keys).unwrap().listen[0].tls.as_ref().unwrap().client_auth.clone().unwrap();
+    let usual = auth("ca = \"/ca.pem\"");
+    assert!(usual.required && usual.subject_header.is_none() && usual.ca.ends_with("ca.pem"));
+    let told = auth("ca = \"/ca.pem\", required = false, subject_header = \"X-Client-Subject\"");
+    assert!(!told.required);
+    assert_eq!(told.subject_header.unwrap().as_str(), "x-client-subject");
+    for (keys, expected) in [
+        ("required = true", "ca"),
+        ("ca = \"\"", "the path is empty"),
+        ("ca = \"/a\", subject_header = \"a b\"", "is not a header name"),
+        ("ca = \"/a\", subject_header = \"Cookie\"", "\"Cookie\" cannot tell nodes of a certificate"),
+        ("ca = \"/a\", subject_header = \"X-Forwarded-User\"", "cannot tell nodes"),
+        ("ca = \"/a\", subject_header = \"X_Subject\"", "cannot tell nodes"),
+        ("ca = \"/a\", subject_header = \"X-Real-IP\"", "choose a name of your own"),
+    ] {
+        let mistakes = read(keys).unwrap_err().to_string();
+        assert!(mistakes.contains(expected), "{expected:?} in {mistakes}");
+    }
+}
+
+#[test]
 fn balancers_and_proxies_in_front() {
     let listen = |address: &str, line: &str| {
         format!(

@@ -121,6 +121,7 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
             idle_seconds: config.limits.idle_timeout.as_secs().max(1),
             invalidates: config.cache.unsafe_invalidates.then(|| store.clone()),
             max_body: config.limits.max_body,
+            identities: front.settings.identities.clone(),
         },
     );
     let lane = Lane {
@@ -263,6 +264,7 @@ pub(crate) fn front(
                 timeout: config.limits.esi.timeout,
             },
             unsafe_invalidates: config.cache.unsafe_invalidates,
+            identities: tls::identities(config)?,
         },
     })
 }

@@ -35,7 +35,7 @@ pub use metrics::Metrics;
 pub use node::{Gate, Node, Page};
 pub use proxy::{Proxy, Setup};
 pub use scripted::Scripted;
-pub use tls::{Agreed, Certificate, TlsVisitor};
+pub use tls::{Agreed, Authority, Certificate, TlsVisitor};
 
 use std::net::SocketAddr;
 

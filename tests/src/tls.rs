@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -88,6 +89,49 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// Who signs certificates of others.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own, in PEM.
+    pub certificate: String,
+}
+
+impl Authority {
+    /// One of this name.
+    ///
+    /// # Panics
+    ///
+    /// If the name cannot stand in a certificate.
+    pub fn named(name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// A certificate for a holder of these attributes, in the order in which they stand there; `expired` has had its day.
+    ///
+    /// # Panics
+    ///
+    /// If they cannot stand in a certificate.
+    pub fn signs(&self, holder: &[(DnType, &str)], expired: bool) -> Certificate {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in holder {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        if expired {
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        }
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Certificate { name: "holder".to_owned(), certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+}
+
 /// What a handshake came to.
 #[derive(Clone, Debug)]
 pub struct Agreed {
@@ -143,6 +187,23 @@ impl TlsVisitor {
     pub fn offering(self, protocols: &[&str]) -> Self {
         let mut config = (*self.config).clone();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Self { config: Arc::new(config) }
+    }
+
+    /// Who shows this certificate where one is asked for.
+    ///
+    /// # Panics
+    ///
+    /// If its key is none.
+    #[must_use]
+    pub fn showing(self, own: &Certificate) -> Self {
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key of our own");
+        let key = ring::sign::any_supported_type(&key).expect("a key that can sign");
+        let mut config = (*self.config).clone();
+        let shown = SingleCertAndKey::from(CertifiedKey::new(vec![own.der()], key));
+        config.client_auth_cert_resolver = Arc::new(shown);
+        // What was agreed on before was agreed on with somebody else.
+        config.resumption = Resumption::in_memory_sessions(16);
         Self { config: Arc::new(config) }
     }
 

@@ -14,6 +14,7 @@ mod bounds;
 mod browser;
 mod caching;
 mod chained;
+mod client_auth;
 mod coded;
 mod cold_ranges;
 mod collapsing;

@@ -8,10 +8,10 @@ use super::misc::secret;
 use super::process::SocketKeys;
 use super::{distinct, nets, purge};
 use crate::config::{
-    Admin, Certificate, ClientHeader, HostPattern, Listen, ListenAddress, ListenTls, Peer, PurgeDialect,
-    SocketFile,
+    Admin, Certificate, ClientAuth, ClientHeader, HeaderName, HostPattern, Listen, ListenAddress, ListenTls,
+    Peer, PurgeDialect, SocketFile,
 };
-use crate::file::{AdminTable, At, ClientHeaderWord, ListenTable, ListenTlsTable};
+use crate::file::{AdminTable, At, ClientAuthTable, ClientHeaderWord, ListenTable, ListenTlsTable};
 
 /// Checks the listeners and the admin API together, as they share the ports of the machine. `dialects` are those of `[purge]`.
 pub(super) fn check(
@@ -107,6 +107,7 @@ fn check_peers(check: &mut Check<'_>, span: &Range<usize>, peers: &[Peer], addre
 
 /// `None` only together with a mistake.
 fn check_tls(check: &mut Check<'_>, At { value: table, .. }: At<ListenTlsTable>) -> Option<ListenTls> {
+    let client_auth = table.client_auth.and_then(|at| check_client_auth(check, at.value));
     // A missing list has been reported by its shape.
     let list = table.certificates?;
     if list.value.is_empty() && !check.damaged.contains(&list.span) {
@@ -130,8 +131,43 @@ fn check_tls(check: &mut Check<'_>, At { value: table, .. }: At<ListenTlsTable>)
         }
         certificates.push(Certificate { cert, key, ocsp });
     }
-    (!certificates.is_empty())
-        .then(|| ListenTls { certificates, http2: table.http2.is_none_or(|http2| http2.value) })
+    (!certificates.is_empty()).then(|| ListenTls {
+        certificates,
+        http2: table.http2.is_none_or(|http2| http2.value),
+        client_auth,
+    })
+}
+
+/// Headers that nodes never get as a visitor sent them, whatever is configured.
+const NEVER_SENT_ON: [&str; 9] = [
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-originating-ip",
+    "x-php-ob-level",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+];
+
+/// `None` only together with a mistake.
+fn check_client_auth(check: &mut Check<'_>, table: ClientAuthTable) -> Option<ClientAuth> {
+    let subject_header = table.subject_header.and_then(|at| {
+        let name = check.value::<HeaderName>(&at)?;
+        let text = name.as_str();
+        let is_free = text.starts_with("x-")
+            && !text.starts_with("x-forwarded-")
+            && !text.contains('_')
+            && !NEVER_SENT_ON.contains(&text);
+        if !is_free {
+            let message = format!("{:?} cannot tell nodes of a certificate", at.value);
+            check.report(&at.span, message, "choose a name of your own, such as X-Client-Subject");
+        }
+        is_free.then_some(name)
+    });
+    let ca = check_file(check, &table.ca?, PEM)?;
+    Some(ClientAuth { ca, required: table.required.is_none_or(|required| required.value), subject_header })
 }
 
 /// What may stand for a file.

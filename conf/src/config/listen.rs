@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use super::address::ListenAddress;
-use super::pattern::HostPattern;
+use super::pattern::{HeaderName, HostPattern};
 use super::process::SocketFile;
 use super::purge::{PurgeDialect, parse_net};
 use crate::error::Invalid;
@@ -108,6 +108,20 @@ pub struct ListenTls {
     pub certificates: Vec<Certificate>,
     /// Whether HTTP/2 is offered by ALPN (RFC 9113 §3.2). Default true.
     pub http2: bool,
+    /// Asks visitors for certificates of their own. `None`, the default: they are not asked.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// Certificates of visitors (nginx's `ssl_client_certificate` and `ssl_verify_client`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientAuth {
+    /// A PEM file with the certificate authorities that are believed. Read when the listener starts.
+    pub ca: PathBuf,
+    /// Whether who shows no certificate is turned away. Default true. One that is no good ends the handshake in any case.
+    pub required: bool,
+    /// The request header that tells nodes the name in the certificate. `None`, the default: they are not told. It begins with `x-` and is none
+    /// that nodes never get.
+    pub subject_header: Option<HeaderName>,
 }
 
 /// A certificate and its key, as PEM files.

@@ -39,7 +39,7 @@ pub use self::address::{ListenAddress, NodeAddress, NodeName};
 pub use self::cache::Cache;
 pub use self::compress::{Coding, Compress, TypePattern};
 pub use self::limits::{EsiLimits, Limits};
-pub use self::listen::{Certificate, ClientHeader, Listen, ListenTls, Peer};
+pub use self::listen::{Certificate, ClientAuth, ClientHeader, Listen, ListenTls, Peer};
 pub use self::log::{AccessFormat, AccessLog, AccessTarget, Log, LogFormat, LogLevel};
 pub use self::name::{CookieName, NamePattern};
 pub use self::normalise::{Class, HeaderPattern, HeaderText, LanguageTag, NormaliseHow, Normaliser};

@@ -65,6 +65,24 @@ pub(crate) struct ListenTlsTable {
     pub(crate) certificates: Option<At<Vec<At<CertificateTable>>>>,
     /// Whether HTTP/2 is offered (ALPN). Default true.
     pub(crate) http2: Option<At<bool>>,
+    /// Asks visitors for certificates of their own. Default: they are not asked.
+    #[schemars(extend("examples" = [{ "ca": "/etc/clearcoat/staff-ca.pem", "subject_header": "X-Client-Subject" }]))]
+    pub(crate) client_auth: Option<At<ClientAuthTable>>,
+}
+
+/// Certificates of visitors.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientAuthTable {
+    /// A PEM file with the certificate authorities that are believed, from the folder of this file.
+    #[schemars(required, extend("examples" = ["/etc/clearcoat/staff-ca.pem"]))]
+    pub(crate) ca: Option<At<String>>,
+    /// false lets in who shows none; a certificate that is no good ends the handshake all the same. Default true.
+    pub(crate) required: Option<At<bool>>,
+    /// A request header that tells nodes whose certificate it was (RFC 4514), and what comes with it is not cached. Visitors cannot say
+    /// it themselves. Default: nodes are not told.
+    #[schemars(extend("examples" = ["X-Client-Subject"]))]
+    pub(crate) subject_header: Option<At<String>>,
 }
 
 /// A certificate and its key.

@@ -27,7 +27,7 @@ pub(crate) use self::access::{
     AccessTable, BasicAuthEntry, BasicAuthTable, HstsTable, MaintenanceTable, RateLimitTable,
 };
 pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
-pub(crate) use self::listen::{ClientHeaderWord, ListenTable, ListenTlsTable};
+pub(crate) use self::listen::{ClientAuthTable, ClientHeaderWord, ListenTable, ListenTlsTable};
 pub(crate) use self::log::{AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable};
 pub(crate) use self::pool::{
     BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable, ProxyWord,

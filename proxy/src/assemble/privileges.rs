@@ -8,10 +8,12 @@ use crate::process::Settings;
 
 /// Which files it reads and writes while it runs, and who it is.
 pub(super) fn settings(config: &conf::Config) -> Settings {
-    let certificates = config.listen.iter().filter_map(|listen| listen.tls.as_ref());
-    let certificates = certificates.flat_map(|tls| &tls.certificates);
+    let tls = config.listen.iter().filter_map(|listen| listen.tls.as_ref());
+    let visitors = tls.clone().filter_map(|tls| Some(&tls.client_auth.as_ref()?.ca));
+    let certificates = tls.flat_map(|tls| &tls.certificates);
     let renewed: Vec<PathBuf> = certificates
         .flat_map(|pair| [&pair.cert, &pair.key].into_iter().chain(&pair.ocsp))
+        .chain(visitors)
         .cloned()
         .collect();
     let pages = config.sites.iter().filter_map(|site| site.maintenance.as_ref());

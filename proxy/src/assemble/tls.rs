@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use clearcoat_conf as conf;
+use http::HeaderName;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tracing::{info, warn};
 
 use crate::admin::{Counters, Renewal};
-use crate::listen::tls::{Acceptor, CertificateFiles, TlsSettings};
+use crate::front::identity::Identities;
+use crate::listen::tls::{Acceptor, CertificateFiles, ClientAuth, TlsSettings};
 
 /// What each listener speaks TLS with; `None` where it is plain. In the order of the configuration.
 ///
@@ -29,6 +31,7 @@ pub(crate) fn acceptors(config: &conf::Config) -> anyhow::Result<Vec<Option<Arc<
         let settings = TlsSettings {
             certificates: tls.certificates.iter().map(files).collect(),
             http2: tls.http2,
+            client_auth: tls.client_auth.as_ref().map(client_auth).transpose()?,
             deadline: config.limits.header_timeout,
         };
         let acceptor = Acceptor::new(&settings, SystemTime::now())
@@ -36,6 +39,24 @@ pub(crate) fn acceptors(config: &conf::Config) -> anyhow::Result<Vec<Option<Arc<
         Ok(Some(Arc::new(acceptor)))
     };
     config.listen.iter().map(acceptor).collect()
+}
+
+fn client_auth(auth: &conf::ClientAuth) -> anyhow::Result<ClientAuth> {
+    let subject_header = auth.subject_header.as_ref().map(|name| name.as_str().parse()).transpose()?;
+    Ok(ClientAuth { ca: auth.ca.clone(), required: auth.required, subject_header })
+}
+
+/// The headers by which nodes hear whose certificate was shown, of all listeners.
+///
+/// # Errors
+///
+/// None with names that were checked.
+pub(super) fn identities(config: &conf::Config) -> anyhow::Result<Identities> {
+    let mut headers: Vec<HeaderName> = Vec::new();
+    for auth in config.listen.iter().filter_map(|listen| listen.tls.as_ref()?.client_auth.as_ref()) {
+        headers.extend(client_auth(auth)?.subject_header);
+    }
+    Ok(Identities::new(headers))
 }
 
 /// How often the files of certificates are looked at.

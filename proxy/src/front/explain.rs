@@ -40,6 +40,7 @@ enum Reason {
     Passed(Passed),
     Bypass,
     Cookie,
+    Identity,
     Forged,
     /// The visitor's context comes first; what of the page's URL is stored.
     Identify(Known),
@@ -104,6 +105,7 @@ impl Front {
             Course::Identify(needed) => Reason::Identify(needed.known),
             Course::Pass(passed) => Reason::Passed(passed),
             Course::Bypass(_, treatment) if treatment.pass => Reason::Bypass,
+            Course::Bypass(..) if self.settings.identities.are_in(head) => Reason::Identity,
             Course::Bypass(..) => Reason::Cookie,
             Course::Cached(Met { treatment, key, target, context, known, dead, way }) => {
                 let seen = Seen::new(head, &treatment.request, visitor.address).with_hash(context.hash());
@@ -184,7 +186,9 @@ impl Front {
             }
             Reason::Purge => (Outcome::Purge, None, CacheStatus::Own("purge").value()),
             Reason::Passed(passed) => (Outcome::Pass, None, asked(passed.forwarded())),
-            Reason::Bypass | Reason::Cookie => (Outcome::Pass, None, asked(Forwarded::new(Forward::Bypass))),
+            Reason::Bypass | Reason::Cookie | Reason::Identity => {
+                (Outcome::Pass, None, asked(Forwarded::new(Forward::Bypass)))
+            }
             Reason::Cached(way, known) => {
                 let forward = match way {
                     Way::Anew(_) => Forward::Request,

@@ -61,7 +61,8 @@ pub(crate) enum Course<'r> {
     NoSite,
     /// To a node as it is, both ways streamed.
     Pass(Passed),
-    /// To a node as it is, because its route says so, of all requests or of those with cookies.
+    /// To a node as it is, because its route says so, of all requests or of those with cookies, or because nodes are told whose
+    /// certificate was shown.
     Bypass(CacheKey, &'r Treatment),
     /// It says what nobody outside may say.
     Forged,
@@ -179,7 +180,7 @@ impl Front {
         let target = rules.query.apply(head.target);
         let key = self.store.secret().key(visitor.scheme, head.host, &target);
         let seen = Seen::new(head, rules, visitor.address);
-        if treatment.pass || seen.passes_by_cookie() {
+        if treatment.pass || seen.passes_by_cookie() || self.settings.identities.are_in(head) {
             return Course::Bypass(key, treatment);
         }
         let anew = match rules.no_cache {

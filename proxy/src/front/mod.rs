@@ -14,6 +14,7 @@ pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod gate;
 mod hop;
+pub(crate) mod identity;
 mod invalidate;
 pub(crate) mod look;
 pub(crate) mod names;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tokio::time::timeout;
 
 use super::Front;
+use super::identity::Identities;
 use super::recoded::{can_be_given, is_readable_for};
 use crate::admin::Limit;
 use crate::esi::EsiSettings;
@@ -191,4 +192,6 @@ pub(crate) struct FrontSettings {
     pub(crate) esi: EsiSettings,
     /// What is stored goes when an unsafe request changes it.
     pub(crate) unsafe_invalidates: bool,
+    /// Headers that only the connection may say.
+    pub(crate) identities: Identities,
 }

@@ -25,6 +25,7 @@ use super::cookies::Kept;
 use super::forward;
 use super::gate::Turn;
 use super::hop;
+use super::identity::{Identities, Identity};
 use super::invalidate::{Changed, invalidate};
 use super::look::Passed;
 use super::route::RouteTable;
@@ -57,6 +58,16 @@ pub(crate) struct PassRoad {
     pub(crate) invalidates: Option<Arc<Store>>,
     /// Bytes that a request body may have; `None`: any number.
     pub(crate) max_body: Option<u64>,
+    /// Headers that only the connection may say.
+    pub(crate) identities: Identities,
+}
+
+/// Whose request is handed over.
+#[derive(Debug)]
+pub(crate) struct Passenger {
+    pub(crate) visitor: Visitor,
+    /// Whose certificate was shown.
+    pub(crate) identity: Option<Arc<Identity>>,
 }
 
 /// What is known of one request on this road.
@@ -94,11 +105,13 @@ impl PassRoad {
     }
 
     /// As the listener knows them: it says so with each request that it hands over.
+    fn passenger(session: &Session) -> Option<&Passenger> {
+        session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+    }
+
     fn visitor(session: &Session) -> Visitor {
-        let digest = session.digest();
-        let told = digest.and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref());
-        told.copied().unwrap_or_else(|| {
-            let has_tls = digest.is_some_and(|digest| digest.ssl_digest.is_some());
+        Self::passenger(session).map(|passenger| passenger.visitor).unwrap_or_else(|| {
+            let has_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
             Visitor::unknown(visitor::scheme(has_tls))
         })
     }
@@ -410,7 +423,16 @@ impl ProxyHttp for PassRoad {
             request.set_raw_path(target.as_bytes())?;
         }
         request.set_version(Version::HTTP_11);
-        forward::complete(request, &host, Self::visitor(session))
+        forward::complete(request, &host, Self::visitor(session))?;
+        let claimed: Vec<HeaderName> =
+            request.headers.keys().filter(|name| self.identities.claims(name.as_str())).cloned().collect();
+        for name in claimed {
+            request.remove_header(&name);
+        }
+        if let Some(identity) = Self::passenger(session).and_then(|passenger| passenger.identity.as_deref()) {
+            request.insert_header(identity.header().clone(), identity.subject())?;
+        }
+        Ok(())
     }
 
     async fn response_filter(

@@ -19,6 +19,7 @@ use super::pace::{Pace, Patience, TooSlow, acknowledged, keeping};
 use super::tunnel::Limits;
 use crate::access::Kept;
 use crate::fetch::Interim;
+use crate::front::identity::Identity;
 use crate::front::visitor::Visitor;
 use crate::workers::others_first;
 
@@ -87,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) output: Vec<u8>,
     /// Whoever is at the other end.
     pub(crate) visitor: Visitor,
+    /// Whose certificate they have shown.
+    pub(crate) identity: Option<Arc<Identity>>,
     /// For whom they ask, by the request that is being answered.
     pub(crate) asker: Visitor,
     /// What the access log wants to know of the request that is being answered.
@@ -115,6 +118,7 @@ impl Connection {
             input: BytesMut::new(),
             output: Vec::with_capacity(2048),
             visitor,
+            identity: None,
             asker: visitor,
             kept: Kept::default(),
             client_is_done: false,

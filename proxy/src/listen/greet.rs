@@ -2,6 +2,7 @@
 //! where the listener speaks TLS.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use clearcoat_cache::Scheme;
 use pingora_core::protocols::Stream;
@@ -12,8 +13,9 @@ use tracing::debug;
 use super::clients::Admitted;
 use super::lane::Lane;
 use super::proxied::{self, NotProxied};
-use super::tls::{Acceptor, HandshakeFailed};
+use super::tls::{Accepted, Acceptor, HandshakeFailed};
 use crate::admin::{Handshake, Limit, ProxyHeader};
+use crate::front::identity::Identity;
 use crate::front::visitor::Visitor;
 use crate::respond::Local;
 
@@ -26,6 +28,8 @@ pub(super) struct Greeted {
     pub(super) visitor: Visitor,
     /// There where its client's connections are counted.
     pub(super) admitted: Option<Admitted>,
+    /// Whose certificate was shown, where nodes are told of it.
+    pub(super) identity: Option<Arc<Identity>>,
 }
 
 impl Lane {
@@ -35,7 +39,7 @@ impl Lane {
         if self.tls.is_none() && !self.peers.announces(visitor.address) {
             visitor.vouches = self.peers.trusts(visitor.address);
             let admitted = self.admit(visitor, visitor.address)?;
-            return Some(Greeted { stream, visitor, admitted });
+            return Some(Greeted { stream, visitor, identity: None, admitted });
         }
         let mut watch = shutdown.clone();
         tokio::select! {
@@ -58,10 +62,12 @@ impl Lane {
         visitor.vouches = self.peers.trusts(visitor.address);
         // Before the handshake, which is what costs most.
         let admitted = self.admit(visitor, client)?;
-        let Some(acceptor) = &self.tls else { return Some(Greeted { stream, visitor, admitted }) };
-        let stream = self.shake_hands(acceptor, stream, visitor, shutdown).await?;
+        let Some(acceptor) = &self.tls else {
+            return Some(Greeted { stream, visitor, identity: None, admitted });
+        };
+        let Accepted { stream, identity, .. } = self.shake_hands(acceptor, stream, visitor, shutdown).await?;
         visitor.scheme = Scheme::Https;
-        Some(Greeted { stream, visitor, admitted })
+        Some(Greeted { stream, visitor, identity, admitted })
     }
 
     /// Counts a connection of this client's: `None` if it has enough already. Nobody is told: whoever opens so many
@@ -125,13 +131,13 @@ impl Lane {
         stream: Stream,
         visitor: Visitor,
         shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
+    ) -> Option<Accepted> {
         let counters = &self.front.counters;
         let client = visitor.address;
         let failed = match acceptor.accept(stream).await {
             Ok(accepted) => {
                 counters.handshake(if accepted.resumed { Handshake::Resumed } else { Handshake::Full });
-                return Some(accepted.stream);
+                return Some(accepted);
             }
             Err(failed) => failed,
         };

@@ -35,9 +35,10 @@ use crate::access::{Kept, Sent};
 use crate::admin::{Limit, RequestResult};
 use crate::esi::Serving;
 use crate::fetch::Interim;
-use crate::front::gate::Verification;
+use crate::front::gate::{Left, Verification};
+use crate::front::identity::Identity;
 use crate::front::outcome::{Found, Outcome, Tunnel};
-use crate::front::pass::PassRoad;
+use crate::front::pass::{PassRoad, Passenger};
 use crate::front::peers::Peers;
 use crate::front::route::{self, HostRule};
 use crate::front::submit::{self, Body};
@@ -125,14 +126,13 @@ impl Lane {
         };
         let _open = front.counters.connection();
         others_first().await;
-        let Some(Greeted { stream, visitor, admitted: _admitted }) = self.greet(stream, &shutdown).await
-        else {
-            return;
-        };
+        let Some(greeted) = self.greet(stream, &shutdown).await else { return };
+        let Greeted { stream, visitor, identity, admitted: _admitted } = greeted;
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            return http2::serve(&self, stream, visitor, BytesMut::new(), &shutdown).await;
+            return http2::serve(&self, stream, visitor, identity, BytesMut::new(), &shutdown).await;
         }
-        let connection = self.connection(stream, visitor, &shutdown);
+        let mut connection = self.connection(stream, visitor, &shutdown);
+        connection.identity = identity;
         self.run(connection, &shutdown).await;
     }
 
@@ -160,8 +160,8 @@ impl Lane {
                 Spoken::Http1 => self.turn(&mut connection, served),
                 Spoken::Unknown => Turn::Wait,
                 Spoken::Http2 => {
-                    let Connection { stream, visitor, input, .. } = connection;
-                    return http2::serve(self, stream, visitor, input, shutdown).await;
+                    let Connection { stream, visitor, identity, input, .. } = connection;
+                    return http2::serve(self, stream, visitor, identity, input, shutdown).await;
                 }
             };
             match turn {
@@ -292,6 +292,9 @@ impl Lane {
             Parsed::Refused(refusal) => return Turn::Refuse(refusal),
             Parsed::Complete(head) => head,
         };
+        let mut left = Left::new();
+        let identities = &self.front.settings.identities;
+        let head = identities.told(&head, connection.identity.as_deref(), &mut left).unwrap_or(head);
         let visitor = self.peers.asker(connection.visitor, &head);
         connection.asker = visitor;
         let now = self.front.clock.moment(connection.now.into_std());
@@ -332,7 +335,10 @@ impl Lane {
             let sent = Sent::own(found.result, code, bytes);
             let over = self.front.accounts.over(|| recorded::head(&head, visitor), terms.arrived, sent);
             connection.now = over.into();
-            connection.input.advance(head.length + body);
+            let length = head.length + body;
+            // Its lines are views of the buffer.
+            drop(left);
+            connection.input.advance(length);
             return Turn::Answered { close: terms.close };
         }
         if self.front.accounts.is_recording() {
@@ -518,14 +524,14 @@ impl Lane {
         shutdown: &ShutdownWatch,
     ) -> Option<Connection> {
         let _in_flight = self.front.counters.in_flight();
-        let Connection { stream, input, visitor, asker, kept, .. } = connection;
+        let Connection { stream, input, visitor, identity, asker, kept, .. } = connection;
         let pace = PassedPace {
             body: self.settings.body,
             answer: self.settings.waits.write,
             counters: self.front.counters.clone(),
         };
         let mut rewound = Rewound::new(stream, input, window, terms.expects, pace);
-        rewound.set_proxy_digest(digest_of(asker));
+        rewound.set_proxy_digest(digest_of(asker, identity.clone()));
         let session = ServerSession::new_http1(Box::new(rewound));
         let Some(passed) = deadline::until(over, self.pass.process_new_http(session, shutdown)).await else {
             self.overdue(&kept, terms.arrived);
@@ -535,15 +541,19 @@ impl Lane {
         let rewound = stream.into_any().downcast::<Rewound>().ok()?;
         let (stream, input) = rewound.into_rest()?;
         let mut connection = self.connection(stream, visitor, shutdown);
+        connection.identity = identity;
         connection.input = input;
         Some(connection)
     }
 }
 
 /// A visitor, as the pass road is told of them.
-pub(super) fn digest_of(visitor: Visitor) -> ProxyDigest {
+pub(super) fn digest_of(visitor: Visitor, identity: Option<Arc<Identity>>) -> ProxyDigest {
     let (no_answer, ()) = http::Response::new(()).into_parts();
-    ProxyDigest::new(Box::new(ResponseHeader::from(no_answer)), Some(Box::new(visitor)))
+    ProxyDigest::new(
+        Box::new(ResponseHeader::from(no_answer)),
+        Some(Box::new(Passenger { visitor, identity })),
+    )
 }
 
 /// How much of the connection belongs to a request.

@@ -59,7 +59,7 @@ const ACCEPT: &[u8] = b"accept";
 
 /// Whether an application may take a header's name for `known`: CGI makes the same variable of `-`, `_` and, in some
 /// servers, of every other mark.
-fn looks_like(name: &[u8], known: &[u8]) -> bool {
+pub(crate) fn looks_like(name: &[u8], known: &[u8]) -> bool {
     let same = |(a, b): (&u8, &u8)| {
         a.eq_ignore_ascii_case(b) || !a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric()
     };

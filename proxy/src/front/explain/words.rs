@@ -51,6 +51,9 @@ pub(super) fn answer(
         }
         Reason::Passed(Passed::Body) => format!("{subject} is passed to pool {pool}: it carries a body."),
         Reason::Bypass => format!("{subject} is passed to pool {pool}: its route says cache = \"pass\"."),
+        Reason::Identity => {
+            format!("{subject} is passed to pool {pool}: nodes are told whose certificate was shown.")
+        }
         Reason::Cookie => format!(
             "{subject} is passed to pool {pool}: it has a cookie, and its route says cookies = \"pass\"."
         ),

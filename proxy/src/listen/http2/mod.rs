@@ -44,7 +44,8 @@ use crate::access::{Asked, Kept, Sent, Version};
 use crate::admin::{Limit, RequestResult};
 use crate::fetch::{Interim, Plan};
 use crate::front::Step;
-use crate::front::gate::Verification;
+use crate::front::gate::{Left, Verification};
+use crate::front::identity::Identity;
 use crate::front::visitor::Visitor;
 use crate::respond::Local;
 use passing::Passing;
@@ -116,6 +117,7 @@ struct Shared {
     lane: Arc<Lane>,
     digest: Digest,
     visitor: Visitor,
+    identity: Option<Arc<Identity>>,
     shutdown: ShutdownWatch,
     /// Tasks that are at work.
     tasks: AtomicUsize,
@@ -173,6 +175,7 @@ pub(super) async fn serve(
     lane: &Arc<Lane>,
     stream: Stream,
     visitor: Visitor,
+    identity: Option<Arc<Identity>>,
     before: BytesMut,
     shutdown: &ShutdownWatch,
 ) {
@@ -198,6 +201,7 @@ pub(super) async fn serve(
         lane: lane.clone(),
         digest,
         visitor,
+        identity,
         shutdown: shutdown.clone(),
         tasks: AtomicUsize::new(0),
         credit: Credit::new(),
@@ -383,6 +387,9 @@ impl Serving {
         request::join_cookies(&parts.headers, &mut self.cookies);
         let decided = request::lines(&parts, &self.cookies, &settings.head).and_then(|lines| {
             let head = request::head(&parts, &lines, body.is_end_stream(), &settings.head)?;
+            let mut left = Left::new();
+            let identities = &front.settings.identities;
+            let head = identities.told(&head, shared.identity.as_deref(), &mut left).unwrap_or(head);
             let visitor = shared.lane.peers.asker(shared.visitor, &head);
             let step = match shared.lane.serves(head.host) {
                 true => front.decide(&head, visitor, front.clock.moment(arrived)),
@@ -440,7 +447,7 @@ impl Serving {
             Ok((Step::Verify(_), ..)) => Ok(()),
             Ok((Step::Pass, visitor, _)) => {
                 let at_work = AtWork::new(shared);
-                let proxy_digest = Some(Arc::new(digest_of(visitor)));
+                let proxy_digest = Some(Arc::new(digest_of(visitor, shared.identity.clone())));
                 let digest = Digest { proxy_digest, ..shared.digest.clone() };
                 let pace = PassedPace {
                     body: settings.body,

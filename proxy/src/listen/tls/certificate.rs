@@ -127,11 +127,11 @@ impl Certificate {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, InvalidCertificate> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, InvalidCertificate> {
     std::fs::read(path).map_err(|source| InvalidCertificate::Unreadable { path: path.to_owned(), source })
 }
 
-fn not_pem(path: &Path, error: &pem::Error) -> InvalidCertificate {
+pub(super) fn not_pem(path: &Path, error: &pem::Error) -> InvalidCertificate {
     InvalidCertificate::NotPem { path: path.to_owned(), reason: error.to_string() }
 }
 

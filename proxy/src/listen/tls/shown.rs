@@ -20,9 +20,9 @@ use super::names::Names;
 use super::{InvalidTls, Known};
 
 /// By what a changed file is known: when it changed, its length, and which file it is. `None`: there is none.
-type Stamp = Option<(i64, i64, u64, u64)>;
+pub(super) type Stamp = Option<(i64, i64, u64, u64)>;
 
-fn stamp(path: &Path) -> Stamp {
+pub(super) fn stamp(path: &Path) -> Stamp {
     let found = std::fs::metadata(path).ok()?;
     Some((found.ctime(), found.ctime_nsec(), found.len(), found.ino()))
 }

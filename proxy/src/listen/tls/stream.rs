@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use async_trait::async_trait;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{ALPN, Shutdown, Ssl, Stream};
+use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -58,6 +59,11 @@ impl TlsStream {
             SslDigest::new(cipher.unwrap_or_default(), version.unwrap_or_default(), None, None, Vec::new());
         self.digest = Some(Arc::new(digest));
         Poll::Ready(Ok(self.session.handshake_kind() == Some(HandshakeKind::Resumed)))
+    }
+
+    /// The certificates that the visitor has shown, their own first; also in the session that this one goes on with.
+    pub(super) fn shown_by_visitor(&self) -> Option<&[CertificateDer<'static>]> {
+        self.session.peer_certificates()
     }
 
     /// The connection below, if what came over it so far is an HTTP request in the clear.

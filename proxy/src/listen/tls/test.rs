@@ -57,7 +57,12 @@ pub(super) fn acceptor(names: &[&str]) -> (Acceptor, String) {
     let folder = folder_with(&[("cert", certificate.as_bytes()), ("key", key.as_bytes())]);
     let [certificate_file, key_file] = ["cert", "key"].map(|name| folder.path().join(name));
     let files = CertificateFiles { certificate: certificate_file, key: key_file, ocsp: None };
-    let settings = TlsSettings { certificates: vec![files], http2: true, deadline: Duration::from_secs(10) };
+    let settings = TlsSettings {
+        certificates: vec![files],
+        http2: true,
+        client_auth: None,
+        deadline: Duration::from_secs(10),
+    };
     (Acceptor::new(&settings, SystemTime::now()).unwrap(), certificate)
 }
 
