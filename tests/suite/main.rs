@@ -60,6 +60,7 @@ mod streams;
 mod submitting;
 mod telling;
 mod tls;
+mod tls_offers;
 mod token;
 mod tunnels;
 mod why;
