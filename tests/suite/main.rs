@@ -28,6 +28,7 @@ mod decoding;
 mod endurance;
 mod esi;
 mod failover;
+mod forwarding;
 mod frames;
 mod framing;
 mod gate;
