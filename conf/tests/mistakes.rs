@@ -260,7 +260,7 @@ fn balancers_and_proxies_in_front() {
         listener.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["10.0.0.4/32", "fd00::/8"]
     );
-    read("unix:/run/a.sock", "proxy_protocol = [\"unix\"], trusted_proxies = [\"unix\"]").unwrap();
+    read("unix:/run/a.sock", "proxy_protocol = [\"unix\"], trusted_proxies = [\"unix:\"]").unwrap();
     for (address, line, expected) in [
         (
             "0.0.0.0:80",

@@ -49,7 +49,8 @@ impl FromStr for Peer {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text == "unix" { Ok(Self::Unix) } else { parse_net(text).map(Self::Net) }
+        // With a colon in nginx's set_real_ip_from.
+        if matches!(text, "unix" | "unix:") { Ok(Self::Unix) } else { parse_net(text).map(Self::Net) }
     }
 }
 
