@@ -84,6 +84,8 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
         Some(admin) => Some(admin::AdminSocket::bind(&admin.address, &admin.socket)?),
         None => None,
     };
+    let bound = sockets.iter().chain(&for_sessions).filter_map(BoundSocket::place);
+    let places: Arc<[_]> = bound.chain(for_admin.iter().filter_map(admin::AdminSocket::place)).collect();
     process::settle(&privileges::settings(config))?;
     if let Err(error) = memory::set_up() {
         tracing::warn!(%error, "the allocator cannot be set: freed memory will be kept longer");
@@ -195,9 +197,14 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     background::sweep_bans(&front.store)?;
     server.add_service(background_service(
         "drain",
-        Draining { counters, timeout: config.shutdown_timeout, access: access.clone() },
+        Draining {
+            counters,
+            timeout: config.shutdown_timeout,
+            access: access.clone(),
+            places: places.clone(),
+        },
     ));
-    server.run(RunArgs { shutdown_signal: Box::new(Signals { access }) });
+    server.run(RunArgs { shutdown_signal: Box::new(Signals { access, places }) });
     workers.shutdown_background();
     Ok(())
 }

@@ -53,14 +53,14 @@ pub(crate) struct Settings {
 /// A socket that is bound and not used yet; it needs no runtime.
 enum Bound {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, Place),
+    Unix(std::os::unix::net::UnixListener, Arc<Place>),
 }
 
 /// The same inside a runtime.
 enum Listener {
     Tcp(TcpListener),
     /// With the file, which goes with it.
-    Unix(UnixListener, #[expect(dead_code, reason = "it is held")] Place),
+    Unix(UnixListener, #[expect(dead_code, reason = "it is held")] Arc<Place>),
 }
 
 /// A connection of either kind.
@@ -131,6 +131,14 @@ impl AdminService {
 pub(crate) struct AdminSocket(Bound, ListenAddress, IpAddr);
 
 impl AdminSocket {
+    /// Where it is in the file system, if it is there.
+    pub(crate) fn place(&self) -> Option<Arc<Place>> {
+        match &self.0 {
+            Bound::Tcp(_) => None,
+            Bound::Unix(_, place) => Some(place.clone()),
+        }
+    }
+
     /// Binds an address; `file` is who may use a Unix socket.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use super::access::LAST_LINES;
 use crate::access::AccessLog;
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
+use crate::listen::unix::Place;
 use crate::memory;
 use crate::pool::Pools;
 
@@ -115,6 +116,8 @@ pub(super) struct Draining {
     pub(super) counters: Arc<Counters>,
     pub(super) timeout: Duration,
     pub(super) access: Option<Arc<AccessLog>>,
+    /// Sockets whose files go, if they have not gone with their listeners.
+    pub(super) places: Arc<[Arc<Place>]>,
 }
 
 #[async_trait]
@@ -144,6 +147,7 @@ impl BackgroundService for Draining {
         if let Some(access) = &self.access {
             access.close(LAST_LINES);
         }
+        self.places.iter().for_each(|place| place.leave());
         // pingora would wait for the whole of its grace period.
         std::process::exit(0);
     }
@@ -152,6 +156,8 @@ impl BackgroundService for Draining {
 /// SIGTERM and SIGQUIT drain; SIGINT ends at once; SIGUSR1 opens the access log anew; SIGHUP does not end anything.
 pub(super) struct Signals {
     pub(super) access: Option<Arc<AccessLog>>,
+    /// As with [`Draining`].
+    pub(super) places: Arc<[Arc<Place>]>,
 }
 
 #[async_trait]
@@ -176,6 +182,7 @@ impl ShutdownSignalWatch for Signals {
                     if let Some(access) = &self.access {
                         access.close(LAST_LINES);
                     }
+                    self.places.iter().for_each(|place| place.leave());
                     return ShutdownSignal::FastShutdown;
                 }
                 // Without a log too it must not end the process, as it would by default.

@@ -39,7 +39,7 @@ pub(crate) enum BoundSocket {
     /// For TCP.
     Tcp(std::net::TcpListener),
     /// In the file system.
-    Unix(std::os::unix::net::UnixListener, Place),
+    Unix(std::os::unix::net::UnixListener, Arc<Place>),
 }
 
 impl BoundSocket {
@@ -75,6 +75,14 @@ impl BoundSocket {
         Ok(Self::Unix(socket, place))
     }
 
+    /// Where it is in the file system, if it is there.
+    pub(crate) fn place(&self) -> Option<Arc<Place>> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(_, place) => Some(place.clone()),
+        }
+    }
+
     /// Binds whichever it is.
     ///
     /// # Errors
@@ -91,7 +99,7 @@ impl BoundSocket {
 /// A socket in the hands of the runtime.
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, Place),
+    Unix(UnixListener, Arc<Place>),
 }
 
 impl Listener {
