@@ -10,7 +10,7 @@ mod context;
 mod gates;
 mod observe;
 mod pools;
-mod privileges;
+pub(crate) mod privileges;
 mod routes;
 mod sessions;
 pub(crate) mod tls;
@@ -57,7 +57,7 @@ use crate::pool::Pools;
 use crate::process;
 use crate::session::pin::Pins;
 use crate::workers;
-use access::access_log;
+use access::{access_log, open_access_log};
 use background::{Draining, Signals, Tidying, Watching};
 use observe::Observer;
 pub(crate) use pools::pool_settings;
@@ -86,19 +86,21 @@ pub(crate) fn run(config: conf::Config, extra: Option<Arc<dyn admin::Extra>>) ->
     };
     let bound = sockets.iter().chain(&for_sessions).filter_map(BoundSocket::place);
     let places: Arc<[_]> = bound.chain(for_admin.iter().filter_map(admin::AdminSocket::place)).collect();
-    process::settle(&privileges::settings(config))?;
-    if let Err(error) = memory::set_up() {
-        tracing::warn!(%error, "the allocator cannot be set: freed memory will be kept longer");
-    }
-    let counters = Counters::new();
+    let pool_settings = pool_settings(config)?;
+    let log_file = open_access_log(config)?;
     let threads = match config.threads {
         Some(threads) => threads.get(),
         None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
-    let access = access_log(config, threads, &counters)?;
+    let _settled = process::settle(&privileges::settings(config))?;
+    if let Err(error) = memory::set_up() {
+        tracing::warn!(%error, "the allocator cannot be set: freed memory will be kept longer");
+    }
+    let counters = Counters::new();
+    let access = access_log(config, log_file, threads, &counters)?;
     let workers = workers::start(threads).context("starting the worker threads")?;
     let accounts = Accounts { counters: counters.clone(), log: access.clone() };
-    let pools = Pools::new(pool_settings(config)?);
+    let pools = Pools::new(pool_settings);
     let pins = sessions::pins(&config.sessions);
     let front = Arc::new(front(config, &pools, pins.as_ref(), accounts)?);
     let Front { routes, store, fetcher, encoder, accounts, clock, .. } = &*front;

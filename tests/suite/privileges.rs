@@ -1,10 +1,15 @@
 //! Who the process is once it listens, what it gives up, and whose its sockets are.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::Path;
 
+use clearcoat_tests::ports::Port;
+use clearcoat_tests::process::{Process, Signal};
+use clearcoat_tests::proxy::{binary, run_command};
 use clearcoat_tests::tls::{Certificate, TlsVisitor};
-use clearcoat_tests::{Node, Page, Proxy, Request, Served, Setup, wait};
+use clearcoat_tests::{Address, Node, Page, Proxy, Request, Served, Setup, client, wait};
 use tokio::process::Command;
 
 /// The user `nobody` and the group `nogroup` of Debian.
@@ -30,7 +35,9 @@ async fn curl(socket: &str, url: &str) -> String {
 
 #[tokio::test]
 async fn root_becomes_another_user_once_it_listens() {
-    assert!(is_root(), "only root can become another user: run the tests as root");
+    if !is_root() {
+        return println!("not run: only root can become another user");
+    }
     let node = Node::start().await;
     node.serve_everything(Page::text("in").fresh_for(60));
     let certificate = Certificate::of(&["www.example.com"]);
@@ -88,10 +95,10 @@ async fn who_cannot_be_become_is_told_before_anything_is_served() {
         let text = format!(
             "[[listen]]\naddress = \"127.0.0.1:0\"\n[admin]\nenabled = false\n[pools.web]\nnodes = [\"{}\"]\n\
              [[site]]\nhosts = [\"*\"]\npool = \"web\"\n[process]\n{process}\n",
-            clearcoat_tests::Address::address(&node)
+            node.address()
         );
         fs::write(&file, text).unwrap();
-        let output = clearcoat_tests::proxy::run_command(&["run", "--config", file.to_str().unwrap()]).await;
+        let output = run_command(&["run", "--config", file.to_str().unwrap()]).await;
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && told.contains(expected), "{process}: {told}");
     }
@@ -163,6 +170,155 @@ async fn a_unix_socket_is_for_whom_it_is_said_to_be() {
     // Listeners may have hosts of their own.
     assert!(curl(&tight, "http://only.example.com/").await.starts_with("HTTP/1.1 200"));
     assert!(curl(&tight, "http://www.example.com/").await.starts_with("HTTP/1.1 421"));
-    proxy.signal(clearcoat_tests::process::Signal::Term);
+    proxy.signal(Signal::Term);
     assert_eq!(proxy.exit_code().await, Some(0));
+}
+
+/// An address on loopback with a port that takes privileges.
+fn low_port() -> SocketAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let mut addresses = (600..1024).map(|port| SocketAddr::from(([127, 91, high, low], port)));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).unwrap()
+}
+
+/// Puts a certificate and its key where certbot does: files with a number, to which links lead.
+fn issue(certificate: &Certificate, number: u32, folder: &Path) {
+    for (name, text) in [("cert", &certificate.certificate), ("key", &certificate.key)] {
+        let file = folder.join(format!("archive/{name}{number}.pem"));
+        fs::write(&file, text).unwrap();
+        chown(&file, None, Some(NOBODY)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        let (new, link) = (folder.join(format!("live/{name}.new")), folder.join(format!("live/{name}.pem")));
+        symlink(format!("../archive/{name}{number}.pem"), &new).unwrap();
+        fs::rename(new, link).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_root_opened_is_kept_and_what_changes_is_followed() {
+    if !is_root() {
+        return println!("not run: only root can become another user");
+    }
+    const NAME: &str = "www.example.com";
+    let node = Node::start().await;
+    node.serve_everything(Page::echo().no_store());
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["live", "archive", "log", "run"] {
+        fs::create_dir(folder.join(name)).unwrap();
+    }
+    for name in ["log", "run"] {
+        chown(folder.join(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let (old, new) = (Certificate::of(&[NAME]), Certificate::of(&[NAME]));
+    issue(&old, 1, folder);
+    let (low, tls) = (low_port(), Port::claim());
+    let file = folder.join("clearcoat.toml");
+    let [http, admin] =
+        ["http", "admin"].map(|name| folder.join(format!("run/{name}.sock")).display().to_string());
+    let text = format!(
+        "[[listen]]\naddress = \"{low}\"\n\
+         [[listen]]\naddress = \"{tls}\"\n\
+         tls.certificates = [{{ cert = \"live/cert.pem\", key = \"live/key.pem\" }}]\n\
+         [[listen]]\naddress = \"unix:{http}\"\ntrusted_proxies = [\"unix:\"]\n\
+         [admin]\naddress = \"unix:{admin}\"\n\
+         [pools.web]\nnodes = [\"localhost:{node}\"]\n\
+         [[site]]\nhosts = [\"*\"]\npool = \"web\"\n\
+         [process]\nuser = \"nobody\"\n\
+         [log.access]\nfile = \"log/access.log\"\n",
+        tls = tls.address(),
+        node = node.address().port(),
+    );
+    fs::write(&file, text).unwrap();
+    let name = file.to_str().unwrap();
+    let told = run_command(&["check", "--config", name]).await;
+    assert_eq!(String::from_utf8_lossy(&told.stdout), format!("{name}: no mistakes\n"));
+    let mut command = std::process::Command::new(binary());
+    command.args(["run", "--config", name]);
+    let mut process = Process::start("clearcoat", &command, folder);
+    let ready =
+        async || curl(&admin, "http://localhost/ready").await.starts_with("HTTP/1.1 200").then_some(());
+    wait::until("the proxy to be ready", ready).await;
+    assert!(!process.log().contains(" WARN "), "{}", process.log());
+
+    // The port was bound by root, and the name of the node is looked up within the sandbox.
+    client::ask(low, &Request::get("/low").host(NAME)).await.expect_status(200);
+    // Whoever comes over the socket is believed; nothing else is known of them.
+    let forwarded =
+        ["-s", "-H", "X-Forwarded-For: 192.0.2.9", "--unix-socket", &http, "http://localhost/unix"];
+    Command::new("curl").args(forwarded).output().await.unwrap();
+    assert_eq!(node.last("/unix").headers("x-forwarded-for"), ["192.0.2.9"]);
+    curl(&http, "http://localhost/alone").await;
+    assert_eq!(node.last("/alone").headers("x-forwarded-for"), [""; 0]);
+
+    let shows = async |certificate: &Certificate| {
+        let visitor = TlsVisitor::trusting(&[certificate]);
+        visitor.connect(tls.address(), NAME).await.ok().map(drop)
+    };
+    assert!(shows(&old).await.is_some());
+    issue(&new, 2, folder);
+    wait::until("the new certificate", async || shows(&new).await).await;
+
+    let (log, moved) = (folder.join("log/access.log"), folder.join("log/access.log.1"));
+    fs::rename(&log, moved).unwrap();
+    process.signal(Signal::Usr1);
+    wait::until_true("the log to be made anew", || log.exists()).await;
+    client::ask(low, &Request::get("/logged").host(NAME)).await.expect_status(200);
+    wait::until_true("the line", || fs::read_to_string(&log).is_ok_and(|text| text.contains("/logged")))
+        .await;
+    assert_eq!(fs::metadata(&log).unwrap().uid(), NOBODY);
+
+    // What it reads of itself it may read.
+    let metrics = curl(&admin, "http://localhost/metrics").await;
+    for name in ["clearcoat_process_resident_bytes ", "clearcoat_process_open_files "] {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        assert!(value.parse::<f64>().unwrap() > 1.0, "{name}{value}");
+    }
+    assert_eq!(fs::metadata(&admin).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let second = folder.join("second.toml");
+    let text = format!(
+        "[[listen]]\naddress = \"unix:{http}\"\n[admin]\nenabled = false\n\
+         [pools.web]\nnodes = [\"127.0.0.1:1\"]\n[[site]]\nhosts = [\"*\"]\npool = \"web\"\n"
+    );
+    fs::write(&second, text).unwrap();
+    let told = run_command(&["run", "--config", second.to_str().unwrap()]).await;
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains(&format!("listening on {http}: another process does already")), "{told}");
+    assert!(curl(&http, "http://localhost/still").await.starts_with("HTTP/1.1 200"));
+
+    process.signal(Signal::Term);
+    assert_eq!(process.exit(wait::PATIENCE).await.code(), Some(0));
+    assert!(!Path::new(&http).exists() && !Path::new(&admin).exists(), "sockets go with their process");
+}
+
+#[tokio::test]
+async fn check_tells_what_the_user_will_not_read_again() {
+    if !is_root() {
+        return println!("not run: only root can look as another user");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (certificate, key) = Certificate::of(&["www.example.com"]).write(folder.path());
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = folder.path().join("clearcoat.toml");
+    let text = format!(
+        "[[listen]]\naddress = \"127.0.0.1:443\"\ntls.certificates = [{{ cert = {certificate:?}, key = {key:?} }}]\n\
+         [pools.web]\nnodes = [\"127.0.0.1:1\"]\n[[site]]\nhosts = [\"*\"]\npool = \"web\"\n\
+         [process]\nuser = \"nobody\"\n[log.access]\nfile = \"access.log\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    let told = run_command(&["check", "--config", file.to_str().unwrap()]).await;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(
+        told.contains(&format!("warning: nobody cannot read {} (Permission denied", key.display())),
+        "{told}"
+    );
+    assert!(!told.contains(&format!("cannot read {}", certificate.display())), "{told}");
+    assert!(
+        told.contains("chmod 0640") && told.contains("cannot open") && told.contains("SIGUSR1"),
+        "{told}"
+    );
+    assert!(told.ends_with("no mistakes\n"), "{told}");
 }

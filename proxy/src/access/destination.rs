@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use super::File;
@@ -12,18 +12,25 @@ use super::File;
 const MODE: u32 = 0o640;
 
 /// Where lines are written, open or to be opened.
-pub(super) struct Destination {
+pub(crate) struct Destination {
     file: File,
     open: Option<fs::File>,
 }
 
 impl Destination {
-    /// Opens it.
+    /// Opens it. If that makes a file, it is given to this user and group.
     ///
     /// # Errors
     ///
     /// If it cannot be opened; a pipe that nobody reads yet is left for later.
-    pub(super) fn open(file: &File) -> io::Result<Self> {
+    pub(crate) fn open(file: &File, owner: Option<(u32, u32)>) -> io::Result<Self> {
+        if let (File::Path(path), Some((user, group))) = (file, owner) {
+            match options().create_new(true).open(path) {
+                Ok(made) => fchown(&made, Some(user), Some(group))?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(Self { file: file.clone(), open: open(file)? })
     }
 
@@ -74,11 +81,15 @@ fn open(file: &File) -> io::Result<Option<fs::File>> {
     }
 }
 
-fn open_path(path: &Path) -> io::Result<Option<fs::File>> {
+fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     // Opening a pipe would otherwise wait for a reader, and writing to it for the reader's progress.
-    options.append(true).create(true).mode(MODE).custom_flags(libc::O_NONBLOCK);
-    match options.open(path) {
+    options.append(true).mode(MODE).custom_flags(libc::O_NONBLOCK);
+    options
+}
+
+fn open_path(path: &Path) -> io::Result<Option<fs::File>> {
+    match options().create(true).open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_pipe(path) => Ok(None),
         Err(error) => Err(error),

@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use accounts::{Accounts, Sent};
+pub(crate) use destination::Destination;
 pub(crate) use line::Format;
 pub(crate) use record::{Asked, Ended, Kept, Record, Version};
 
 use crate::admin::Counters;
 use buffers::Buffers;
-use destination::Destination;
 use writer::Writer;
 
 /// Where the lines go.
@@ -41,10 +41,9 @@ pub(crate) enum File {
     Stdout,
 }
 
-/// What is logged where.
+/// What is logged how.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessSettings {
-    pub(crate) file: File,
     pub(crate) format: Format,
     /// Bytes of records that may wait for the writer.
     pub(crate) buffer_bytes: u64,
@@ -58,13 +57,16 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens the file and starts the thread that writes.
+    /// Starts the thread that writes to an open file.
     ///
     /// # Errors
     ///
-    /// If the file cannot be opened. A named pipe that nobody reads yet is no error: it is opened when somebody does.
-    pub(crate) fn start(settings: &AccessSettings, counters: Arc<Counters>) -> io::Result<Arc<Self>> {
-        let destination = Destination::open(&settings.file)?;
+    /// If there can be no thread.
+    pub(crate) fn start(
+        destination: Destination,
+        settings: &AccessSettings,
+        counters: Arc<Counters>,
+    ) -> io::Result<Arc<Self>> {
         let buffers =
             Arc::new(Buffers::new(settings.format, settings.buffer_bytes, settings.threads, counters));
         Writer::start(destination, Arc::clone(&buffers))?;

@@ -18,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn start(path: &Path, format: Format, buffer_bytes: u64) -> (Arc<AccessLog>, Arc<Counters>) {
     let counters = Counters::new();
-    let settings = AccessSettings { file: File::Path(path.into()), format, buffer_bytes, threads: 4 };
-    (AccessLog::start(&settings, counters.clone()).unwrap(), counters)
+    let destination = Destination::open(&File::Path(path.into()), None).unwrap();
+    let settings = AccessSettings { format, buffer_bytes, threads: 4 };
+    (AccessLog::start(destination, &settings, counters.clone()).unwrap(), counters)
 }
 
 fn record(log: &AccessLog, target: &str) {
@@ -241,8 +242,7 @@ fn a_pipe_whose_reader_is_replaced_goes_on_with_a_whole_line() {
 fn a_file_that_cannot_be_opened_is_an_error_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = File::Path(folder.path().join("no/such/folder.log"));
-    let settings = AccessSettings { file, format: Format::Combined, buffer_bytes: 1 << 20, threads: 1 };
-    assert!(AccessLog::start(&settings, Counters::new()).is_err());
+    assert!(Destination::open(&file, None).is_err());
 }
 
 #[test]

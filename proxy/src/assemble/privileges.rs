@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clearcoat_conf as conf;
 
-use crate::process::Settings;
+use crate::process::{self, Settings};
 
 /// Which files it reads and writes while it runs, and who it is.
 pub(super) fn settings(config: &conf::Config) -> Settings {
@@ -26,7 +27,7 @@ pub(super) fn settings(config: &conf::Config) -> Settings {
     let listeners = config.listen.iter().map(|listen| &listen.address);
     let sockets =
         listeners.chain(config.admin.iter().map(|admin| &admin.address)).chain(&config.sessions.listen);
-    let log = config.log.access.as_ref().and_then(|access| match &access.target {
+    let log = config.log.access.iter().filter_map(|access| match &access.target {
         conf::AccessTarget::File(path) => Some(path.clone()),
         conf::AccessTarget::Stdout => None,
     });
@@ -36,8 +37,27 @@ pub(super) fn settings(config: &conf::Config) -> Settings {
         sandbox: config.process.sandbox,
         core_dumps: config.process.core_dumps,
         reads: renewed.iter().cloned().chain(pages).chain(authorities).collect(),
-        // The folders of sockets: their files are taken away at the end.
-        writes: sockets.filter_map(unix).chain(log).collect(),
+        writes: log.collect(),
+        removes: sockets.filter_map(unix).collect(),
         renewed,
     }
+}
+
+/// What will fail later because the user of the configuration has no right to it, each with what to do; for `check`, as the process
+/// becomes that user for it if it is root.
+///
+/// # Errors
+///
+/// If there is no such user or group.
+pub(crate) fn look_ahead(config: &conf::Config) -> anyhow::Result<Vec<String>> {
+    let files = config
+        .listen
+        .iter()
+        .map(|listen| &listen.socket)
+        .chain(config.admin.iter().map(|admin| &admin.socket));
+    for file in files.chain([&config.sessions.socket]) {
+        file.user.as_deref().map(process::user_id).transpose().context("socket_user")?;
+        file.group.as_deref().map(process::group_id).transpose().context("socket_group")?;
+    }
+    process::look_ahead(&settings(config))
 }

@@ -35,7 +35,10 @@ pub(super) fn command(arguments: &Arguments) -> Result<(), Trouble> {
     let config = clearcoat_conf::load(&arguments.config, &environment)?;
     // What a start would stumble over besides, as `nginx -t` does.
     assemble::tls::acceptors(&config)?;
-    Ok(print(&format!("{}: no mistakes\n", arguments.config.display()))?)
+    let warnings = assemble::privileges::look_ahead(&config)?;
+    let file = arguments.config.display();
+    let warnings: String = warnings.iter().map(|warning| format!("{file}: warning: {warning}\n")).collect();
+    Ok(print(&format!("{warnings}{file}: no mistakes\n"))?)
 }
 
 /// Prints the JSON Schema of the configuration, for editors.

@@ -4,10 +4,11 @@ use std::ffi::CString;
 use std::fmt;
 
 use anyhow::{Context as _, bail, ensure};
-use nix::sys::prctl;
 use nix::unistd::{
-    Gid, Group, Uid, User, getegid, geteuid, initgroups, setgroups, setresgid, setresuid, setuid,
+    Gid, Group, Uid, User, geteuid, getresgid, getresuid, initgroups, setegid, seteuid, setgroups, setresgid,
+    setresuid,
 };
+use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
 
 /// Who the process is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,18 +56,29 @@ fn find_user(name: &str) -> anyhow::Result<Option<User>> {
     }
 }
 
+/// Whether the process is this user already; without a group, whichever that has.
+pub(super) fn is_present(name: &str, group: Option<&str>) -> anyhow::Result<bool> {
+    let (user, group) = numbers(name, group)?;
+    Ok(is(user, group))
+}
+
+/// The numbers of a user and of a group; without one that of the user.
+pub(super) fn numbers(name: &str, group: Option<&str>) -> anyhow::Result<(Uid, Gid)> {
+    let group = match (group, find_user(name)?) {
+        (Some(group), _) => group_id(group)?,
+        (None, Some(user)) => user.gid,
+        (None, None) => bail!("the user {name} has no name and so no group: add group"),
+    };
+    Ok((user_id(name)?, group))
+}
+
 /// Becomes a user and a group; without one that of the user. No way leads back, and nothing of root is left.
 ///
 /// The calls hold for all threads, since the C library sees to that; there is only one yet.
 pub(super) fn become_user(name: &str, group: Option<&str>) -> anyhow::Result<Present> {
     let user = find_user(name)?;
-    let id = user_id(name)?;
-    let group = match (group, &user) {
-        (Some(group), _) => group_id(group)?,
-        (None, Some(user)) => user.gid,
-        (None, None) => bail!("the user {name} has no name and so no group: add group"),
-    };
-    if geteuid() == id && getegid() == group {
+    let (id, group) = numbers(name, group)?;
+    if is(id, group) {
         // Who started it has seen to that already.
         return Ok(present());
     }
@@ -77,8 +89,31 @@ pub(super) fn become_user(name: &str, group: Option<&str>) -> anyhow::Result<Pre
     }
     setresgid(group, group, group).context("changing the group")?;
     setresuid(id, id, id).context("changing the user")?;
-    // What is not root any more has no capabilities, unless it could become root again.
-    ensure!(id.is_root() || setuid(Uid::from_raw(0)).is_err(), "root can be had again");
-    prctl::set_no_new_privs()?;
+    // To the system the largest number means "as it is".
+    ensure!(is(id, group), "the system did not do it: is {name} the number of nobody?");
+    let back = !id.is_root() && (setresuid(ROOT, ROOT, ROOT).is_ok() || seteuid(ROOT).is_ok());
+    let back = back || group.as_raw() != 0 && !id.is_root() && setegid(Gid::from_raw(0)).is_ok();
+    ensure!(!back, "root can be had again");
     Ok(present())
+}
+
+const ROOT: Uid = Uid::from_raw(0);
+
+/// Whether the process is this user and group, and neither was nor could be anybody else.
+fn is(user: Uid, group: Gid) -> bool {
+    getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [user; 3])
+        && getresgid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [group; 3])
+}
+
+/// Gives up what is left of root in one who is not: what systemd or a container lent to bind a port with. Of this thread and those
+/// that it starts.
+///
+/// # Errors
+///
+/// What the system says; it has nothing against having less.
+pub(super) fn give_up_capabilities() -> rustix::io::Result<()> {
+    let none = CapabilitySet::empty();
+    // Where the kernel knows none there are none.
+    let _ = clear_ambient_capability_set();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
 }
