@@ -216,6 +216,7 @@ fn pool(page: &mut Page<'_>, pool: &Pool) {
     if let Some(version) = pool.proxy_protocol {
         page.text("proxy_protocol", version.as_str());
     }
+    page.raw("forwarded", pool.forwarded);
     page.duration("dns.min_ttl", pool.dns.min_ttl);
     page.duration("dns.max_ttl", pool.dns.max_ttl);
 }

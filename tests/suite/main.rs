@@ -63,5 +63,6 @@ mod telling;
 mod tls;
 mod tls_offers;
 mod token;
+mod told;
 mod tunnels;
 mod why;

@@ -155,6 +155,7 @@ fn check_pool(check: &mut Check<'_>, table: PoolTable, key: &str) -> Option<Pool
             ProxyWord::V1 => ProxyVersion::V1,
             ProxyWord::V2 => ProxyVersion::V2,
         }),
+        forwarded: table.forwarded.is_some_and(|forwarded| forwarded.value),
         dns,
     })
 }

@@ -38,6 +38,8 @@ pub struct Pool {
     /// The PROXY header that each connection to a node begins with (HAProxy's `send-proxy` and `send-proxy-v2`, nginx's
     /// `proxy_protocol on`). `None`, the default: none. With one, no connection is used for a second request.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Whether requests to nodes carry `Forwarded` (RFC 7239) beside `X-Forwarded-*`. Default false.
+    pub forwarded: bool,
     /// How often the names of nodes are looked up.
     pub dns: Dns,
 }
@@ -57,6 +59,7 @@ impl Pool {
             timeouts: Timeouts::default(),
             tls: None,
             proxy_protocol: None,
+            forwarded: false,
             dns: Dns::default(),
         }
     }

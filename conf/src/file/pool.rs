@@ -47,6 +47,8 @@ pub(crate) struct PoolTable {
     /// Begins each connection to a node with a PROXY header of this version that tells the visitor's address; no connection is used
     /// for a second request then. Default: no header.
     pub(crate) proxy_protocol: Option<At<ProxyWord>>,
+    /// Tells nodes in Forwarded (RFC 7239) too what X-Forwarded-For, -Host and -Proto tell them. Default false.
+    pub(crate) forwarded: Option<At<bool>>,
     /// How often the names of nodes are looked up.
     pub(crate) dns: Option<At<DnsTable>>,
 }

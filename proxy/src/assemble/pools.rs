@@ -77,6 +77,7 @@ fn one_pool(name: &str, settings: &conf::Pool) -> anyhow::Result<pool::PoolSetti
             conf::ProxyVersion::V1 => pool::ProxyVersion::V1,
             conf::ProxyVersion::V2 => pool::ProxyVersion::V2,
         }),
+        forwarded: settings.forwarded,
         dns_min_ttl: settings.dns.min_ttl,
         dns_max_ttl: settings.dns.max_ttl,
     })

@@ -22,7 +22,8 @@ pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>) -> Option<Vec<u8>> {
     for part in [plan.method(), " ", &plan.target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    forward::told(&plan.host, plan.visitor, |name, value| push_line(&mut out, name, value));
+    let as_rfc7239 = plan.pool.tells_forwarded();
+    forward::told(&plan.host, plan.visitor, as_rfc7239, |name, value| push_line(&mut out, name, value));
     let cached = plan.caching != Caching::Bypass;
     let unwanted = |name: &HeaderName| {
         forward::is_told(name)

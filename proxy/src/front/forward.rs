@@ -16,6 +16,7 @@ use pingora_error::Result;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
+use super::forwarded;
 use super::parts::{KEY_COOKIES, KeyParts};
 use super::visitor::{Visitor, write_address};
 use crate::fetch::{Caching, is_hop_by_hop};
@@ -187,8 +188,13 @@ pub(crate) fn address(client: IpAddr) -> SmallVec<[u8; 48]> {
 }
 
 /// What a node is told about the client and the way there, whatever the client said of it itself: name, in lower case, and
-/// value of each line.
-pub(crate) fn told(host: &str, visitor: Visitor, mut tell: impl FnMut(&'static str, &[u8])) {
+/// value of each line. With `as_rfc7239` they hear it in `Forwarded` too.
+pub(crate) fn told(
+    host: &str,
+    visitor: Visitor,
+    as_rfc7239: bool,
+    mut tell: impl FnMut(&'static str, &[u8]),
+) {
     tell("host", host.as_bytes());
     if let Some(client) = visitor.address {
         let mut text = address(client);
@@ -201,12 +207,18 @@ pub(crate) fn told(host: &str, visitor: Visitor, mut tell: impl FnMut(&'static s
     tell("x-forwarded-proto", visitor.scheme.as_str().as_bytes());
     tell("x-forwarded-host", host.as_bytes());
     tell("x-forwarded-port", port(visitor.scheme, host).as_bytes());
+    if as_rfc7239 {
+        tell("forwarded", &forwarded::value(host, visitor));
+    }
 }
 
 /// Whether [`told`] says this in the client's place.
 pub(crate) fn is_told(name: &HeaderName) -> bool {
     *name == header::HOST
-        || matches!(name.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host")
+        || matches!(
+            name.as_str(),
+            "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port"
+        )
 }
 
 /// Whether a request for the cache goes without this line: it would get a part of the answer, or none.
@@ -222,9 +234,14 @@ pub(crate) fn is_unwanted(name: &HeaderName, caching: Caching) -> bool {
 /// # Errors
 ///
 /// None with a host that was parsed; pingora's type allows for one.
-pub(crate) fn complete(header: &mut RequestHeader, host: &str, visitor: Visitor) -> Result<()> {
+pub(crate) fn complete(
+    header: &mut RequestHeader,
+    host: &str,
+    visitor: Visitor,
+    as_rfc7239: bool,
+) -> Result<()> {
     let mut done = Ok(());
-    told(host, visitor, |name, value| {
+    told(host, visitor, as_rfc7239, |name, value| {
         if done.is_ok() {
             done = header.insert_header(name, value);
         }

@@ -12,6 +12,7 @@ pub(crate) mod cookies;
 mod decode;
 pub(crate) mod explain;
 pub(crate) mod forward;
+mod forwarded;
 pub(crate) mod gate;
 mod hop;
 pub(crate) mod identity;

@@ -388,7 +388,7 @@ impl ProxyHttp for PassRoad {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        _ctx: &mut Passing,
+        ctx: &mut Passing,
     ) -> Result<()> {
         let host = Self::host(session.req_header());
         let target = Self::target(session.req_header()).to_owned();
@@ -423,7 +423,8 @@ impl ProxyHttp for PassRoad {
             request.set_raw_path(target.as_bytes())?;
         }
         request.set_version(Version::HTTP_11);
-        forward::complete(request, &host, Self::visitor(session))?;
+        let as_rfc7239 = ctx.pool.as_ref().is_some_and(|pool| pool.tells_forwarded());
+        forward::complete(request, &host, Self::visitor(session), as_rfc7239)?;
         let claimed: Vec<HeaderName> =
             request.headers.keys().filter(|name| self.identities.claims(name.as_str())).cloned().collect();
         for name in claimed {

@@ -19,8 +19,9 @@ use super::query::QueryRules;
 use crate::fetch::Caching;
 use crate::listen::head::Head;
 
-/// Where a node finds the client's address.
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Where a node finds the client's address. What else they tell it of the visitor is in the key, or, as the proxies in between, is
+/// none of the page's business.
+static OF_CLIENT: [HeaderName; 2] = [HeaderName::from_static("x-forwarded-for"), header::FORWARDED];
 
 /// What a route makes of its requests before they are looked up. Default: nothing.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +72,9 @@ impl RequestRules {
         if let Some(client) =
             client.and_then(|client| HeaderValue::from_bytes(&forward::address(client)).ok())
         {
-            headers.insert(FORWARDED_FOR.clone(), client);
+            for name in &OF_CLIENT {
+                headers.insert(name.clone(), client.clone());
+            }
         }
         // In the spelling that is in the key. What cannot be a value was none before.
         if let Some(Ok(text)) = language::canonical(headers).map(|text| HeaderValue::from_bytes(&text)) {
@@ -118,7 +121,7 @@ impl SelectingHeaders for Sent<'_> {
         if name == header::COOKIE.as_str() {
             return rules.cookies.visit(head, value);
         }
-        if name == FORWARDED_FOR.as_str() {
+        if OF_CLIENT.iter().any(|own| own.as_str() == name) {
             // Ours, and a node may choose by it.
             if let Some(client) = client {
                 value(&forward::address(client));
@@ -312,7 +315,7 @@ mod tests {
     fn what_strangers_say_is_in_neither_view() {
         let rules = rules();
         let text = "X-Real-IP: 1.2.3.4\r\nX_A: 1\r\nX-Original-URL: /x\r\nX-Host: b\r\nX-Forwarded-For: 1.2.3.4\r\n\
-                    X-Forwarded-Host: b\r\n";
+                    X-Forwarded-Host: b\r\nForwarded: for=1.2.3.4\r\n";
         for (name, expected) in [
             ("x-real-ip", &[][..]),
             ("x_a", &[]),
@@ -321,6 +324,7 @@ mod tests {
             ("x-host", &["b"]),
             // The node is told the true one, and may vary on it.
             ("x-forwarded-for", &["127.0.0.1"]),
+            ("forwarded", &["127.0.0.1"]),
             ("x-forwarded-host", &[]),
         ] {
             check(&rules, text, name, expected);

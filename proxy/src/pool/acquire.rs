@@ -288,6 +288,11 @@ impl Pool {
         self.members.load().settings.timeouts
     }
 
+    /// Whether its nodes are told of clients in `Forwarded` too.
+    pub(crate) fn tells_forwarded(&self) -> bool {
+        self.members.load().settings.forwarded
+    }
+
     /// Refreshes of stale pages that may be at its nodes at a time.
     pub(crate) fn refill_concurrency(&self) -> u32 {
         self.members.load().settings.refill_concurrency.max(1)

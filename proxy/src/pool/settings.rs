@@ -47,6 +47,8 @@ pub(crate) struct PoolSettings {
     pub(crate) tls: Option<NodeTls>,
     /// Begin each connection to a node with a PROXY header. `None`: none.
     pub(crate) proxy_protocol: Option<ProxyVersion>,
+    /// Tell nodes of the client in `Forwarded` too.
+    pub(crate) forwarded: bool,
     /// A name is not asked for again sooner than this, whatever its TTL says.
     pub(crate) dns_min_ttl: Duration,
     /// A name is asked for again after this at the latest.

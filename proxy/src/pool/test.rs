@@ -53,6 +53,7 @@ pub(super) fn settings(nodes: &[u8]) -> PoolSettings {
         },
         tls: None,
         proxy_protocol: None,
+        forwarded: false,
         dns_min_ttl: Duration::from_secs(1),
         dns_max_ttl: Duration::from_secs(60),
     }
