@@ -1,11 +1,16 @@
-//! Nodes that are told of each visitor by a PROXY header, as real nginx reads it.
+//! Nodes that are told of each visitor by a PROXY header, as real nginx and HAProxy read it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use clearcoat_tests::http2::Session;
-use clearcoat_tests::real::Nginx;
-use clearcoat_tests::{Answer, Certificate, Connection, Proxy, Request, Served, Setup, wait};
+use clearcoat_tests::real::{Haproxy, Nginx};
+use clearcoat_tests::scripted::Talk;
+use clearcoat_tests::websocket::agreement;
+use clearcoat_tests::{
+    Address as _, Answer, Certificate, Connection, Proxy, Request, Scripted, Served, Setup, wait,
+};
+use h2::ext::Protocol;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -60,6 +65,71 @@ async fn nginx_sees_each_visitor_on_every_road() {
                 }
             }
         }
+    }
+}
+
+/// A node that tells whom the balancer before it has seen: in a page, or as the first that a WebSocket hears.
+async fn telling(mut talk: Talk) -> anyhow::Result<()> {
+    let seen = talk.header("x-seen").unwrap_or_default().to_owned();
+    if talk.header("upgrade").is_some() {
+        let agreement = agreement(&talk)?;
+        talk.say(agreement).await?;
+        talk.say(seen).await?;
+        let heard = talk.hear().await?;
+        return talk.say(heard).await;
+    }
+    while !talk.piece().await?.is_empty() {}
+    talk.say(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{seen}", seen.len()))
+        .await
+}
+
+#[tokio::test]
+async fn haproxy_sees_each_visitor_on_every_road() {
+    let node = Scripted::start(telling).await;
+    for version in VERSIONS {
+        let haproxy = Haproxy::announced(node.address()).await;
+        let proxy = Setup::before(&haproxy).pool(&announcing(version)).listen("http2 = true").start().await;
+        let mut visitors = [from(2, &proxy).await.1, from(3, &proxy).await.1];
+        for round in 0..3 {
+            for request in &requests("/")[..4] {
+                for visitor in &mut visitors {
+                    let answer = visitor.ask(request).await.expect_status(200);
+                    let (seen, own) = (answer.text(), visitor.local_address().to_string());
+                    assert_eq!(seen, own, "{version}, round {round}: {}", request.method());
+                }
+            }
+        }
+        // Both have a WebSocket at once, after requests on the same connections.
+        let socket = Request::get("/socket")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+        for visitor in &mut visitors {
+            visitor.send(socket.to_bytes()).await.unwrap();
+            assert_eq!(visitor.head("GET").await.unwrap().status(), 101, "{version}");
+        }
+        for visitor in &mut visitors {
+            let own = visitor.local_address().to_string();
+            assert_eq!(visitor.bytes(own.len() as u64).await.unwrap(), own, "{version}");
+            visitor.send("still there").await.unwrap();
+            assert_eq!(visitor.bytes(11).await.unwrap(), "still there", "{version}");
+        }
+        // By HTTP/2 requests, and a WebSocket, share the visitor's connection, but none to the node.
+        let mut session = Session::open(proxy.address()).await;
+        let first = session.get("/").await.text();
+        assert!(first.starts_with("127.0.0.1:"), "{version}: {first}");
+        let connect = http::Request::builder()
+            .method("CONNECT")
+            .uri("http://www.example.com/socket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "of the client")
+            .extension(Protocol::from_static("websocket"));
+        let asked = session.try_send(connect.body(()).unwrap(), false).await.unwrap();
+        let (head, _send, mut body) = asked.opened().await.unwrap();
+        assert_eq!(head.status, 200, "{version}");
+        let seen = wait::soon("what HAProxy saw", body.data()).await.unwrap().unwrap();
+        assert_eq!(seen, first, "{version}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! HAProxy as the balancer in front.
+//! HAProxy as the balancer in front, and as a node that is told of visitors by the PROXY protocol.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::process::Process;
 use crate::tls::Certificate;
 use crate::wait;
 
-/// A running HAProxy with one frontend and one server behind it, in mode `tcp`.
+/// A running HAProxy with one frontend and one server behind it.
 #[derive(Debug)]
 pub struct Haproxy {
     port: Port,
@@ -23,7 +23,23 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Hands connections to `server` (an address, or `unix@PATH`), with these words behind it, such as `send-proxy-v2`; with a
+    /// Asks `server` for what it is asked itself, on connections that have to begin with a PROXY header, and tells it in `X-Seen`
+    /// whom that named: address and port.
+    ///
+    /// # Panics
+    ///
+    /// If it does not begin to listen.
+    pub async fn announced(server: SocketAddr) -> Self {
+        let port = Port::claim();
+        let configuration = format!(
+            "global\n  user root\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+             listen web\n  bind {} accept-proxy\n  http-request set-header X-Seen %[src]:%[src_port]\n  server web {server}\n",
+            port.address()
+        );
+        Self::with(tempfile::tempdir().expect("a folder for HAProxy"), port, &configuration).await
+    }
+
+    /// Hands connections to `server`, in mode `tcp` (an address, or `unix@PATH`), with these words behind it, such as `send-proxy-v2`; with a
     /// certificate it ends TLS.
     ///
     /// # Panics
@@ -44,6 +60,10 @@ impl Haproxy {
              listen edge\n  bind {} {tls}\n  server edge {server} {words}\n",
             port.address()
         );
+        Self::with(folder, port, &configuration).await
+    }
+
+    async fn with(folder: TempDir, port: Port, configuration: &str) -> Self {
         let file = folder.path().join("haproxy.cfg");
         fs::write(&file, configuration).expect("writing HAProxy's configuration");
         let mut command = Command::new(program(&["haproxy"]));
