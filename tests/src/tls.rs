@@ -163,6 +163,14 @@ impl TlsVisitor {
         Self::with(certificates, &[&rustls::version::TLS13, &rustls::version::TLS12])
     }
 
+    /// The same, without a session to go on with.
+    #[must_use]
+    pub fn forgetful(&self) -> Self {
+        let mut config = (*self.config).clone();
+        config.resumption = Resumption::in_memory_sessions(16);
+        Self { config: Arc::new(config) }
+    }
+
     /// One who speaks TLS 1.2 at most.
     pub fn old(certificates: &[&Certificate]) -> Self {
         Self::with(certificates, &[&rustls::version::TLS12])

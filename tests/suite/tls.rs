@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clearcoat_tests::ports::Port;
 use clearcoat_tests::process::Signal;
 use clearcoat_tests::proxy::run_command;
 use clearcoat_tests::{
-    Agreed, Certificate, Connection, Metrics, Node, Page, Proxy, Request, Served, Setup, TlsVisitor, purge,
-    wait,
+    Certificate, Connection, Metrics, Node, Page, Proxy, Request, Served, Setup, TlsVisitor, purge, wait,
 };
+use tokio::task::JoinSet;
 
 const NAME: &str = "www.example.com";
 
@@ -367,58 +370,123 @@ async fn files_that_are_no_good_are_named() {
     }
 }
 
-/// A visitor without a session to go on with, who trusts both.
-async fn newcomer(first: &Certificate, second: &Certificate, address: SocketAddr) -> (Connection, Agreed) {
-    TlsVisitor::trusting(&[first, second]).connect(address, NAME).await.unwrap()
+/// Handshakes each certificate has to be shown in before the next change.
+const MANY: usize = 200;
+
+/// Visitors who come one after another, as fast as they are let in.
+#[derive(Default)]
+struct Shaking {
+    stop: AtomicBool,
+    /// In how many full handshakes each of the two was shown.
+    shown: [AtomicUsize; 2],
+    /// Handshakes that went on with an earlier session.
+    resumed: AtomicUsize,
+}
+
+impl Shaking {
+    /// Comes until it is time to stop; `again` with the sessions of before, where that can be.
+    async fn come(
+        &self,
+        visitors: [TlsVisitor; 2],
+        certificates: [&Certificate; 2],
+        to: SocketAddr,
+        again: bool,
+    ) {
+        while !self.stop.load(Ordering::Relaxed) {
+            for visitor in &visitors {
+                let newcomer = (!again).then(|| visitor.forgetful());
+                let visitor = newcomer.as_ref().unwrap_or(visitor);
+                let (mut connection, agreed) = visitor.connect(to, NAME).await.unwrap();
+                connection.ask(&Request::get("/").host(NAME)).await.expect_status(200);
+                if agreed.resumed {
+                    self.resumed.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                let which =
+                    certificates.iter().position(|one| agreed.was_shown(one)).expect("one of the two");
+                self.shown[which].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn shown(&self, which: usize) -> usize {
+        self.shown[which].load(Ordering::Relaxed)
+    }
+
+    /// Waits until this certificate has been shown so often more.
+    async fn shows(&self, which: usize) {
+        let before = self.shown(which);
+        wait::until("many more handshakes", async || (self.shown(which) >= before + MANY).then_some(()))
+            .await;
+    }
+}
+
+/// Puts another file in a file's place in one step, as certbot does: nobody finds half of it.
+fn swap(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text).unwrap();
+    fs::rename(&beside, path).unwrap();
 }
 
 #[tokio::test]
 async fn certificates_are_swapped_under_load_and_no_handshake_fails() {
-    let (first, second) = (Certificate::of(&[NAME]), Certificate::of(&[NAME]));
+    let pair = [Certificate::of(&[NAME]), Certificate::of(&[NAME])];
     let node = Node::with_pages([("/", "")]).await;
-    let proxy = Setup::before(&node).tls(&[&first]).start().await;
-    let visitor = TlsVisitor::trusting(&[&first, &second]);
-    let (cert, key) = first.write(proxy.folder());
-    let staged = tempfile::tempdir().unwrap();
-    let (new_cert, new_key) = second.write(staged.path());
+    let proxy = Setup::before(&node).tls(&[&pair[0]]).start().await;
+    let both = [&pair[0], &pair[1]];
+    let visitors = [TlsVisitor::trusting(&both), TlsVisitor::old(&both)];
+    let [cert, key] = ["pem", "key"].map(|end| proxy.folder().join(format!("{NAME}.{end}")));
+    assert!(cert.exists() && key.exists());
     let address = proxy.tls_address();
-    // Handshakes all the while, and one connection from before that goes on.
-    let (mut old, _) = visitor.connect(address, NAME).await.unwrap();
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let mut shaking = Vec::new();
-    for _ in 0..4 {
-        let (stop, first, second) = (stop.clone(), first.clone(), second.clone());
-        shaking.push(tokio::spawn(async move {
-            let mut shown = [0, 0];
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let (mut connection, agreed) = newcomer(&first, &second, address).await;
-                connection.ask(&Request::get("/").host(NAME)).await.expect_status(200);
-                shown[0] += usize::from(agreed.was_shown(&first));
-                shown[1] += usize::from(agreed.was_shown(&second));
-            }
-            shown
-        }));
+    // Handshakes all the while, by both versions, and one connection from before that goes on.
+    let (mut old, _) = visitors[0].connect(address, NAME).await.unwrap();
+    old.ask(&Request::get("/").host(NAME)).await.expect_status(200);
+    let shaking = Arc::new(Shaking::default());
+    let mut tasks = JoinSet::new();
+    for task in 0..5 {
+        let (shaking, pair, visitors) = (shaking.clone(), pair.clone(), visitors.clone());
+        tasks.spawn(async move {
+            shaking.come(visitors, [&pair[0], &pair[1]], address, task == 0).await;
+        });
     }
-    // The certificate without its key: nobody is shown it, and the operator hears why.
-    fs::copy(&new_cert, &cert).unwrap();
     let renewals =
         async |result: &str| proxy.metrics().await.sum("clearcoat_tls_renewals_total", &[("result", result)]);
-    wait::until("the certificate to be looked at", async || (renewals("failed").await == 1.0).then_some(()))
+    shaking.shows(0).await;
+    // To the second, back, and to the second again.
+    for (round, which) in [1, 0, 1].into_iter().enumerate() {
+        let changes = (round + 1) as f64;
+        // The certificate without its key: nobody is shown it, and the operator hears why.
+        swap(&cert, &pair[which].certificate);
+        wait::until("the certificate to be looked at", async || {
+            (renewals("failed").await == changes).then_some(())
+        })
         .await;
-    assert!(proxy.log().contains("is not that of the certificate"), "{}", proxy.log());
-    assert!(newcomer(&first, &second, address).await.1.was_shown(&first));
-    fs::copy(&new_key, &key).unwrap();
-    wait::until("the certificate to be shown", async || (renewals("shown").await == 1.0).then_some(())).await;
-    assert!(newcomer(&first, &second, address).await.1.was_shown(&second));
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let mut shown = [0, 0];
-    for task in shaking {
-        let counts = task.await.unwrap();
-        shown = [shown[0] + counts[0], shown[1] + counts[1]];
+        let premature = shaking.shown(which);
+        shaking.shows(1 - which).await;
+        assert_eq!(shaking.shown(which), premature, "round {round}: shown without its key");
+        swap(&key, &pair[which].key);
+        wait::until("the certificate to be shown", async || {
+            (renewals("shown").await == changes).then_some(())
+        })
+        .await;
+        shaking.shows(which).await;
+        old.ask(&Request::get("/").host(NAME)).await.expect_status(200);
     }
-    assert!(shown[0] > 0, "{shown:?}");
-    assert_eq!(handshakes(&proxy.metrics().await, "failed"), 0.0);
-    old.ask(&Request::get("/").host(NAME)).await.expect_status(200);
-    let expiry = proxy.metrics().await.sum("clearcoat_tls_certificate_expiry_timestamp_seconds", &[]);
+    wait::until("it to be logged", async || {
+        proxy.log().contains("is not that of the certificate").then_some(())
+    })
+    .await;
+    shaking.stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    let metrics = proxy.metrics().await;
+    assert_eq!(handshakes(&metrics, "failed"), 0.0);
+    let (full, resumed) = (shaking.shown(0) + shaking.shown(1), shaking.resumed.load(Ordering::Relaxed));
+    assert!(resumed >= MANY, "{resumed} went on with a session, of {full} and these");
+    // All that were counted here, and that of the old connection.
+    assert_eq!(handshakes(&metrics, "full"), (full + 1) as f64);
+    assert_eq!(handshakes(&metrics, "resumed"), resumed as f64);
+    let expiry = metrics.sum("clearcoat_tls_certificate_expiry_timestamp_seconds", &[]);
     assert!(expiry > 1e9, "{expiry}");
 }
