@@ -36,7 +36,7 @@ async fn curl(socket: &str, url: &str) -> String {
 #[tokio::test]
 async fn root_becomes_another_user_once_it_listens() {
     if !is_root() {
-        return; // only root can become another user, and the checks run as root
+        return eprintln!("not run: only root can become another user");
     }
     let node = Node::start().await;
     node.serve_everything(Page::text("in").fresh_for(60));
@@ -197,7 +197,7 @@ fn issue(certificate: &Certificate, number: u32, folder: &Path) {
 #[tokio::test]
 async fn what_root_opened_is_kept_and_what_changes_is_followed() {
     if !is_root() {
-        return; // only root can become another user, and the checks run as root
+        return eprintln!("not run: only root can become another user");
     }
     const NAME: &str = "www.example.com";
     let node = Node::start().await;
@@ -296,7 +296,7 @@ async fn what_root_opened_is_kept_and_what_changes_is_followed() {
 #[tokio::test]
 async fn check_tells_what_the_user_will_not_read_again() {
     if !is_root() {
-        return; // only root can look as another user, and the checks run as root
+        return eprintln!("not run: only root can look as another user");
     }
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
