@@ -18,9 +18,10 @@ $headers = match ($_GET['by'] ?? '') {
     'forwarded' => Request::HEADER_FORWARDED,
     'both' => Request::HEADER_X_FORWARDED_FOR | Request::HEADER_X_FORWARDED_HOST | Request::HEADER_X_FORWARDED_PROTO
         | Request::HEADER_X_FORWARDED_PORT | Request::HEADER_FORWARDED,
-    default => Request::HEADER_X_FORWARDED_ALL,
+    default => Request::HEADER_X_FORWARDED_FOR | Request::HEADER_X_FORWARDED_HOST | Request::HEADER_X_FORWARDED_PROTO
+        | Request::HEADER_X_FORWARDED_PORT | Request::HEADER_X_FORWARDED_PREFIX,
 };
 Request::setTrustedProxies(['REMOTE_ADDR', '10.0.0.0/8'], $headers);
 $request = Request::createFromGlobals();
 echo implode(' ', [$request->getClientIp(), $request->getScheme(), $request->getHost(), $request->getPort()]), "\n";
-echo $request->getSchemeAndHttpHost(), "\n";
+echo $request->getSchemeAndHttpHost(), $request->getBaseUrl(), "\n";

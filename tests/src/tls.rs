@@ -1,5 +1,7 @@
 //! Certificates made on the spot, and visitors who speak TLS.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,26 +69,12 @@ impl Certificate {
     /// If the key is none.
     pub fn fingerprint(&self) -> String {
         let key = KeyPair::from_pem(&self.key).expect("a key of our own");
-        base64(::ring::digest::digest(&::ring::digest::SHA256, &key.subject_public_key_info()).as_ref())
+        STANDARD.encode(::ring::digest::digest(&::ring::digest::SHA256, &key.subject_public_key_info()))
     }
 
     fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate of our own")
     }
-}
-
-/// Bytes as Base64 (RFC 4648 section 4).
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let number = (0..3).fold(0_u32, |number, at| number << 8 | u32::from(*three.get(at).unwrap_or(&0)));
-        for at in 0..4 {
-            let digit = DIGITS[(number >> (18 - 6 * at)) as usize & 63];
-            text.push(if at <= three.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
 
 /// Who signs certificates of others.

@@ -1,10 +1,11 @@
 //! The server's side of a WebSocket (RFC 6455), as far as browsers need it: frames come back as they were.
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use crate::scripted::Talk;
-use crate::tls::base64;
 
 /// The longest frame that is taken.
 const LONGEST: u64 = 64 << 20;
@@ -28,7 +29,7 @@ pub fn agreement(talk: &Talk) -> Result<String> {
 /// What proves that a key was read (RFC 6455 section 4.2.2).
 pub fn accept(key: &str) -> String {
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }
 
 /// Agrees, and sends each frame back until the client closes.

@@ -28,7 +28,6 @@ mod decoding;
 mod endurance;
 mod esi;
 mod failover;
-mod forwarding;
 mod frames;
 mod framing;
 mod gate;

@@ -44,11 +44,11 @@ async fn symfony_knows_who_asks_and_by_which_url() {
             for request in requests(belief) {
                 let request = forged(request.host(&host));
                 let bare = if port.is_empty() { 80 } else { 8443 };
-                let told = format!("127.0.0.9 http {NAME} {bare}\nhttp://{host}\n");
+                let told = format!("127.0.0.9 http {NAME} {bare}\nhttp://{host}/told.php\n");
                 let answer = plain.ask(&request).await.expect_status(200);
                 assert_eq!(answer.text(), told, "{belief}, {}", request.method());
                 let bare = if port.is_empty() { 443 } else { 8443 };
-                let told = format!("127.0.0.1 https {NAME} {bare}\nhttps://{host}\n");
+                let told = format!("127.0.0.1 https {NAME} {bare}\nhttps://{host}/told.php\n");
                 let answer = secure.ask(&request).await.expect_status(200);
                 assert_eq!(answer.text(), told, "{belief}, {}", request.method());
             }
@@ -83,7 +83,7 @@ async fn symfony_finds_the_visitor_behind_all_proxies() {
                     .header("X-Forwarded-Host", "evil.test")
                     .header("X-Forwarded-Port", "666");
                 let answer = connection.ask(&request).await.expect_status(200);
-                let told = format!("{client} https {NAME} 443\nhttps://{NAME}\n");
+                let told = format!("{client} https {NAME} 443\nhttps://{NAME}/told.php\n");
                 assert_eq!(answer.text(), told, "{chain} by {belief:?}, {}", request.method());
             }
         }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::origin::{Origin, Origins, SiteOrigins};
 use super::{Check, access, listed, nearest, normalise, optional_count, preset, rules};
 use crate::config::{Cache, CachePolicy, Gate, HostPattern, PathPattern, Pool, Preset, Route, Rules, Site};
-use crate::file::{AccessTable, At, BasicAuthEntry, CacheWord, PresetWord, RouteTable, SiteTable, SizeText};
+use crate::file::{At, CacheWord, GateTable, PresetWord, RouteTable, SiteTable};
 
 /// Checks all sites.
 pub(super) fn check(
@@ -24,7 +24,7 @@ pub(super) fn check(
     let mut sites = Vec::with_capacity(list.value.len());
     let (outer, cache_origins) = (Rules::of_cache(cache.0), cache.1);
     for At { value: mut table, span } in list.value {
-        let written = table.take_rules();
+        let (written, gate) = (table.take_rules(), table.take_gate());
         let hosts = table.hosts.map(|hosts| check_hosts(check, hosts, &mut seen)).unwrap_or_default();
         let pool = table.pool.and_then(|pool| check_pool_name(check, pool, pools)).unwrap_or_default();
         let policy_is_good =
@@ -41,13 +41,7 @@ pub(super) fn check(
         }
         let preset = table.preset.map_or(Preset::default(), |at| named(at.value));
         let redirect_to_https = table.redirect_to_https.is_some_and(|redirect| redirect.value);
-        let keys = GateKeys {
-            access: table.access,
-            basic_auth: table.basic_auth,
-            max_body: table.max_body,
-            response_headers: table.response_headers,
-        };
-        let gate = keys.check(check, &Gate::default());
+        let gate = check_gate(check, gate, &Gate::default());
         let hsts = access::hsts(check, table.hsts);
         let maintenance = access::maintenance(check, table.maintenance);
         let rate_limits = access::rate_limits(check, table.rate_limit);
@@ -144,20 +138,14 @@ fn check_routes(
 ) -> Vec<(Route, Origins)> {
     let mut routes: Vec<(Route, Origins, Range<usize>)> = Vec::with_capacity(tables.len());
     for At { value: mut table, span } in tables {
-        let written = table.take_rules();
+        let (written, gate) = (table.take_rules(), table.take_gate());
         let policy_is_good = !check.is_wrong(&check.key_under(&span, "cache"));
         let cache = table.cache.map_or(site_cache, |at| policy(at.value));
         let pool = table.pool.and_then(|pool| check_pool_name(check, pool, pools));
         if cache == CachePolicy::Pass && policy_is_good {
             mean_nothing(check, written.spans(), "route");
         }
-        let keys = GateKeys {
-            access: table.access,
-            basic_auth: table.basic_auth,
-            max_body: table.max_body,
-            response_headers: table.response_headers,
-        };
-        let gate = keys.check(check, site_gate);
+        let gate = check_gate(check, gate, site_gate);
         let origins = site_origins.under(&written.written(), Origin::Route);
         let rules = rules::check(check, written, &span, site_rules);
         let Some(at) = table.path else { continue };
@@ -176,24 +164,15 @@ fn check_routes(
     routes.into_iter().map(|(route, origins, _)| (route, origins)).collect()
 }
 
-/// The keys of what stands before a site or route.
-struct GateKeys {
-    access: Option<At<AccessTable>>,
-    basic_auth: Option<At<BasicAuthEntry>>,
-    max_body: Option<At<SizeText>>,
-    response_headers: Option<At<BTreeMap<At<String>, At<String>>>>,
-}
-
-impl GateKeys {
-    /// What is left out is as in `outer`.
-    fn check(self, check: &mut Check<'_>, outer: &Gate) -> Gate {
-        let max_body = self.max_body.and_then(|at| check.body_size(&at));
-        Gate {
-            access: access::access(check, self.access, &outer.access),
-            basic_auth: access::basic_auth(check, self.basic_auth, outer.basic_auth.as_ref()),
-            max_body: max_body.or(outer.max_body),
-            response_headers: access::response_headers(check, self.response_headers, &outer.response_headers),
-        }
+/// Checks what stands before a site or route; what is left out is as in `outer`.
+fn check_gate(check: &mut Check<'_>, table: GateTable, outer: &Gate) -> Gate {
+    let GateTable { access, basic_auth, max_body, response_headers } = table;
+    let max_body = max_body.and_then(|at| check.body_size(&at));
+    Gate {
+        access: access::access(check, access, &outer.access),
+        basic_auth: access::basic_auth(check, basic_auth, outer.basic_auth.as_ref()),
+        max_body: max_body.or(outer.max_body),
+        response_headers: access::response_headers(check, response_headers, &outer.response_headers),
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) use self::pool::{
 pub(crate) use self::process::{ProcessTable, SandboxWord};
 pub(crate) use self::sessions::{PinWord, SessionModeWord, SessionPrefixTable, SessionsTable};
 pub(crate) use self::site::{
-    CacheWord, ClassTable, CookiesWord, NormaliseTable, PresetWord, QueryTable, RequestNoCacheWord,
-    RouteTable, RulesTable, SetCookieWord, SiteTable,
+    CacheWord, ClassTable, CookiesWord, GateTable, NormaliseTable, PresetWord, QueryTable,
+    RequestNoCacheWord, RouteTable, RulesTable, SetCookieWord, SiteTable,
 };
 pub(crate) use self::user_context::{UserContextEntry, UserContextTable};
 pub(crate) use self::value::{At, DurationText, SecretEntry, SizeText, StatusText};

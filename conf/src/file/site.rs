@@ -89,6 +89,49 @@ macro_rules! table_with_rules {
     };
 }
 
+/// The same, with the keys of what stands before it.
+macro_rules! table_with_gate {
+    ($(#[$meta:meta])* $name:ident { $($own:tt)* }) => {
+        table_with_rules! {
+            $(#[$meta])*
+            $name {
+                $($own)*
+                /// Which addresses may come; each key goes before the site's. Default: all.
+                pub(crate) access: Option<At<AccessTable>>,
+                /// A password in front, by users as htpasswd writes them; false for none. Default: none.
+                pub(crate) basic_auth: Option<At<BasicAuthEntry>>,
+                /// The largest request body. Default: as limits.max_body.
+                #[schemars(extend("examples" = ["8MiB"]))]
+                pub(crate) max_body: Option<At<SizeText>>,
+                /// Response headers that visitors get, in place of what nodes say; "" takes one of the site's back. Default: none.
+                #[schemars(extend("examples" = [{ "X-Frame-Options": "SAMEORIGIN" }]))]
+                pub(crate) response_headers: Option<At<BTreeMap<At<String>, At<String>>>>,
+            }
+        }
+
+        impl $name {
+            /// The keys of what stands before it, whatever is stored.
+            pub(crate) fn take_gate(&mut self) -> GateTable {
+                GateTable {
+                    access: self.access.take(),
+                    basic_auth: self.basic_auth.take(),
+                    max_body: self.max_body.take(),
+                    response_headers: self.response_headers.take(),
+                }
+            }
+        }
+    };
+}
+
+/// What stands before a site or route.
+#[derive(Debug, Default)]
+pub(crate) struct GateTable {
+    pub(crate) access: Option<At<AccessTable>>,
+    pub(crate) basic_auth: Option<At<BasicAuthEntry>>,
+    pub(crate) max_body: Option<At<SizeText>>,
+    pub(crate) response_headers: Option<At<BTreeMap<At<String>, At<String>>>>,
+}
+
 table_with_rules! {
     /// The keys that a site and its routes share.
     RulesTable {}
@@ -143,7 +186,7 @@ impl RulesTable {
     }
 }
 
-table_with_rules! {
+table_with_gate! {
     /// A group of hosts with the same rules.
     SiteTable {
         /// Names, *.example.com for all names below it, or * for every host; without port.
@@ -165,16 +208,6 @@ table_with_rules! {
         /// Requests at a time that are not answered from memory; more get 503. Default: any number.
         #[schemars(range(min = 1, max = 1_000_000), extend("examples" = [200]))]
         pub(crate) max_concurrent: Option<At<u64>>,
-        /// Which addresses may come. Default: all.
-        pub(crate) access: Option<At<AccessTable>>,
-        /// A password in front, by users as htpasswd writes them; false for none. Default: none.
-        pub(crate) basic_auth: Option<At<BasicAuthEntry>>,
-        /// The largest request body. Default: as limits.max_body.
-        #[schemars(extend("examples" = ["8MiB"]))]
-        pub(crate) max_body: Option<At<SizeText>>,
-        /// Response headers that visitors get, in place of what nodes say. Default: none.
-        #[schemars(extend("examples" = [{ "X-Frame-Options": "SAMEORIGIN" }]))]
-        pub(crate) response_headers: Option<At<BTreeMap<At<String>, At<String>>>>,
         /// Whether responses may be stored. Default cache.
         pub(crate) cache: Option<At<CacheWord>>,
         /// Rules for some paths; the first that matches counts.
@@ -191,7 +224,7 @@ impl SiteTable {
     }
 }
 
-table_with_rules! {
+table_with_gate! {
     /// A rule for some paths of a site.
     RouteTable {
         /// /x exactly, /api/* by its beginning, *.css by its end.
@@ -201,16 +234,6 @@ table_with_rules! {
         pub(crate) cache: Option<At<CacheWord>>,
         /// Another pool than the site's. Default: the site's.
         pub(crate) pool: Option<At<String>>,
-        /// Which addresses may come. Key by key as the site's.
-        pub(crate) access: Option<At<AccessTable>>,
-        /// A password in front, by users as htpasswd writes them; false for none. Default: the site's.
-        pub(crate) basic_auth: Option<At<BasicAuthEntry>>,
-        /// The largest request body. Default: the site's.
-        #[schemars(extend("examples" = ["8MiB"]))]
-        pub(crate) max_body: Option<At<SizeText>>,
-        /// Response headers that visitors get, in place of what nodes say. Header by header as the site's; "" takes one of these back.
-        #[schemars(extend("examples" = [{ "X-Frame-Options": "SAMEORIGIN" }]))]
-        pub(crate) response_headers: Option<At<BTreeMap<At<String>, At<String>>>>,
     }
 }
 

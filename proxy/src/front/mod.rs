@@ -148,7 +148,7 @@ impl Step {
 impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
     pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
-        self.enter(head, visitor, now, |head| match self.decide_alone(head, visitor, now) {
+        self.enter(head, visitor, now, |routes, head| match self.decide_by(routes, head, visitor, now) {
             Step::Hit(found) if found.entry.recoding() == Recoding::Assemble => {
                 match self.page(head, visitor, &found) {
                     Some(page) => Step::Page(Box::new(page)),
@@ -165,12 +165,12 @@ impl Front {
         head: &Head<'_, '_>,
         visitor: Visitor,
         now: Moment,
-        decide: impl FnOnce(&Head<'_, '_>) -> Step,
+        decide: impl FnOnce(&RouteTable, &Head<'_, '_>) -> Step,
     ) -> Step {
         let routes = self.routes.load();
         let [asked, meant] = routes.gates(head.host, head.target);
         if asked.is_none() && meant.is_none() || is_purge(head, visitor) {
-            return decide(head);
+            return decide(&routes, head);
         }
         let shut = meant.and_then(|gate| gate.look_strictly(head, visitor));
         if let Some(shut) = shut.or_else(|| asked?.pass(head, visitor, now)) {
@@ -184,14 +184,15 @@ impl Front {
         let mut left = Left::new();
         let guarded = [asked, meant].into_iter().flatten().find(|gate| gate.passwords.is_some());
         let mut step = match guarded.and_then(|gate| gate.inward(head, &mut left)) {
-            Some(head) => decide(&head),
-            None => decide(head),
+            Some(head) => decide(&routes, &head),
+            None => decide(&routes, head),
         };
         let turn = match &mut step {
-            Step::Fetch(plan) | Step::Decode(_, plan) => Some(&mut plan.turn),
+            Step::Fetch(plan) => Some(&mut plan.turn),
             Step::Page(page) if !page.page.is_whole() => Some(&mut page.turn),
-            // The pass road takes its own.
-            Step::Hit(_) | Step::Page(_) | Step::Local(..) | Step::Verify(_) | Step::Pass => None,
+            // Memory answers, or we do; the pass road takes its own.
+            Step::Hit(_) | Step::Decode(..) | Step::Page(_) | Step::Local(..) => None,
+            Step::Verify(_) | Step::Pass => None,
         };
         if let (Some(turns), Some(turn)) = (asked.and_then(|gate| gate.turns.as_ref()), turn) {
             *turn = turns.take().map(Arc::new);
@@ -205,7 +206,10 @@ impl Front {
 
     /// As [`Front::decide`], but a page with holes is a hit like any other: so fragments are asked for.
     pub(crate) fn decide_alone(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
-        let routes = self.routes.load();
+        self.decide_by(&self.routes.load(), head, visitor, now)
+    }
+
+    fn decide_by(&self, routes: &RouteTable, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
         let asked = |key, target, treatment, hash, forward, stale| Asked {
             head,
             head_only: head.method == Method::Head,
@@ -217,8 +221,8 @@ impl Front {
             forward,
             stale,
         };
-        let met = match self.look(&routes, head, visitor, now) {
-            Course::Purge => return self.purge(&routes, head, visitor, now),
+        let met = match self.look(routes, head, visitor, now) {
+            Course::Purge => return self.purge(routes, head, visitor, now),
             Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
             Course::Pass(passed) => {
                 let treatment = routes.find(head.host, head.target);

@@ -370,8 +370,7 @@ impl Lane {
                 self.send_page(connection, *page, terms).await
             }
             Step::Local(local, result) => self.send_local(connection, &local, result, terms),
-            Step::Decode(found, mut plan) => {
-                let _turn = plan.turn.take();
+            Step::Decode(found, plan) => {
                 let outcome = |interim| self.front.decoded_outcome(found, plan, interim);
                 self.wait(connection, outcome, terms).await
             }

@@ -509,8 +509,7 @@ impl Waiting {
                         let outcome = front.outcome(plan, Some(interim.clone()));
                         answering.wait(front, &interim, outcome).await
                     }
-                    Step::Decode(found, mut plan) => {
-                        let _turn = plan.turn.take();
+                    Step::Decode(found, plan) => {
                         let outcome = front.decoded_outcome(found, plan, Some(interim.clone()));
                         answering.wait(front, &interim, outcome).await
                     }
