@@ -20,6 +20,7 @@ use super::kinds::{
     EsiTrouble, FetchResult, Forward, Handshake, Limit, ProxyHeader, PurgeKind, Renewal, RequestResult,
     StatusClass, Towards,
 };
+use super::totals::Totals;
 
 /// How often each counter exists. More than the threads of any machine we expect to serve, so that sharing a stripe
 /// is the exception; a stripe takes about two KiB.
@@ -40,7 +41,7 @@ pub(crate) const BUCKET_MICROS: [u64; 19] = [
 const LIMIT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The buckets of [`BUCKET_MICROS`] and the one for everything slower.
-const BUCKETS: usize = BUCKET_MICROS.len() + 1;
+pub(super) const BUCKETS: usize = BUCKET_MICROS.len() + 1;
 
 /// One copy of every counter. The alignment keeps stripes on cache lines of their own; 128 because processors fetch
 /// lines in pairs.
@@ -387,139 +388,12 @@ impl Drop for Waiting {
     }
 }
 
-/// How often each limit fired. There are more of them than arrays have a default for.
-#[derive(Clone, Debug)]
-struct Limits([u64; Limit::ALL.len()]);
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self([0; Limit::ALL.len()])
-    }
-}
-
 /// A tunnel that counts as open; see [`Counters::tunnel`].
 pub(crate) struct OpenTunnel(Arc<Counters>);
 
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
         self.0.mine().add(|stripe| &stripe.tunnels_closed, 1);
-    }
-}
-
-/// The sums of all stripes at one moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Totals {
-    took: [[u64; BUCKETS]; RequestResult::ALL.len()],
-    took_micros: [u64; RequestResult::ALL.len()],
-    classes: [u64; StatusClass::ALL.len()],
-    limits: Limits,
-    forwards: [u64; Forward::ALL.len()],
-    fetches: [u64; FetchResult::ALL.len()],
-    esi: [u64; EsiTrouble::ALL.len()],
-    purges: [u64; PurgeKind::ALL.len()],
-    handshakes: [u64; Handshake::ALL.len()],
-    proxy_headers: [u64; ProxyHeader::ALL.len()],
-    renewals: [u64; Renewal::ALL.len()],
-    tunnelled: [u64; Towards::ALL.len()],
-    /// Bytes sent to clients.
-    pub(crate) sent_bytes: u64,
-    /// Connections ever accepted.
-    pub(crate) connections_opened: u64,
-    /// Connections open now.
-    pub(crate) connections_open: u64,
-    /// Requests that wait for a node or stream from one now.
-    pub(crate) requests_in_flight: u64,
-    /// Requests among them that wait for another's fetch now.
-    pub(crate) requests_waiting: u64,
-    /// Connections that changed their protocol.
-    pub(crate) tunnels_opened: u64,
-    /// Those of them that are open now.
-    pub(crate) tunnels_open: u64,
-    /// Entries removed by purges.
-    pub(crate) purged_entries: u64,
-    /// Entries made stale by soft purges.
-    pub(crate) softened_entries: u64,
-    /// Records that the access log has no line for.
-    pub(crate) log_dropped: u64,
-}
-
-impl Totals {
-    /// Requests that ended with `result`.
-    pub(crate) fn requests(&self, result: RequestResult) -> u64 {
-        self.took[result as usize].iter().sum()
-    }
-
-    /// Requests with `result` per bucket of [`BUCKET_MICROS`], the last of them for everything slower. Not
-    /// cumulative.
-    pub(crate) fn took(&self, result: RequestResult) -> &[u64] {
-        &self.took[result as usize]
-    }
-
-    /// The time that requests with `result` took together.
-    pub(crate) fn took_in_all(&self, result: RequestResult) -> Duration {
-        Duration::from_micros(self.took_micros[result as usize])
-    }
-
-    /// Answers of this class.
-    pub(crate) fn responses(&self, class: StatusClass) -> u64 {
-        self.classes[class as usize]
-    }
-
-    /// How often `limit` fired.
-    pub(crate) fn limit(&self, limit: Limit) -> u64 {
-        self.limits.0[limit as usize]
-    }
-
-    /// Requests that went to a node for this reason.
-    pub(crate) fn forwards(&self, forward: Forward) -> u64 {
-        self.forwards[forward as usize]
-    }
-
-    /// Exchanges with nodes that ended so.
-    pub(crate) fn fetches(&self, result: FetchResult) -> u64 {
-        self.fetches[result as usize]
-    }
-
-    /// Bytes that went through tunnels in one direction.
-    pub(crate) fn tunnelled(&self, towards: Towards) -> u64 {
-        self.tunnelled[towards as usize]
-    }
-
-    /// Renewals of certificates that ended so.
-    pub(crate) fn renewals(&self, renewal: Renewal) -> u64 {
-        self.renewals[renewal as usize]
-    }
-
-    /// Connections that began so.
-    pub(crate) fn proxy_headers(&self, header: ProxyHeader) -> u64 {
-        self.proxy_headers[header as usize]
-    }
-
-    /// TLS handshakes that ended so.
-    pub(crate) fn handshakes(&self, handshake: Handshake) -> u64 {
-        self.handshakes[handshake as usize]
-    }
-
-    /// What went wrong with pages that are put together.
-    pub(crate) fn esi_trouble(&self, trouble: EsiTrouble) -> u64 {
-        self.esi[trouble as usize]
-    }
-
-    /// Purges of this kind.
-    pub(crate) fn purges(&self, kind: PurgeKind) -> u64 {
-        self.purges[kind as usize]
-    }
-
-    /// Requests answered from the cache.
-    pub(crate) fn hits(&self) -> u64 {
-        self.requests(RequestResult::Hit) + self.requests(RequestResult::Grace)
-    }
-
-    /// Requests for which the cache was asked: hits, and all that needed a fetch in the end. What is passed by
-    /// method or route, purged or refused never asked it and would only dilute the ratio.
-    pub(crate) fn lookups(&self) -> u64 {
-        let fetched = [RequestResult::Miss, RequestResult::Collapsed, RequestResult::Uncacheable];
-        self.hits() + fetched.iter().map(|result| self.requests(*result)).sum::<u64>()
     }
 }
 
@@ -600,15 +474,5 @@ mod tests {
         assert_eq!((counters.totals().connections_open, counters.totals().requests_in_flight), (0, 0));
         assert_eq!(counters.totals().requests_waiting, 0);
         assert_eq!(counters.totals().connections_opened, 1);
-    }
-
-    #[test]
-    fn only_requests_that_asked_the_cache_count_for_the_hit_ratio() {
-        let counters = Counters::new();
-        for result in RequestResult::ALL {
-            counters.request(*result, 200, 0, Duration::ZERO);
-        }
-        assert_eq!(counters.totals().hits(), 2, "hit and grace");
-        assert_eq!(counters.totals().lookups(), 5, "and miss, collapsed, uncacheable");
     }
 }

@@ -20,6 +20,7 @@ mod routes;
 pub(crate) mod server;
 pub(crate) mod sessions;
 mod status;
+mod totals;
 pub(crate) mod view;
 pub(crate) mod why;
 mod window;

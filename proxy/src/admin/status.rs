@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::counters::Totals;
 use super::kinds::{FetchResult, Forward, Limit, PurgeKind, RequestResult, StatusClass};
 use super::sessions::{PinsView, SessionsView};
+use super::totals::Totals;
 use super::view::{CacheView, CertificateView, Observed, PoolView, Readiness};
 use super::window::ratio;
 

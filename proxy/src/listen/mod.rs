@@ -22,6 +22,7 @@ pub(crate) mod proxied;
 pub(crate) mod recorded;
 mod rewound;
 pub(crate) mod service;
+mod target;
 pub(crate) mod tls;
 mod tunnel;
 pub(crate) mod unix;

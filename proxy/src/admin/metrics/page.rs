@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily};
 
 use super::families::Family;
-use crate::admin::counters::{BUCKET_MICROS, Totals};
+use crate::admin::counters::BUCKET_MICROS;
 use crate::admin::kinds::RequestResult;
+use crate::admin::totals::Totals;
 
 /// The families that one scrape has filled so far.
 #[derive(Default)]

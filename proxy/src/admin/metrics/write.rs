@@ -2,12 +2,12 @@
 
 use super::families::*;
 use super::page::Page;
-use crate::admin::counters::Totals;
 use crate::admin::kinds::{
     EsiTrouble, FetchResult, Forward, Handshake, Limit, ProxyHeader, PurgeKind, Renewal, RequestResult,
     StatusClass, Towards,
 };
 use crate::admin::sessions::{PinsView, SessionsView};
+use crate::admin::totals::Totals;
 use crate::admin::view::{CacheView, EncodingView, NodeState, NodeView, PoolView};
 
 pub(super) fn traffic(page: &mut Page, totals: &Totals) {

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::access::{Asked, Version};
 use crate::front::visitor::Visitor;
 use crate::listen::head::{self, Framing, Head, HeadLimits, MAX_HEADERS, Method, Names, Refusal};
+use crate::listen::target::{is_host, split_target};
 
 /// Header lines that need no allocation; a browser sends about twenty.
 const INLINE_LINES: usize = 32;
@@ -92,7 +93,7 @@ pub(super) fn head<'b, 'h>(
     if target.len() > limits.url_bytes {
         return Err(Refusal::UrlTooLong);
     }
-    let (absolute, target) = head::split_target(method, target)?;
+    let (absolute, target) = split_target(method, target)?;
     if absolute.is_some() {
         return Err(Refusal::Malformed("the target is not a path"));
     }
@@ -122,7 +123,7 @@ pub(super) fn head<'b, 'h>(
         (Some(host), _) | (None, Some(host)) => host,
         (None, None) => return Err(Refusal::Malformed("there is neither an authority nor a host line")),
     };
-    if !head::is_host(host) {
+    if !is_host(host) {
         return Err(Refusal::Malformed("the host is not one"));
     }
     let framing = match (ended, length) {
