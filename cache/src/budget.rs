@@ -27,7 +27,7 @@ const PASSING_SHARE: u64 = 4;
 #[derive(Debug)]
 pub struct FillBudget {
     /// What the store and its fills may take together.
-    capacity: u64,
+    capacity: AtomicU64,
     /// By bodies that are kept to be stored.
     kept: AtomicU64,
     /// By bodies that only pass through.
@@ -37,12 +37,21 @@ pub struct FillBudget {
 impl FillBudget {
     /// An account against this many bytes.
     pub(crate) fn new(capacity: u64) -> Arc<Self> {
-        Arc::new(Self { capacity, kept: AtomicU64::new(0), passing: AtomicU64::new(0) })
+        Arc::new(Self {
+            capacity: AtomicU64::new(capacity),
+            kept: AtomicU64::new(0),
+            passing: AtomicU64::new(0),
+        })
     }
 
     /// An account that nothing is measured against: for fills without a store.
     pub fn unlimited() -> Arc<Self> {
         Self::new(u64::MAX)
+    }
+
+    /// Measures against this many bytes from now on.
+    pub(crate) fn set_capacity(&self, capacity: u64) {
+        self.capacity.store(capacity, Relaxed);
     }
 
     /// What all fills hold now.
@@ -54,7 +63,7 @@ impl FillBudget {
     /// gave way to all of those, whoever opens connections enough and reads slowly could empty the store. Beyond their
     /// share these come on top of the memory, at least a piece for each connection.
     pub(crate) fn claimed(&self) -> u64 {
-        let passing = self.passing.load(Relaxed).min(self.capacity / PASSING_SHARE);
+        let passing = self.passing.load(Relaxed).min(self.capacity.load(Relaxed) / PASSING_SHARE);
         self.kept.load(Relaxed).saturating_add(passing)
     }
 
@@ -62,10 +71,10 @@ impl FillBudget {
     /// the memory is with bodies on their way, the less. Such a body cannot be refused, so many slow visitors must not
     /// be able to push out all that is stored.
     pub fn window(&self, most: usize) -> usize {
-        let held = self.held();
-        if held < self.capacity / 16 {
+        let (held, capacity) = (self.held(), self.capacity.load(Relaxed));
+        if held < capacity / 16 {
             most
-        } else if held < self.capacity / 8 {
+        } else if held < capacity / 8 {
             (most / 4).max(SMALLEST_WINDOW).min(most)
         } else {
             SMALLEST_WINDOW.min(most)

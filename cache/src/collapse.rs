@@ -21,6 +21,7 @@ mod writer;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -41,7 +42,7 @@ const MOST_WAITERS: u32 = 10_000;
 pub struct Fills<K, H> {
     shards: [Mutex<HashMap<K, Arc<Fill<H>>>>; SHARDS],
     hasher: RandomState,
-    most_waiters: u32,
+    most_waiters: AtomicU32,
     budget: Arc<FillBudget>,
 }
 
@@ -95,9 +96,14 @@ impl<K: Eq + Hash + Clone, H> Fills<K, H> {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            most_waiters,
+            most_waiters: AtomicU32::new(most_waiters),
             budget,
         }
+    }
+
+    /// Lets so many wait from now on; those who wait already go on.
+    pub fn set_most_waiters(&self, most_waiters: u32) {
+        self.most_waiters.store(most_waiters, Relaxed);
     }
 
     /// The account of what its fills hold.
@@ -115,7 +121,7 @@ impl<K: Eq + Hash + Clone, H> Fills<K, H> {
         let mut shard = self.shard(&key).lock();
         if let Some(fill) = shard.get(&key) {
             // Under the lock of the shard: the writer must not end the fill between our finding it and our entering.
-            return match FillReader::following(fill.clone(), self.most_waiters) {
+            return match FillReader::following(fill.clone(), self.most_waiters.load(Relaxed)) {
                 Some(reader) => Joined::Follower(reader),
                 None => Joined::Full,
             };

@@ -47,6 +47,12 @@ impl Governor {
         }
     }
 
+    /// Goes by another budget from now on. What the process took for nothing is found out anew.
+    pub fn set_budget(&mut self, bytes: u64) {
+        self.budget_bytes = bytes;
+        self.capacity_bytes = bytes;
+    }
+
     /// What the store may hold now.
     pub fn capacity_bytes(&self) -> u64 {
         self.capacity_bytes

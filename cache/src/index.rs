@@ -5,6 +5,7 @@
 //! about what is stored: the policy in `room` and the tags follow it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use hashbrown::hash_table::{Entry as TableEntry, HashTable};
 use parking_lot::RwLock;
@@ -137,7 +138,7 @@ struct Padded<T>(T);
 /// See the module's page.
 pub(crate) struct Index {
     shards: Box<[Padded<RwLock<Shard>>]>,
-    max_variants: usize,
+    max_variants: AtomicUsize,
 }
 
 impl Index {
@@ -150,8 +151,13 @@ impl Index {
         };
         Self {
             shards: (0..SHARDS).map(|_| Padded(RwLock::new(shard()))).collect(),
-            max_variants: max_variants.max(1),
+            max_variants: AtomicUsize::new(max_variants.max(1)),
         }
+    }
+
+    /// Keeps no more variants of a URL from now on. Where there are more, they stay until they are over or replaced.
+    pub(crate) fn set_max_variants(&self, max_variants: usize) {
+        self.max_variants.store(max_variants.max(1), Relaxed);
     }
 
     /// Memory of the tables that are bounded by number, at their fullest.
@@ -223,7 +229,7 @@ impl Index {
                     let mut displaced = Displaced::new();
                     if let Some(same) = resource.variants.remove(variant) {
                         displaced.push(same);
-                    } else if resource.variants.len() >= self.max_variants {
+                    } else if resource.variants.len() >= self.max_variants.load(Relaxed) {
                         displaced.extend(resource.variants.remove_oldest());
                         over_limit += 1;
                     }

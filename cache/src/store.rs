@@ -127,7 +127,8 @@ pub struct Store {
     span: Apart<AtomicU32>,
     /// At which number of stored entries the span ends.
     span_ends: AtomicU64,
-    capacity_bytes: u64,
+    /// By its settings, less the tables.
+    capacity_bytes: AtomicU64,
     fixed_bytes: u64,
     fills: Arc<FillBudget>,
     /// What it may hold now in all.
@@ -158,7 +159,7 @@ impl Store {
             counters: Counters::default(),
             span: Apart::default(),
             span_ends: AtomicU64::new(1),
-            capacity_bytes,
+            capacity_bytes: AtomicU64::new(capacity_bytes),
             fills: FillBudget::new(capacity_bytes),
             fixed_bytes,
             memory_bytes: AtomicU64::new(settings.memory_bytes),
@@ -352,6 +353,16 @@ impl Store {
         self.make_room();
     }
 
+    /// Goes by other settings from now on, but for the number of its marks, whose table stays as large as it was made. What
+    /// is stored stays as far as there is room for it; see [`set_memory`](Self::set_memory).
+    pub fn reconfigure(&self, settings: Settings) {
+        let capacity = room_within(settings.memory_bytes, self.fixed_bytes);
+        self.index.set_max_variants(settings.max_variants as usize);
+        self.capacity_bytes.store(capacity, Relaxed);
+        self.fills.set_capacity(capacity);
+        self.set_memory(settings.memory_bytes);
+    }
+
     /// What it may hold now in all.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes.load(Relaxed)
@@ -359,7 +370,7 @@ impl Store {
 
     /// What one entry may weigh, at most.
     fn most_bytes(&self) -> u64 {
-        (self.capacity_bytes / 2).min(u64::from(u32::MAX) - 1)
+        (self.capacity_bytes.load(Relaxed) / 2).min(u64::from(u32::MAX) - 1)
     }
 
     /// Counts what came in, and ends the span when half as many came in as there are.

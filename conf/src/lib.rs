@@ -45,7 +45,9 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 /// [`Mistakes`]: every mistake of the file, or the one reason why it could not be read.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
     let (text, name) = named(path)?;
-    parse(&text, &name, env)
+    let mut config = parse(&text, &name, env)?;
+    config.files.insert(0, path.to_owned());
+    Ok(config)
 }
 
 /// As [`explain`], from a file.

@@ -428,7 +428,7 @@ fn entries_give_way_to_bodies_on_their_way() {
     assert_eq!((full.entries, full.fill_bytes), (200, 0));
 
     let mut charge = store.fill_budget().charge();
-    let capacity = store.capacity_bytes;
+    let capacity = store.capacity_bytes.load(Relaxed);
     for _ in 0..40 {
         assert!(store.make_room_for_fill(60_000));
         charge.add_piece(60_000);

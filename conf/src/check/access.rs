@@ -90,7 +90,7 @@ fn users_of(check: &Check<'_>, path: &str) -> Result<BTreeMap<String, PasswordHa
     if path.is_empty() {
         return Err(Invalid::new("the path is empty", "name a file of htpasswd"));
     }
-    let text = text_file::read(&check.path(path), MAX_PASSWORDS)?;
+    let text = text_file::read(check, &check.path(path), MAX_PASSWORDS)?;
     let users = text_file::lines(&text).map(|(number, line)| {
         user(line).map_err(|invalid| {
             Invalid::new(

@@ -133,7 +133,7 @@ pub(super) fn secret(check: &mut Check<'_>, entry: At<SecretEntry>) -> Option<Se
             }
         },
         (None, Some(file)) => {
-            let read = read_secret(&check.path(&file.value));
+            let read = read_secret(check, &check.path(&file.value));
             let text = check.read(&file.span, read)?;
             check.read(&file.span, text.parse())
         }
@@ -155,8 +155,8 @@ pub(super) fn secret(check: &mut Check<'_>, entry: At<SecretEntry>) -> Option<Se
 }
 
 /// Reads a secret's file, without the line breaks at its end.
-fn read_secret(path: &std::path::Path) -> Result<String, Invalid> {
-    let text = text_file::read(path, MAX_SECRET_BYTES)?;
+fn read_secret(check: &Check<'_>, path: &std::path::Path) -> Result<String, Invalid> {
+    let text = text_file::read(check, path, MAX_SECRET_BYTES)?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
         let shown = path.display().to_string();

@@ -27,6 +27,7 @@ mod site;
 mod text_file;
 mod user_context;
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::ops::Range;
@@ -99,6 +100,8 @@ struct Check<'a> {
     /// The keys that `shape` took out although they exist: what names them makes no second mistake.
     lost: HashSet<String>,
     mistakes: Vec<Mistake>,
+    /// Files that were read.
+    files: RefCell<Vec<PathBuf>>,
 }
 
 impl<'a> Check<'a> {
@@ -112,6 +115,7 @@ impl<'a> Check<'a> {
             damaged: HashSet::new(),
             lost: HashSet::new(),
             mistakes: Vec::new(),
+            files: RefCell::default(),
         }
     }
 
@@ -160,6 +164,7 @@ impl<'a> Check<'a> {
             log: misc::log(self, file.log),
             shutdown_timeout: self.duration(file.shutdown_timeout, default::SHUTDOWN_TIMEOUT),
             threads: file.threads.and_then(|at| usize::try_from(at.value).ok()).and_then(NonZeroUsize::new),
+            files: self.files.take(),
         };
         (config, origins)
     }

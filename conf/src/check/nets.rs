@@ -49,7 +49,7 @@ fn of_file<T>(
             "write file:/path of a list, one network on each line",
         ));
     }
-    let text = text_file::read(&check.path(path), MAX_BYTES)?;
+    let text = text_file::read(check, &check.path(path), MAX_BYTES)?;
     let items = text_file::lines(&text).map(|(number, line)| {
         parse(line).map_err(|invalid| {
             Invalid::new(

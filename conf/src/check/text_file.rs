@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::Check;
 use crate::error::Invalid;
 
-/// Reads a file of at most so many bytes.
-pub(super) fn read(path: &Path, most: u64) -> Result<String, Invalid> {
+/// Reads a file of at most so many bytes, and notes that it is part of the configuration.
+pub(super) fn read(check: &Check<'_>, path: &Path, most: u64) -> Result<String, Invalid> {
     const HINT: &str = "name a text file that clearcoat may read";
+    check.files.borrow_mut().push(path.to_owned());
     let shown = path.display().to_string();
     let mut text = String::new();
     File::open(path)

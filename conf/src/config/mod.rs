@@ -30,6 +30,7 @@ mod user_context;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::access::{
@@ -90,6 +91,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// Worker threads. `None`, the default: one per core.
     pub threads: Option<NonZeroUsize>,
+    /// The files that it was read from: its own, and those of secrets, networks and passwords that it names.
+    pub files: Vec<PathBuf>,
 }
 
 impl Config {
@@ -134,6 +137,7 @@ impl Config {
             log: Log::default(),
             shutdown_timeout: default::SHUTDOWN_TIMEOUT,
             threads: None,
+            files: Vec::new(),
         })
     }
 }
