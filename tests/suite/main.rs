@@ -49,6 +49,7 @@ mod purge;
 mod purge_api;
 mod refilling;
 mod refresh;
+mod reloading;
 mod revalidation;
 mod routing;
 mod rules;

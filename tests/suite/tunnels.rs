@@ -21,7 +21,7 @@ const NAME: &str = "www.example.com";
 /// RFC 6455 section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-fn socket(path: &str) -> Request {
+pub(crate) fn socket(path: &str) -> Request {
     Request::get(path)
         .header("Connection", "keep-alive, Upgrade")
         .header("Upgrade", "websocket")
@@ -30,7 +30,7 @@ fn socket(path: &str) -> Request {
 }
 
 /// Agrees, and sends back whatever comes until the client is through.
-async fn echo(mut talk: Talk) -> Result<()> {
+pub(crate) async fn echo(mut talk: Talk) -> Result<()> {
     let agreement = agreement(&talk)?;
     talk.say(agreement).await?;
     loop {
@@ -43,7 +43,7 @@ async fn echo(mut talk: Talk) -> Result<()> {
 }
 
 /// Sends the request and reads that the protocol changes.
-async fn upgrade(visitor: &mut Connection, request: &Request) {
+pub(crate) async fn upgrade(visitor: &mut Connection, request: &Request) {
     visitor.send(request.to_bytes()).await.unwrap();
     let head = visitor.head("GET").await.unwrap();
     assert_eq!((head.status(), head.header("upgrade")), (101, Some("websocket")), "{head:?}");

@@ -8,6 +8,7 @@
 //! Reading order: [`kinds`], [`counters`], [`view`], [`metrics`], [`status`] with [`window`], [`why`], [`nodes`],
 //! [`sessions`], [`purging`], [`routes`] with [`guard`], [`server`], [`http1`], [`logs`].
 
+pub(crate) mod configurations;
 pub(crate) mod counters;
 mod guard;
 pub(crate) mod http1;

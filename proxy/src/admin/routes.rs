@@ -109,6 +109,10 @@ impl Routes {
             ("GET /api/bans", "the bans that are not over"),
             ("GET /api/tags?url=URL", "the tags of what is stored of a URL"),
             ("GET /api/urls?tag=TAG", "URLs that carry a tag; also limit="),
+            ("POST /api/reload", "read the configuration again and put it into force"),
+            ("POST /api/rollback", "put the one before into force again; also number="),
+            ("GET /api/configurations", "the last configurations, those that were refused too"),
+            ("GET /api/configuration", "the one in force; also number=, and /diff with from= and to="),
             ("GET /live", "200 while the process runs"),
             ("GET /ready", "200 if traffic should be sent here, else 503 and why"),
         ];
@@ -159,6 +163,12 @@ impl Handler for Routes {
                 (None, why::PATH) => read_only(&request, || why::answer(&request, &*self.observed)),
                 (None, "/api/purge" | "/api/purges" | "/api/bans" | "/api/tags" | "/api/urls") => {
                     super::purging::answer(&request, &*self.observed).unwrap_or_else(not_found)
+                }
+                (None, path)
+                    if path.starts_with("/api/configuration")
+                        || ["/api/reload", "/api/rollback"].contains(&path) =>
+                {
+                    super::configurations::answer(&request, &*self.observed).unwrap_or_else(not_found)
                 }
                 (None, path) if path.starts_with("/api/pools/") => {
                     super::nodes::answer(&request, &*self.observed).unwrap_or_else(not_found)
@@ -212,6 +222,22 @@ pub(super) mod tests {
         fn explain(&self, url: String, _: why::Asker, request: &[u8]) -> why::Explanation {
             let answer = String::from_utf8_lossy(request).into_owned();
             why::Explanation { url, answer, ..why::Explanation::default() }
+        }
+
+        fn reload(&self, _: &str) -> crate::admin::configurations::Changed {
+            crate::admin::configurations::Changed::Impossible("no file".into())
+        }
+
+        fn roll_back(&self, _: Option<u64>, _: &str) -> crate::admin::configurations::Changed {
+            crate::admin::configurations::Changed::Done(Default::default())
+        }
+
+        fn configurations(&self) -> Vec<crate::admin::configurations::ConfigurationView> {
+            Vec::new()
+        }
+
+        fn configuration(&self, number: Option<u64>) -> Option<String> {
+            number.is_none().then(|| "threads = 1\n".to_owned())
         }
 
         fn set_node(&self, pool: &str, node: &str, _: crate::admin::Wish) -> bool {

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::configurations::{Changed, ConfigurationView};
 use super::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
 use super::sessions::{PinsView, SessionsView};
 use super::why::{Asker, Explanation};
@@ -51,6 +52,18 @@ pub(crate) trait Observed: Send + Sync {
     fn certificates(&self) -> Vec<CertificateView> {
         Vec::new()
     }
+
+    /// Reads the configuration again and puts it into force; `by` says who wants that.
+    fn reload(&self, by: &str) -> Changed;
+
+    /// Puts the configuration of this number into force again, or the one before the present one.
+    fn roll_back(&self, to: Option<u64>, by: &str) -> Changed;
+
+    /// The last configurations, newest first.
+    fn configurations(&self) -> Vec<ConfigurationView>;
+
+    /// One of them as TOML, without secrets; `None`: the one in force.
+    fn configuration(&self, number: Option<u64>) -> Option<String>;
 
     /// Tells a pool what the operator wants of a node; whether there is such a node.
     fn set_node(&self, pool: &str, node: &str, wish: super::nodes::Wish) -> bool;

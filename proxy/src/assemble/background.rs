@@ -10,9 +10,12 @@ use pingora_core::services::background::BackgroundService;
 use tracing::info;
 
 use super::access::LAST_LINES;
+use super::generation::Current;
+use super::reload::Reloading;
 use crate::access::AccessLog;
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
+use crate::listen::doors::Doors;
 use crate::listen::unix::Place;
 use crate::memory;
 use crate::pool::Pools;
@@ -37,7 +40,7 @@ pub(super) struct Tidying {
     pub(super) store: Arc<Store>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
-    pub(super) memory: u64,
+    pub(super) current: Current,
 }
 
 #[async_trait]
@@ -45,13 +48,18 @@ impl BackgroundService for Tidying {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut ticks = tokio::time::interval(TIDY_INTERVAL);
         let mut variants_dropped = 0;
-        let mut governor = memory::footprint().map(|idle| Governor::new(self.memory, idle));
+        let mut memory = self.current.load().config.cache.memory;
+        let mut governor = memory::footprint().map(|idle| Governor::new(memory, idle));
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.store.settle(self.clock.now());
                     if let (Some(governor), Some(now)) = (&mut governor, memory::footprint()) {
-                        self.govern(governor, now);
+                        let wanted = self.current.load().config.cache.memory;
+                        if std::mem::replace(&mut memory, wanted) != wanted {
+                            governor.set_budget(wanted);
+                        }
+                        self.govern(governor, memory, now);
                     }
                     let dropped = self.store.stats().variants_dropped;
                     self.counters.limit_times(Limit::Variants, dropped - variants_dropped);
@@ -65,21 +73,43 @@ impl BackgroundService for Tidying {
 
 impl Tidying {
     /// Keeps the process within the budget: what it takes for nothing comes off what the store may hold.
-    fn govern(&self, governor: &mut Governor, now: Footprint) {
+    fn govern(&self, governor: &mut Governor, memory: u64, now: Footprint) {
         let before = governor.capacity_bytes();
         let Some(capacity) = governor.measure(now) else { return };
         self.store.set_memory(capacity);
         let waste_mib = governor.waste_bytes(now) >> 20;
         // Once when it begins and once when it is over; what is between shows in the gauge.
-        if before == self.memory {
+        if before == memory {
             self.counters.limit(Limit::Memory);
             tracing::warn!(
                 capacity_mib = capacity >> 20,
                 waste_mib,
                 "the process takes more memory than is in use: the cache is made smaller for it"
             );
-        } else if capacity == self.memory {
+        } else if capacity == memory {
             info!(waste_mib, "the cache has all of its memory again");
+        }
+    }
+}
+
+/// How often the files that begin maintenance are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks whether sites are being worked on.
+pub(super) struct Looking(pub(super) Current);
+
+#[async_trait]
+impl BackgroundService for Looking {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    let front = self.0.load().front.clone();
+                    front.routes.maintenances().iter().for_each(|maintenance| maintenance.look());
+                }
+                _ = shutdown.changed() => return,
+            }
         }
     }
 }
@@ -114,8 +144,9 @@ pub(super) fn sweep_bans(store: &Arc<Store>) -> std::io::Result<()> {
 /// Ends the process once a shutdown has begun and no connection is left, at the latest when the time is over.
 pub(super) struct Draining {
     pub(super) counters: Arc<Counters>,
-    pub(super) timeout: Duration,
+    pub(super) current: Current,
     pub(super) access: Option<Arc<AccessLog>>,
+    pub(super) doors: Arc<Doors>,
     /// Sockets whose files go, if they have not gone with their listeners.
     pub(super) places: Arc<[Arc<Place>]>,
 }
@@ -127,7 +158,7 @@ impl BackgroundService for Draining {
         if !told {
             return;
         }
-        let deadline = tokio::time::Instant::now() + self.timeout;
+        let deadline = tokio::time::Instant::now() + self.current.load().config.shutdown_timeout;
         info!(connections = self.counters.totals().connections_open, "shutting down");
         loop {
             let open = self.counters.totals().connections_open;
@@ -147,14 +178,17 @@ impl BackgroundService for Draining {
         if let Some(access) = &self.access {
             access.close(LAST_LINES);
         }
+        self.doors.leave();
         self.places.iter().for_each(|place| place.leave());
         // pingora would wait for the whole of its grace period.
         std::process::exit(0);
     }
 }
 
-/// SIGTERM and SIGQUIT drain; SIGINT ends at once; SIGUSR1 opens the access log anew; SIGHUP does not end anything.
+/// SIGTERM and SIGQUIT drain; SIGINT ends at once; SIGUSR1 opens the access log anew; SIGHUP reads the configuration again.
 pub(super) struct Signals {
+    pub(super) reloading: Arc<Reloading>,
+    pub(super) doors: Arc<Doors>,
     pub(super) access: Option<Arc<AccessLog>>,
     /// As with [`Draining`].
     pub(super) places: Arc<[Arc<Place>]>,
@@ -182,6 +216,7 @@ impl ShutdownSignalWatch for Signals {
                     if let Some(access) = &self.access {
                         access.close(LAST_LINES);
                     }
+                    self.doors.leave();
                     self.places.iter().for_each(|place| place.leave());
                     return ShutdownSignal::FastShutdown;
                 }
@@ -190,8 +225,11 @@ impl ShutdownSignalWatch for Signals {
                     Some(access) => access.reopen(),
                     None => tracing::warn!("SIGUSR1: there is no access log to be opened anew"),
                 },
-                // A terminal that goes away, or an operator who is used to it, must not take the edge down.
-                _ = hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at the start only"),
+                // What comes of it is in the log. It runs beside, so that the other signals are heard meanwhile.
+                _ = hangup.recv() => {
+                    let reloading = self.reloading.clone();
+                    drop(tokio::task::spawn_blocking(move || reloading.reload("SIGHUP")));
+                }
             }
         }
     }

@@ -8,32 +8,58 @@ use http::Method;
 use super::routes::path_rule;
 use crate::front::gate::{Addresses, CountBy, Gate, Maintenance, NetSet, Passwords, RateRule, Turns};
 
-/// What the routes of a site have in common.
-pub(super) struct Builder {
+/// What the routes of a site have in common. It is kept for as long as they are, so that what takes their place goes on with
+/// what is known of the visitors.
+pub(crate) struct Builder {
+    hosts: Vec<conf::HostPattern>,
     redirect_to_https: bool,
     maintenance: Option<Arc<Maintenance>>,
     rates: Arc<[RateRule]>,
-    turns: Option<Arc<Turns>>,
+    turns: Option<(u32, Arc<Turns>)>,
     /// What stands before the site itself and before routes that say nothing else of passwords.
     passwords: Option<(conf::BasicAuth, Arc<Passwords>)>,
 }
 
 impl Builder {
-    pub(super) fn new(site: &conf::Site) -> anyhow::Result<Self> {
+    /// For a site. Of those in `before`, the one with the same hosts is the same site.
+    pub(crate) fn new(site: &conf::Site, before: &[Self]) -> anyhow::Result<Self> {
+        let before = before.iter().find(|before| before.hosts == site.hosts);
         let maintenance = site.maintenance.as_ref().map(|settings| {
             let conf::Maintenance { flag, page, retry_after, except } = settings.clone();
             Arc::new(Maintenance::new(flag, page, retry_after, NetSet::new(&except)))
         });
+        let rates = site.rate_limits.iter().map(|settings| {
+            let mut rule = rate_rule(settings)?;
+            let before = before.and_then(|before| before.rates.iter().find(|known| known.name == rule.name));
+            if let Some(before) = before {
+                rule.go_on_from(before);
+            }
+            anyhow::Ok(rule)
+        });
+        let passwords = site.gate.basic_auth.as_ref().map(|settings| {
+            let known = before.and_then(|before| before.passwords.clone());
+            known
+                .filter(|(before, _)| before == settings)
+                .unwrap_or_else(|| (settings.clone(), Arc::new(passwords(settings))))
+        });
         Ok(Self {
+            hosts: site.hosts.clone(),
             redirect_to_https: site.redirect_to_https,
             maintenance,
-            rates: site.rate_limits.iter().map(rate_rule).collect::<anyhow::Result<_>>()?,
-            turns: site.max_concurrent.map(|most| Arc::new(Turns::new(most.get()))),
-            passwords: site.gate.basic_auth.clone().map(|settings| {
-                let passwords = Arc::new(passwords(&settings));
-                (settings, passwords)
+            rates: rates.collect::<anyhow::Result<_>>()?,
+            turns: site.max_concurrent.map(|most| {
+                let known = before.and_then(|before| before.turns.as_ref()).map(|(_, turns)| turns.clone());
+                (most.get(), known.unwrap_or_else(|| Arc::new(Turns::new(most.get()))))
             }),
+            passwords,
         })
+    }
+
+    /// Its routes are in force now.
+    pub(super) fn begin(&self) {
+        if let Some((most, turns)) = &self.turns {
+            turns.set_most(*most);
+        }
     }
 
     /// What stands before the site, or one of its routes; `None`: nothing.
@@ -54,7 +80,7 @@ impl Builder {
                 (Some(own), _) => Some(Arc::new(passwords(own))),
             },
             rates: self.rates.clone(),
-            turns: self.turns.clone(),
+            turns: self.turns.as_ref().map(|(_, turns)| turns.clone()),
         };
         Ok((!gate.is_open()).then(|| Arc::new(gate)))
     }

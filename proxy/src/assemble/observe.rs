@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use clearcoat_cache::Store;
 use clearcoat_cache::coding::Coding;
 
+use super::generation::Base;
+use super::reload::Reloading;
+use super::settings;
 use crate::admin;
+use crate::admin::configurations::{Changed, ConfigurationView};
 use crate::admin::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
 use crate::admin::sessions::{MemcachedView, PinsView, SessionsView};
 use crate::admin::view::CertificateView;
-use crate::encode::Encoder;
-use crate::fetch::Fetcher;
+use crate::front::Front;
 use crate::front::explain::Explainer;
-use crate::listen::tls::{Acceptor, Known};
-use crate::pool::{self, Pools};
+use crate::listen::tls::Known;
+use crate::pool;
 use crate::session::endpoint::Connections;
 use crate::session::pin::Pins;
 use crate::session::replicas::Replicas;
@@ -23,37 +25,36 @@ use crate::session::servers::Server;
 
 /// Shows the admin room what runs.
 pub(super) struct Observer {
-    pub(super) store: Arc<Store>,
-    pub(super) fetcher: Arc<Fetcher>,
-    pub(super) explainer: Explainer,
-    pub(super) encoder: Arc<Encoder>,
-    pub(super) pools: Arc<Pools>,
-    pub(super) memory: u64,
+    pub(super) base: Arc<Base>,
+    pub(super) reloading: Arc<Reloading>,
     /// Where sessions are kept for web nodes.
     pub(super) sessions: Option<(Arc<Replicas>, Arc<Connections>)>,
-    pub(super) pins: Option<Arc<Pins>>,
-    /// Of the listeners that speak TLS.
-    pub(super) acceptors: Vec<Arc<Acceptor>>,
+}
+
+impl Observer {
+    fn front(&self) -> Arc<Front> {
+        self.reloading.current.load().front.clone()
+    }
 }
 
 impl admin::Observed for Observer {
     fn pools(&self) -> Vec<admin::PoolView> {
-        self.pools.status().into_iter().map(pool_view).collect()
+        self.base.pools.status().into_iter().map(pool_view).collect()
     }
 
     fn cache(&self) -> admin::CacheView {
-        let stats = self.store.stats();
-        let refills = self.fetcher.refills.stats();
+        let stats = self.base.store.stats();
+        let refills = self.base.fetcher.refills.stats();
         admin::CacheView {
             entries: stats.entries,
             bytes: stats.bytes,
-            budget_bytes: self.memory,
+            budget_bytes: self.reloading.current.load().config.cache.memory,
             fill_bytes: stats.fill_bytes,
-            fixed_bytes: self.store.fixed_bytes(),
-            capacity_bytes: self.store.memory_bytes(),
+            fixed_bytes: self.base.store.fixed_bytes(),
+            capacity_bytes: self.base.store.memory_bytes(),
             tags: stats.tags,
             marks: stats.marks,
-            fetching: self.fetcher.fills.len() as u64,
+            fetching: self.base.fetcher.fills.len() as u64,
             refreshing: refills.running,
             refreshes_waiting: refills.waiting,
             refreshes_displaced: refills.displaced,
@@ -65,39 +66,41 @@ impl admin::Observed for Observer {
             encoding: admin::EncodingView {
                 entries: stats.encoded_entries,
                 bytes: stats.encoded_bytes,
-                gzip: self.encoder.forms_made(Coding::Gzip),
-                br: self.encoder.forms_made(Coding::Br),
-                zstd: self.encoder.forms_made(Coding::Zstd),
-                identity: self.encoder.forms_made(Coding::Identity),
-                saved_bytes: self.encoder.saved_bytes(),
-                seconds: self.encoder.spent().as_secs_f64(),
+                gzip: self.base.encoder.forms_made(Coding::Gzip),
+                br: self.base.encoder.forms_made(Coding::Br),
+                zstd: self.base.encoder.forms_made(Coding::Zstd),
+                identity: self.base.encoder.forms_made(Coding::Identity),
+                saved_bytes: self.base.encoder.saved_bytes(),
+                seconds: self.base.encoder.spent().as_secs_f64(),
             },
         }
     }
 
     fn explain(&self, url: String, asker: admin::why::Asker, request: &[u8]) -> admin::why::Explanation {
-        self.explainer.explain(url, asker, request)
+        let generation = self.reloading.current.load_full();
+        let limits = settings::lane(&generation.config).head;
+        Explainer { front: generation.front.clone(), limits }.explain(url, asker, request)
     }
 
     fn purge(&self, order: &Order) -> Result<Report, String> {
         // It may take a while, and the other requests of this thread go on elsewhere.
-        tokio::task::block_in_place(|| self.explainer.front.order(order))
+        tokio::task::block_in_place(|| self.front().order(order))
     }
 
     fn purges(&self) -> Vec<PurgeView> {
-        self.explainer.front.audit.purges()
+        self.base.audit.purges()
     }
 
     fn bans(&self) -> Vec<BanView> {
-        self.explainer.front.bans()
+        self.front().bans()
     }
 
     fn tags_of(&self, url: &str) -> Result<Vec<TagsView>, String> {
-        self.explainer.front.tags_of(url)
+        self.front().tags_of(url)
     }
 
     fn urls_of(&self, tag: &str, limit: usize) -> Result<UrlsView, String> {
-        self.explainer.front.urls_of(tag, limit)
+        self.front().urls_of(tag, limit)
     }
 
     fn set_node(&self, pool: &str, node: &str, wish: admin::Wish) -> bool {
@@ -106,7 +109,7 @@ impl admin::Observed for Observer {
             admin::Wish::Drain => pool::AdminState::Drain,
             admin::Wish::Disable => pool::AdminState::Disabled,
         };
-        self.pools.set_admin_state(pool, node, state)
+        self.base.pools.set_admin_state(pool, node, state)
     }
 
     fn sessions(&self) -> Option<SessionsView> {
@@ -115,11 +118,12 @@ impl admin::Observed for Observer {
     }
 
     fn pins(&self) -> Option<PinsView> {
-        self.pins.as_ref().map(|pins| pins_view(pins))
+        self.reloading.current.load().pins.as_ref().map(|pins| pins_view(pins))
     }
 
     fn certificates(&self) -> Vec<CertificateView> {
-        let known = self.acceptors.iter().flat_map(|acceptor| acceptor.certificates());
+        let generation = self.reloading.current.load_full();
+        let known = generation.speaking_tls().flat_map(|acceptor| acceptor.certificates());
         // Several listeners may show the same; a file is told of once.
         let by_file: BTreeMap<_, _> = known.map(|known| (known.file.clone(), known)).collect();
         let view = |known: Known| CertificateView {
@@ -130,11 +134,27 @@ impl admin::Observed for Observer {
         by_file.into_values().map(view).collect()
     }
 
+    fn reload(&self, by: &str) -> Changed {
+        tokio::task::block_in_place(|| self.reloading.reload(by))
+    }
+
+    fn roll_back(&self, to: Option<u64>, by: &str) -> Changed {
+        tokio::task::block_in_place(|| self.reloading.roll_back(to, by))
+    }
+
+    fn configurations(&self) -> Vec<ConfigurationView> {
+        self.reloading.configurations()
+    }
+
+    fn configuration(&self, number: Option<u64>) -> Option<String> {
+        self.reloading.configuration(number)
+    }
+
     fn ready(&self) -> admin::Readiness {
-        if self.pools.ready() {
+        if self.base.pools.ready() {
             return admin::Readiness::Ready;
         }
-        let waiting = self.pools.status().into_iter().find(|pool| !pool.any_up);
+        let waiting = self.base.pools.status().into_iter().find(|pool| !pool.any_up);
         admin::Readiness::NotYet(match waiting {
             Some(pool) => format!("pool {}: no node is up", pool.name),
             None => "the nodes are being probed".to_owned(),

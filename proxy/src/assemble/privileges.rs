@@ -36,7 +36,8 @@ pub(super) fn settings(config: &conf::Config) -> Settings {
         group: config.process.group.clone(),
         sandbox: config.process.sandbox,
         core_dumps: config.process.core_dumps,
-        reads: renewed.iter().cloned().chain(pages).chain(authorities).collect(),
+        // What belongs to the configuration is read again with it.
+        reads: renewed.iter().chain(&config.files).cloned().chain(pages).chain(authorities).collect(),
         writes: log.collect(),
         removes: sockets.filter_map(unix).collect(),
         renewed,

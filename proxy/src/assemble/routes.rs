@@ -26,6 +26,7 @@ pub(super) fn route_table(
     config: &conf::Config,
     pools: &Pools,
     pins: Option<&Arc<Pins>>,
+    gates: &[gates::Builder],
 ) -> anyhow::Result<RouteTable> {
     let treatment = |pool: &str, policy: conf::CachePolicy, rules: &conf::Rules, normalise: &Arc<[_]>| {
         let freshness = freshness(&config.cache, rules)?;
@@ -53,11 +54,10 @@ pub(super) fn route_table(
         })
     };
     let mut sites = Vec::new();
-    for site in &config.sites {
+    for (site, gates) in config.sites.iter().zip(gates) {
         let hosts = site.hosts.iter().map(host_rule).collect();
         let normalise = site.normalise.iter().map(normaliser).collect::<anyhow::Result<Arc<[_]>>>()?;
         let forgeries = context::forgeries(site)?;
-        let gates = gates::Builder::new(site)?;
         let routes = site.routes.iter().map(|route| {
             let pool = route.pool.as_deref().unwrap_or(&site.pool);
             let mut treatment = treatment(pool, route.cache, &route.rules, &normalise)?;

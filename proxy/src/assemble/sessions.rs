@@ -7,6 +7,7 @@ use clearcoat_conf as conf;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tokio::runtime::Handle;
+use tokio::sync::watch::Receiver;
 
 use crate::listen::service::BoundSocket;
 use crate::session::endpoint::{Connections, Door, EndpointSettings, SessionService};
@@ -75,15 +76,29 @@ pub(super) fn pins(sessions: &conf::Sessions) -> Option<Arc<Pins>> {
     )))
 }
 
-/// Looks after the servers that pins are kept on.
-pub(super) struct Pinning(pub(super) Arc<Pins>);
+/// Looks after the servers that pins are kept on, whichever these are at the time.
+pub(super) struct Pinning(pub(super) Receiver<Option<Arc<Pins>>>);
 
 #[async_trait]
 impl BackgroundService for Pinning {
-    async fn start(&self, shutdown: ShutdownWatch) {
-        if let Some(replicas) = self.0.replicas() {
-            // What a server lacks of pins is made anew as they are asked for.
-            watch::run(&replicas.servers, shutdown, |_| {}).await;
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut changes = self.0.clone();
+        loop {
+            let pins = changes.borrow_and_update().clone();
+            let for_watching = shutdown.clone();
+            let watching = async {
+                match pins.as_ref().and_then(|pins| pins.replicas()) {
+                    // What a server lacks of pins is made anew as they are asked for.
+                    Some(replicas) => watch::run(&replicas.servers, for_watching, |_| {}).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = watching => return,
+                changed = changes.changed() => if changed.is_err() { return },
+                // An error means that the server is gone.
+                _ = shutdown.wait_for(|draining| *draining) => return,
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tracing::{info, warn};
 
+use super::generation::Current;
 use crate::admin::{Counters, Renewal};
 use crate::front::identity::Identities;
 use crate::listen::tls::{Acceptor, CertificateFiles, ClientAuth, TlsSettings};
@@ -21,24 +22,29 @@ use crate::listen::tls::{Acceptor, CertificateFiles, ClientAuth, TlsSettings};
 ///
 /// What is wrong with a certificate, with the listener and the file.
 pub(crate) fn acceptors(config: &conf::Config) -> anyhow::Result<Vec<Option<Arc<Acceptor>>>> {
-    let acceptor = |listen: &conf::Listen| {
-        let Some(tls) = &listen.tls else { return Ok(None) };
-        let files = |pair: &conf::Certificate| CertificateFiles {
-            certificate: pair.cert.clone(),
-            key: pair.key.clone(),
-            ocsp: pair.ocsp.clone(),
-        };
-        let settings = TlsSettings {
-            certificates: tls.certificates.iter().map(files).collect(),
-            http2: tls.http2,
-            client_auth: tls.client_auth.as_ref().map(client_auth).transpose()?,
-            deadline: config.limits.header_timeout,
-        };
-        let acceptor = Acceptor::new(&settings, SystemTime::now())
-            .with_context(|| format!("TLS on {}", listen.address))?;
-        Ok(Some(Arc::new(acceptor)))
+    config.listen.iter().map(|listen| acceptor(config, listen)).collect()
+}
+
+/// The same of one listener.
+pub(super) fn acceptor(
+    config: &conf::Config,
+    listen: &conf::Listen,
+) -> anyhow::Result<Option<Arc<Acceptor>>> {
+    let Some(tls) = &listen.tls else { return Ok(None) };
+    let files = |pair: &conf::Certificate| CertificateFiles {
+        certificate: pair.cert.clone(),
+        key: pair.key.clone(),
+        ocsp: pair.ocsp.clone(),
     };
-    config.listen.iter().map(acceptor).collect()
+    let settings = TlsSettings {
+        certificates: tls.certificates.iter().map(files).collect(),
+        http2: tls.http2,
+        client_auth: tls.client_auth.as_ref().map(client_auth).transpose()?,
+        deadline: config.limits.header_timeout,
+    };
+    let acceptor =
+        Acceptor::new(&settings, SystemTime::now()).with_context(|| format!("TLS on {}", listen.address))?;
+    Ok(Some(Arc::new(acceptor)))
 }
 
 fn client_auth(auth: &conf::ClientAuth) -> anyhow::Result<ClientAuth> {
@@ -64,7 +70,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Shows certificates that are written anew.
 pub(super) struct Renewing {
-    pub(super) acceptors: Vec<Arc<Acceptor>>,
+    pub(super) current: Current,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -77,7 +83,8 @@ impl BackgroundService for Renewing {
                 _ = ticks.tick() => {}
                 _ = shutdown.changed() => return,
             }
-            for acceptor in &self.acceptors {
+            let generation = self.current.load_full();
+            for acceptor in generation.speaking_tls() {
                 match acceptor.renew(SystemTime::now()) {
                     None => {}
                     Some(Ok(())) => {

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 
 use super::Trouble;
-use super::client::{self, Request};
+use super::client::{self, Answer, Request};
 
 /// Where the admin listener is, and what opens it.
 #[derive(Debug, clap::Args)]
@@ -24,22 +24,29 @@ impl AdminArguments {
     /// [`Trouble::Usage`] with what the listener says if it does not understand the question, [`Trouble::Failed`] if it
     /// cannot be reached, wants a token, or answers anything else but 200.
     pub(super) fn get(&self, target: &str) -> Result<Vec<u8>, Trouble> {
+        let answer = self.ask("GET", target)?;
+        match answer.status {
+            200 => Ok(answer.body),
+            status => Err(anyhow!("{} answered {status} {}", self.admin, answer.reason).into()),
+        }
+    }
+
+    /// The answer to a request without a body, whatever it says.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), but for answers with other statuses than 400 and 401.
+    pub(super) fn ask(&self, method: &str, target: &str) -> Result<Answer, Trouble> {
         let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let fields: Vec<(&str, &str)> =
             authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
-        let request = Request {
-            to: &self.admin,
-            method: "GET",
-            target,
-            host: client::host_of(&self.admin),
-            fields: &fields,
-        };
+        let request =
+            Request { to: &self.admin, method, target, host: client::host_of(&self.admin), fields: &fields };
         let answer = request.send()?;
         match answer.status {
-            200 => Ok(answer.body),
             400 => Err(Trouble::Usage(String::from_utf8_lossy(&answer.body).trim().to_owned())),
             401 => Err(anyhow!("{} wants a token; give it with --token", self.admin).into()),
-            status => Err(anyhow!("{} answered {status} {}", self.admin, answer.reason).into()),
+            _ => Ok(answer),
         }
     }
 }

@@ -10,6 +10,7 @@ mod client;
 mod demo;
 mod ports;
 mod purge;
+mod reload;
 mod run;
 mod status;
 mod table;
@@ -26,10 +27,11 @@ use clap::{Parser, Subcommand};
 use clearcoat_conf::{Config, Mistakes};
 
 use crate::admin::Extra;
+use crate::assemble::Source;
 
-/// Starts the edge with a configuration, and with more routes on the admin listener if there are any; comes back when
+/// Starts the edge with a configuration, with what reads it again if there is a file, and with more routes on the admin listener if there are any; comes back when
 /// it was told to end.
-pub(crate) type Run = fn(Config, Option<Arc<dyn Extra>>) -> anyhow::Result<()>;
+pub(crate) type Run = fn(Config, Option<Source>, Option<Arc<dyn Extra>>) -> anyhow::Result<()>;
 
 /// An HTTP cache and load balancer for the web nodes of a PHP cluster.
 #[derive(Debug, Parser)]
@@ -57,6 +59,12 @@ enum Command {
     Tags(tags::TagsArguments),
     /// Show which URLs carry a tag.
     Urls(tags::UrlsArguments),
+    /// Let a running edge read its configuration again; what is wrong with it is told, and the one before goes on.
+    Reload(reload::ReloadArguments),
+    /// Put an earlier configuration of a running edge into force again.
+    Rollback(reload::RollbackArguments),
+    /// Show the last configurations of a running edge, and how they differ.
+    Configurations(reload::ConfigurationsArguments),
     /// Show what a running edge says about itself.
     Status(status::Arguments),
     /// Tell what the next request of a URL would meet, and why; nothing is requested.
@@ -97,6 +105,9 @@ pub(crate) fn main(run: Run) -> ExitCode {
         Command::Purges(arguments) => tags::purges(&arguments),
         Command::Tags(arguments) => tags::tags(&arguments),
         Command::Urls(arguments) => tags::urls(&arguments),
+        Command::Reload(arguments) => reload::reload(&arguments),
+        Command::Rollback(arguments) => reload::roll_back(&arguments),
+        Command::Configurations(arguments) => reload::configurations(&arguments),
         Command::Status(arguments) => status::command(&arguments),
         Command::Why(arguments) => why::command(&arguments),
     };

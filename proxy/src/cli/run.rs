@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clearcoat_conf::{Config, ListenAddress, NodeAddress, Preset};
 
 use super::{Run, Trouble, check, ports};
+use crate::assemble::Source;
 
 /// Run the edge in the foreground.
 #[derive(Debug, clap::Args)]
@@ -43,7 +45,7 @@ pub(super) fn command(arguments: Arguments, run: Run) -> Result<(), Trouble> {
         Some(path) => clearcoat_conf::load(path, &super::check::environment)?,
         None => without_file(&arguments)?,
     };
-    let (listen, admin) = match arguments.config {
+    let (listen, admin) = match &arguments.config {
         Some(_) => ("listen.address", "admin.address"),
         None => ("--listen", "--admin"),
     };
@@ -54,7 +56,10 @@ pub(super) fn command(arguments: Arguments, run: Run) -> Result<(), Trouble> {
         ports::require_free(&socket.address, admin)?;
     }
     check::begin_log(&config)?;
-    Ok(run(config, None)?)
+    let source = arguments
+        .config
+        .map(|path| -> Source { Arc::new(move || clearcoat_conf::load(&path, &super::check::environment)) });
+    Ok(run(config, source, None)?)
 }
 
 /// The options as a configuration. They become text first, so that they go through the same checks as a file.

@@ -20,6 +20,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clearcoat_cache::coding::{Accepted, Coding, is_registered};
 use clearcoat_cache::directive::directives;
@@ -90,7 +91,7 @@ type Job = Weak<Entry>;
 
 /// See the module's page.
 pub(crate) struct Encoder {
-    settings: EncodeSettings,
+    settings: ArcSwap<EncodeSettings>,
     store: Arc<Store>,
     counters: Arc<Counters>,
     clock: Clock,
@@ -106,7 +107,13 @@ impl Encoder {
         counters: Arc<Counters>,
         clock: Clock,
     ) -> Arc<Self> {
+        let settings = ArcSwap::from_pointee(settings);
         Arc::new(Self { settings, store, counters, clock, made: Made::default(), queue: OnceLock::new() })
+    }
+
+    /// Goes by other settings from now on. Forms that are made stay.
+    pub(crate) fn reconfigure(&self, settings: EncodeSettings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// What may be done with an answer that is to be stored. `compress`: whether its route wants that; `vary`: what
@@ -148,16 +155,17 @@ impl Encoder {
             && length.is_none_or(|length| self.has_fitting_size(length))
             // The parts of a multipart body may be anything.
             && !media_type.trim_ascii_start().get(..10).is_some_and(|top| top.eq_ignore_ascii_case(b"multipart/"))
-            && self.settings.types.iter().any(|pattern| pattern.matches(media_type))
+            && self.settings.load().types.iter().any(|pattern| pattern.matches(media_type))
     }
 
     fn has_fitting_size(&self, bytes: u64) -> bool {
-        (self.settings.min_bytes..=self.settings.max_bytes).contains(&bytes)
+        let settings = self.settings.load();
+        (settings.min_bytes..=settings.max_bytes).contains(&bytes)
     }
 
     /// The largest body that is compressed or decoded, in bytes.
     pub(crate) fn max_bytes(&self) -> u64 {
-        self.settings.max_bytes
+        self.settings.load().max_bytes
     }
 
     /// The most bytes that a body is decoded to.
@@ -188,7 +196,7 @@ impl Encoder {
     /// Sees to it that an entry gets its forms, if this client could use one. For entries that may be compressed and
     /// have no forms yet.
     pub(crate) fn ask_for(self: &Arc<Self>, entry: &Arc<Entry>, accepted: &Accepted, now: Moment) {
-        let useful = self.settings.codings.iter().any(|coding| accepted.takes(*coding));
+        let useful = self.settings.load().codings.iter().any(|coding| accepted.takes(*coding));
         if !useful || !entry.claim_encoding(now) {
             return;
         }
@@ -226,7 +234,7 @@ impl Encoder {
             return;
         }
         let started = Instant::now();
-        let forms = forms(entry, &self.settings.codings);
+        let forms = forms(entry, &self.settings.load().codings);
         self.made.micros.fetch_add(micros(started.elapsed()), Relaxed);
         let made: Vec<_> = forms.iter().map(|form| (form.coding(), form.body().len())).collect();
         match self.store.grow(entry, Encoded::new(forms, self.clock.now())) {

@@ -333,7 +333,7 @@ impl<'w> Walk<'w> {
 
     /// Whether a host that a page names is one of ours: that of the page itself, or one that a site of the configuration names.
     fn is_ours(&self, host: &[u8], page: &[u8]) -> bool {
-        host.eq_ignore_ascii_case(page) || self.front.routes.load().names(host)
+        host.eq_ignore_ascii_case(page) || self.front.routes.names(host)
     }
 
     /// Puts a stored fragment into the page.

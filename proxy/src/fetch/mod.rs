@@ -26,6 +26,7 @@ mod wire;
 use std::pin::pin;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clearcoat_cache::collapse::{FillReader, FillWriter, Fills, Retention};
 use clearcoat_cache::{
@@ -105,7 +106,7 @@ pub(crate) struct Fetcher {
     counters: Arc<Counters>,
     clock: Clock,
     encoder: Arc<Encoder>,
-    settings: FetchSettings,
+    settings: ArcSwap<FetchSettings>,
 }
 
 impl Fetcher {
@@ -127,8 +128,14 @@ impl Fetcher {
             counters,
             clock,
             encoder,
-            settings,
+            settings: ArcSwap::from_pointee(settings),
         })
+    }
+
+    /// Goes by other settings from now on, with what is being fetched too.
+    pub(crate) fn reconfigure(&self, settings: FetchSettings) {
+        self.fills.set_most_waiters(settings.collapse_waiters);
+        self.settings.store(Arc::new(settings));
     }
 
     /// The fetch of `plan` into `writer`, to be driven by the visitor who waits for it.
@@ -209,7 +216,7 @@ impl Fetcher {
         let (mut answer, lifetime, offer) =
             self.answer(plan, &head, stamp.as_ref(), revalidated.as_deref(), node);
         let known_bytes = answer.length.unwrap_or(0).max(held.iter().map(|chunk| chunk.len() as u64).sum());
-        let fits = known_bytes <= self.settings.max_entry_bytes;
+        let fits = known_bytes <= self.settings.load().max_entry_bytes;
         if lifetime.is_some() && !fits {
             self.counters.limit(Limit::EntrySize);
             answer.detail = Some(TOO_LARGE);
@@ -333,10 +340,11 @@ impl Fetcher {
         revalidated: Option<&Entry>,
         node: Arc<Node>,
     ) -> (Answer, Option<Lifetime>, Offer) {
+        let settings = self.settings.load();
         let tags = match plan.caching {
             Caching::Bypass => Ok(Box::default()),
             Caching::Shared | Caching::Apart | Caching::Part => {
-                collect_tags(&head.headers, &self.settings.tag_headers, self.settings.max_tag_bytes)
+                collect_tags(&head.headers, &settings.tag_headers, settings.max_tag_bytes)
                     .and_then(|tags| plan.delivery.with_suffix(tags, &head.headers))
             }
         };
@@ -376,7 +384,7 @@ impl Fetcher {
                 // a 304. The first visitor sees the same as all others.
                 || lifetime.is_some() && *name == header::SET_COOKIE
                 || !tells
-                    && (!self.settings.keep_tag_headers && self.settings.tag_headers.contains(name)
+                    && (!settings.keep_tag_headers && settings.tag_headers.contains(name)
                         || plan.delivery.hides(name))
                 || plan.asks_context.as_ref().is_some_and(|rules| rules.header == *name)
                 || plan.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_own(name))

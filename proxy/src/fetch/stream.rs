@@ -78,7 +78,7 @@ impl Fetcher {
                 }
             };
             let brought = writer.poured_bytes() + chunk.len() as u64;
-            if storing.is_some() && brought > self.settings.max_entry_bytes {
+            if storing.is_some() && brought > self.settings.load().max_entry_bytes {
                 storing = None;
                 noting.note(FillResult::NotStored(TOO_LARGE));
                 self.counters.limit(Limit::EntrySize);
@@ -175,6 +175,6 @@ impl Fetcher {
             // How much is to come is not known; by then as much as this may have been for nothing.
             None => brought,
         };
-        bytes <= self.settings.finish_abandoned
+        bytes <= self.settings.load().finish_abandoned
     }
 }

@@ -73,7 +73,7 @@ fn refused(url: String, refusal: Refusal) -> Explanation {
 
 impl Front {
     fn explain(&self, url: String, head: &Head<'_, '_>, visitor: Visitor) -> Explanation {
-        let routes = self.routes.load();
+        let routes = &self.routes;
         let place = routes.place(head.host, head.target);
         let method = head.method.as_str().to_owned();
         let mut explained = Explanation { url, method, ..Explanation::default() };
@@ -91,7 +91,7 @@ impl Front {
         let guarded = [asked, meant].into_iter().flatten().find(|gate| gate.passwords.is_some());
         let inward = guarded.and_then(|gate| gate.inward(head, &mut left));
         let head = inward.as_ref().unwrap_or(head);
-        let course = self.look(&routes, head, visitor, now);
+        let course = self.look(head, visitor, now);
         // Whatever is stored is shown also to a request that is not answered from it.
         if let Some(place) = &place {
             explained.route = Some(facts::route(place));

@@ -11,7 +11,7 @@ use clearcoat_cache::{CacheKey, Entry, Known, Lookup, Moment, Peek};
 use super::Front;
 use super::cache_status::Forwarded;
 use super::context::{Context, Missing};
-use super::route::{RouteTable, Treatment};
+use super::route::Treatment;
 use super::seen::{NoCache, Seen};
 use super::visitor::Visitor;
 use super::wishes;
@@ -146,13 +146,7 @@ impl Way {
 
 impl Front {
     /// Which way the request goes, which came at `now`. Waits for nothing and leaves no trace.
-    pub(crate) fn look<'r>(
-        &self,
-        routes: &'r RouteTable,
-        head: &'r Head<'_, '_>,
-        visitor: Visitor,
-        now: Moment,
-    ) -> Course<'r> {
+    pub(crate) fn look<'r>(&'r self, head: &'r Head<'_, '_>, visitor: Visitor, now: Moment) -> Course<'r> {
         let passed = match head.method {
             Method::Get | Method::Head if head.upgrade => Some(Passed::Upgrade),
             Method::Get | Method::Head if head.framing != Framing::None => Some(Passed::Body),
@@ -160,7 +154,7 @@ impl Front {
             Method::Other(method) if visitor.dialects.take(method) => None,
             Method::Other(_) => Some(Passed::Method),
         };
-        let treatment = routes.find(head.host, head.target);
+        let treatment = self.routes.find(head.host, head.target);
         if treatment
             .and_then(|treatment| treatment.forgeries.as_ref())
             .is_some_and(|known| known.are_in(head))

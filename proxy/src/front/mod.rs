@@ -39,7 +39,6 @@ mod wishes;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use clearcoat_cache::coding::Coding;
 use clearcoat_cache::key::canonical_host;
 use clearcoat_cache::{
@@ -78,14 +77,14 @@ const UNREADABLE: Forward = Forward::VaryMiss;
 
 /// What answers requests.
 pub(crate) struct Front {
-    pub(crate) routes: Arc<ArcSwap<RouteTable>>,
+    pub(crate) routes: Arc<RouteTable>,
     pub(crate) store: Arc<Store>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) encoder: Arc<Encoder>,
-    pub(crate) decode_turns: DecodeTurns,
+    pub(crate) decode_turns: Arc<DecodeTurns>,
     pub(crate) guard: Guard,
     pub(crate) purges: clearcoat_purge::Reader,
-    pub(crate) audit: audit::Audit,
+    pub(crate) audit: Arc<audit::Audit>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) accounts: Accounts,
     pub(crate) clock: Clock,
@@ -148,7 +147,7 @@ impl Step {
 impl Front {
     /// Decides without waiting for anything, and acts on it: see [`Front::look`] for the decision.
     pub(crate) fn decide(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
-        self.enter(head, visitor, now, |routes, head| match self.decide_by(routes, head, visitor, now) {
+        self.enter(head, visitor, now, |head| match self.decide_alone(head, visitor, now) {
             Step::Hit(found) if found.entry.recoding() == Recoding::Assemble => {
                 match self.page(head, visitor, &found) {
                     Some(page) => Step::Page(Box::new(page)),
@@ -165,12 +164,11 @@ impl Front {
         head: &Head<'_, '_>,
         visitor: Visitor,
         now: Moment,
-        decide: impl FnOnce(&RouteTable, &Head<'_, '_>) -> Step,
+        decide: impl FnOnce(&Head<'_, '_>) -> Step,
     ) -> Step {
-        let routes = self.routes.load();
-        let [asked, meant] = routes.gates(head.host, head.target);
+        let [asked, meant] = self.routes.gates(head.host, head.target);
         if asked.is_none() && meant.is_none() || is_purge(head, visitor) {
-            return decide(&routes, head);
+            return decide(head);
         }
         let shut = meant.and_then(|gate| gate.look_strictly(head, visitor));
         if let Some(shut) = shut.or_else(|| asked?.pass(head, visitor, now)) {
@@ -184,8 +182,8 @@ impl Front {
         let mut left = Left::new();
         let guarded = [asked, meant].into_iter().flatten().find(|gate| gate.passwords.is_some());
         let mut step = match guarded.and_then(|gate| gate.inward(head, &mut left)) {
-            Some(head) => decide(&routes, &head),
-            None => decide(&routes, head),
+            Some(head) => decide(&head),
+            None => decide(head),
         };
         let turn = match &mut step {
             Step::Fetch(plan) => Some(&mut plan.turn),
@@ -206,10 +204,6 @@ impl Front {
 
     /// As [`Front::decide`], but a page with holes is a hit like any other: so fragments are asked for.
     pub(crate) fn decide_alone(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
-        self.decide_by(&self.routes.load(), head, visitor, now)
-    }
-
-    fn decide_by(&self, routes: &RouteTable, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
         let asked = |key, target, treatment, hash, forward, stale| Asked {
             head,
             head_only: head.method == Method::Head,
@@ -221,11 +215,11 @@ impl Front {
             forward,
             stale,
         };
-        let met = match self.look(routes, head, visitor, now) {
-            Course::Purge => return self.purge(routes, head, visitor, now),
+        let met = match self.look(head, visitor, now) {
+            Course::Purge => return self.purge(head, visitor, now),
             Course::NoSite => return Step::Local(Local::no_site(), RequestResult::Refused),
             Course::Pass(passed) => {
-                let treatment = routes.find(head.host, head.target);
+                let treatment = self.routes.find(head.host, head.target);
                 let (Passed::Upgrade, Some(treatment)) = (passed, treatment) else { return Step::Pass };
                 let key = self.store.secret().key(visitor.scheme, head.host, head.target);
                 let asked = asked(key, head.target, treatment, None, passed.forwarded().forward, None);

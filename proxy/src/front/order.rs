@@ -80,7 +80,7 @@ impl Front {
         for url in &order.urls {
             let (host, target) = parts(url)?;
             keys.extend(self.keys_of(url)?);
-            let routes = self.routes.load();
+            let routes = &self.routes;
             if routes.find(host.as_bytes(), target.as_bytes()).is_some_and(Treatment::guards_context) {
                 contexts.push((host.to_owned(), target.into_owned()));
             }
@@ -129,7 +129,7 @@ impl Front {
     /// Every key of a URL with scheme and host.
     fn keys_of(&self, url: &str) -> Result<Vec<CacheKey>, String> {
         let (host, target) = parts(url)?;
-        let target = self.routes.load().known_target(host.as_bytes(), target.as_bytes()).into_owned();
+        let target = self.routes.known_target(host.as_bytes(), target.as_bytes()).into_owned();
         Ok(url_keys(self.store.secret(), host.as_bytes(), &target).to_vec())
     }
 

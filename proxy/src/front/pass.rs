@@ -44,7 +44,7 @@ use crate::session::pin::Pins;
 const ANSWERED: Duration = Duration::from_secs(5);
 
 pub(crate) struct PassRoad {
-    pub(crate) routes: Arc<arc_swap::ArcSwap<RouteTable>>,
+    pub(crate) routes: Arc<RouteTable>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) accounts: Accounts,
     pub(crate) clock: Clock,
@@ -129,7 +129,7 @@ impl PassRoad {
         };
         let names = [header::LOCATION, header::CONTENT_LOCATION];
         let named = names.iter().filter_map(|name| response.headers.get(name)?.to_str().ok());
-        invalidate(store, &self.routes.load(), &changed, named, self.clock.now());
+        invalidate(store, &self.routes, &changed, named, self.clock.now());
     }
 
     fn check_body(&self, bytes: u64, most: Option<u64>) -> Result<()> {
@@ -237,7 +237,7 @@ impl ProxyHttp for PassRoad {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Passing) -> Result<bool> {
         ctx.max_body = self.max_body;
         let request = session.req_header();
-        let (host, routes) = (Self::host(request), self.routes.load());
+        let (host, routes) = (Self::host(request), &self.routes);
         let gate = routes.find(host.as_bytes(), Self::target(request).as_bytes());
         if let Some(gate) = gate.and_then(|treatment| treatment.gate.as_deref()) {
             ctx.max_body = gate.max_body.or(ctx.max_body);
@@ -271,7 +271,7 @@ impl ProxyHttp for PassRoad {
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Passing) -> Result<Box<HttpPeer>> {
         let request = session.req_header();
         if ctx.pool.is_none() {
-            let routes = self.routes.load();
+            let routes = &self.routes;
             let host = Self::host(request);
             let target = Self::target(request);
             let Some(treatment) = routes.find(host.as_bytes(), target.as_bytes()) else {
@@ -403,7 +403,7 @@ impl ProxyHttp for PassRoad {
         for name in dropped {
             request.remove_header(&name);
         }
-        if let Some(treatment) = self.routes.load().find(host.as_bytes(), target.as_bytes()) {
+        if let Some(treatment) = self.routes.find(host.as_bytes(), target.as_bytes()) {
             let authorization = request.headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
             if let (Some(value), Some(gate)) = (authorization, &treatment.gate)
                 && gate.keeps_back(value)

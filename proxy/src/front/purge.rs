@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tracing::{info, warn};
 
 use super::audit::{self, By, Purged};
-use super::route::{RouteTable, Treatment};
+use super::route::Treatment;
 use super::visitor::Visitor;
 use super::{Front, Step, context, forward, known_host, token};
 use crate::admin::{PurgeKind, RequestResult};
@@ -49,16 +49,10 @@ impl std::fmt::Display for Asked {
 
 impl Front {
     /// Carries out a purge. It is answered only after nothing that it named can be served any more.
-    pub(super) fn purge(
-        &self,
-        routes: &RouteTable,
-        head: &Head<'_, '_>,
-        visitor: Visitor,
-        now: Moment,
-    ) -> Step {
-        let treatment = routes.find(head.host, head.target);
+    pub(super) fn purge(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment) -> Step {
+        let treatment = self.routes.find(head.host, head.target);
         // A URL is purged under every spelling that the route makes one of, and under both schemes.
-        let target = routes.known_target(head.host, head.target);
+        let target = self.routes.known_target(head.host, head.target);
         let keys = url_keys(self.store.secret(), head.host, &target);
         let method = head.method.as_str();
         let request = self.purges.read(visitor.dialects, method, &forward::end_to_end(head), keys.to_vec());
@@ -106,7 +100,7 @@ impl Front {
         });
         match outcome {
             Ok((kind, what, done)) => {
-                let guards = || self.routes.load().find(host, target).is_some_and(Treatment::guards_context);
+                let guards = || self.routes.find(host, target).is_some_and(Treatment::guards_context);
                 let own = match kind {
                     PurgeKind::Url if guards() => self.purge_contexts(host, target, now),
                     PurgeKind::Url | PurgeKind::Tags | PurgeKind::Ban => PurgeCount::default(),

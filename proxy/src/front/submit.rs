@@ -8,7 +8,6 @@ use clearcoat_cache::Moment;
 use http::Method as HttpMethod;
 
 use super::look::Course;
-use super::route::RouteTable;
 use super::visitor::Visitor;
 use super::{Asked, Front, Step};
 use crate::fetch::{Answer, Caching, Plan, Submission};
@@ -52,23 +51,16 @@ impl Front {
         now: Moment,
         body: &[u8],
     ) -> Step {
-        self.enter(head, visitor, now, |routes, head| self.decide_to_submit(routes, head, visitor, now, body))
+        self.enter(head, visitor, now, |head| self.decide_to_submit(head, visitor, now, body))
     }
 
-    fn decide_to_submit(
-        &self,
-        routes: &RouteTable,
-        head: &Head<'_, '_>,
-        visitor: Visitor,
-        now: Moment,
-        body: &[u8],
-    ) -> Step {
+    fn decide_to_submit(&self, head: &Head<'_, '_>, visitor: Visitor, now: Moment, body: &[u8]) -> Step {
         let (Course::Pass(passed), Some(treatment), Ok(method)) = (
-            self.look(routes, head, visitor, now),
-            routes.find(head.host, head.target),
+            self.look(head, visitor, now),
+            self.routes.find(head.host, head.target),
             HttpMethod::from_bytes(head.method.as_str().as_bytes()),
         ) else {
-            return self.decide_by(routes, head, visitor, now);
+            return self.decide_alone(head, visitor, now);
         };
         let target = treatment.request.query.apply(head.target);
         let asked = Asked {
@@ -108,7 +100,7 @@ impl Front {
             Some(line)
         });
         let named = lines.filter_map(named);
-        invalidate(&self.store, &self.routes.load(), &changed, named, self.clock.now());
+        invalidate(&self.store, &self.routes, &changed, named, self.clock.now());
     }
 }
 

@@ -103,7 +103,8 @@ pub(crate) struct Connection {
     deadline: Deadline,
     /// When the first byte of the head now being received came.
     head_since: Option<Instant>,
-    waits: Waits,
+    /// How long it waits for what.
+    pub(super) waits: Waits,
     /// How the client takes what is written since it was waited for last.
     taking: Pace,
     digest: Option<Arc<SocketDigest>>,

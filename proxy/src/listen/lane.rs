@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::Cache;
 use bytes::{Buf, BytesMut};
 use clearcoat_purge::Dialects;
 use pingora_core::apps::HttpServerApp as _;
@@ -15,13 +16,14 @@ use pingora_core::protocols::{ALPN, GetProxyDigest as _, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_http::ResponseHeader;
 use pingora_proxy::HttpProxy;
-use tokio::sync::Semaphore;
 
 use super::answer::{self, Terms};
 use super::chunks::ChunkScan;
 use super::clients::Clients;
 use super::connection::{Connection, Received, Waits};
+use super::crowd::Crowd;
 use super::deadline;
+use super::doors::Standing;
 use super::greet::Greeted;
 use super::head::{self, Framing, Head, HeadLimits, Method, Parsed, Refusal};
 use super::http2::preface::{self, Spoken};
@@ -52,6 +54,8 @@ use crate::workers::others_first;
 pub(crate) struct LaneSettings {
     pub(crate) head: HeadLimits,
     pub(crate) waits: Waits,
+    /// Connections over all listeners.
+    pub(crate) connections: u32,
     /// Requests that one connection may carry; zero: no limit.
     pub(crate) requests_per_connection: u32,
     pub(crate) http2: Http2Settings,
@@ -81,8 +85,8 @@ pub(crate) struct Lane {
     pub(crate) hosts: Option<Arc<[HostRule]>>,
     /// The connections of each client, over all listeners; `None`: any number.
     pub(crate) clients: Option<Arc<Clients>>,
-    /// One permit a connection, over all listeners.
-    pub(crate) connections: Arc<Semaphore>,
+    /// The connections of all listeners.
+    pub(crate) crowd: Arc<Crowd>,
 }
 
 /// What to do with the connection after a request.
@@ -117,25 +121,27 @@ enum Turn {
     },
 }
 
-impl Lane {
-    /// Serves a connection to its end.
-    pub(super) async fn serve(self: Arc<Self>, stream: Stream, shutdown: ShutdownWatch) {
-        let front = &self.front;
-        let Ok(_permit) = self.connections.clone().try_acquire_owned() else {
-            return front.counters.limit(Limit::Connections);
-        };
-        let _open = front.counters.connection();
-        others_first().await;
-        let Some(greeted) = self.greet(stream, &shutdown).await else { return };
-        let Greeted { stream, visitor, identity, admitted: _admitted } = greeted;
-        if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            return http2::serve(&self, stream, visitor, identity, BytesMut::new(), &shutdown).await;
-        }
-        let mut connection = self.connection(stream, visitor, &shutdown);
-        connection.identity = identity;
-        self.run(connection, &shutdown).await;
+/// Serves a connection to its end, each request by what its listener does then.
+pub(super) async fn serve(standing: Standing, stream: Stream, shutdown: ShutdownWatch) {
+    let lane = standing.load_full();
+    let counters = lane.front.counters.clone();
+    let Some(_member) = lane.crowd.admit(lane.settings.connections) else {
+        return counters.limit(Limit::Connections);
+    };
+    let _open = counters.connection();
+    others_first().await;
+    let Some(greeted) = lane.greet(stream, &shutdown).await else { return };
+    let Greeted { stream, visitor, identity, admitted: _admitted } = greeted;
+    if stream.selected_alpn_proto() == Some(ALPN::H2) {
+        return http2::serve(standing, stream, visitor, identity, BytesMut::new(), &shutdown).await;
     }
+    let mut connection = lane.connection(stream, visitor, &shutdown);
+    connection.identity = identity;
+    drop(lane);
+    run(standing, connection, &shutdown).await;
+}
 
+impl Lane {
     /// A connection as the lane speaks on it.
     pub(super) fn connection(
         &self,
@@ -149,136 +155,6 @@ impl Lane {
     /// Ends what the pass road keeps.
     pub(super) async fn cleanup(&self) {
         self.pass.http_cleanup().await;
-    }
-
-    async fn run(self: &Arc<Self>, mut connection: Connection, shutdown: &ShutdownWatch) {
-        let mut served = 0;
-        loop {
-            let spoken =
-                if self.http2 && served == 0 { preface::spoken(&connection.input) } else { Spoken::Http1 };
-            let turn = match spoken {
-                Spoken::Http1 => self.turn(&mut connection, served),
-                Spoken::Unknown => Turn::Wait,
-                Spoken::Http2 => {
-                    let Connection { stream, visitor, identity, input, .. } = connection;
-                    return http2::serve(self, stream, visitor, identity, input, shutdown).await;
-                }
-            };
-            match turn {
-                Turn::Wait => {
-                    if connection.flush().await.is_err() {
-                        return;
-                    }
-                    let partial = !connection.input.is_empty();
-                    match connection.receive(partial, served == 0).await {
-                        Received::More => {}
-                        Received::End => return,
-                        Received::Draining => return connection.close().await,
-                        Received::Late | Received::Slow | Received::Overdue => {
-                            let limit =
-                                if partial || served == 0 { Limit::HeaderTimeout } else { Limit::Idle };
-                            self.front.counters.limit(limit);
-                            if partial {
-                                self.refuse(&mut connection, &Local::too_slow());
-                            }
-                            return connection.close().await;
-                        }
-                    }
-                }
-                Turn::WaitForBody(length) => {
-                    if connection.flush().await.is_err() {
-                        return;
-                    }
-                    let over = self.over_at(*connection.began.get_or_insert(connection.now));
-                    match connection.receive_body(length, self.settings.body, over).await {
-                        Received::More => {}
-                        Received::End | Received::Draining => return,
-                        Received::Overdue => return self.front.counters.limit(Limit::RequestLifetime),
-                        late @ (Received::Late | Received::Slow) => {
-                            let slow = late == Received::Slow;
-                            let limit = if slow { Limit::BodyRate } else { Limit::BodyTimeout };
-                            self.front.counters.limit(limit);
-                            self.refuse(&mut connection, &Local::too_slow());
-                            return connection.close().await;
-                        }
-                    }
-                }
-                Turn::Refuse(refusal) => {
-                    match refusal {
-                        Refusal::HeadTooLarge => self.front.counters.limit(Limit::HeaderBytes),
-                        Refusal::TooManyLines => self.front.counters.limit(Limit::HeaderCount),
-                        Refusal::UrlTooLong => self.front.counters.limit(Limit::UrlBytes),
-                        Refusal::Malformed(_)
-                        | Refusal::MethodNotAllowed
-                        | Refusal::Version
-                        | Refusal::Expectation => {}
-                    }
-                    tracing::debug!(client = ?connection.visitor.address, %refusal, "a request was refused");
-                    self.refuse(&mut connection, &Local::refusal(refusal));
-                    return connection.close().await;
-                }
-                Turn::Verify(verification) => {
-                    if connection.flush().await.is_err() {
-                        return;
-                    }
-                    if !verification.settle().await {
-                        self.refuse(&mut connection, &Local::passwords_crowded());
-                        return connection.close().await;
-                    }
-                }
-                Turn::Answered { close } => {
-                    connection.head_is_complete();
-                    connection.began = None;
-                    served += 1;
-                    if close {
-                        return connection.close().await;
-                    }
-                    if connection.output_is_full() && connection.flush().await.is_err() {
-                        return;
-                    }
-                }
-                Turn::Take { step, length, window, terms } => {
-                    connection.head_is_complete();
-                    if matches!(step, Step::Local(_, RequestResult::Purge)) {
-                        others_first().await;
-                    }
-                    served += 1;
-                    let over = self.over_at(connection.began.take().unwrap_or(connection.now));
-                    // What is upgraded is no request any more.
-                    let over = over.filter(|_| !step.opens_tunnel());
-                    let next = if let Step::Pass = step {
-                        if connection.flush().await.is_err() {
-                            return;
-                        }
-                        match self.hand_over(connection, window, terms, over, shutdown).await {
-                            Some(back) => {
-                                connection = back;
-                                Next::Continue
-                            }
-                            None => return,
-                        }
-                    } else {
-                        connection.input.advance(length);
-                        let answered = {
-                            let answering = std::pin::pin!(self.answer(&mut connection, step, terms));
-                            deadline::until(over, answering).await
-                        };
-                        answered.unwrap_or_else(|| self.overdue(&connection.kept, terms.arrived))
-                    };
-                    match next {
-                        // The body of a request that we answered ourselves was not read, and what follows cannot be
-                        // told from it.
-                        Next::Continue if terms.close => return connection.close().await,
-                        Next::Continue => {}
-                        Next::Close => return connection.close().await,
-                        Next::Drop => return,
-                    }
-                    if connection.output_is_full() && connection.flush().await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
     }
 
     /// Looks at what is in the buffer and decides; waits for nothing.
@@ -433,13 +309,14 @@ impl Lane {
     /// Tells that the protocol changes, and carries it until one side ends it.
     async fn tunnel(&self, connection: &mut Connection, tunnel: Tunnel, terms: Terms) -> Next {
         let Tunnel { answer, mut opened, result, status } = tunnel;
+        let counters = &self.front.counters;
+        // Before the client can know of it.
+        let _open = counters.tunnel();
         answer::switching(&mut connection.output, &answer, &status);
         if let Err(error) = connection.flush().await {
             return self.client_gone(connection, terms, Some(&error));
         }
         let before = (std::mem::take(&mut connection.input), opened.link.input.split());
-        let counters = &self.front.counters;
-        let _open = counters.tunnel();
         let (client, node) = (&mut connection.stream, &mut opened.link);
         let carried = tunnel::relay(client, node, before, self.settings.waits.of_tunnel(), counters).await;
         let node = Some(&**opened.lease.node().name());
@@ -543,6 +420,140 @@ impl Lane {
         connection.identity = identity;
         connection.input = input;
         Some(connection)
+    }
+}
+
+/// The loop of a connection. Each turn goes by what the listener does by then, found out without a write that other threads
+/// would feel.
+async fn run(standing: Standing, mut connection: Connection, shutdown: &ShutdownWatch) {
+    let mut newest = Cache::new(standing.clone());
+    let mut served = 0;
+    loop {
+        let lane = newest.load();
+        connection.waits = lane.settings.waits;
+        let spoken =
+            if lane.http2 && served == 0 { preface::spoken(&connection.input) } else { Spoken::Http1 };
+        let turn = match spoken {
+            Spoken::Http1 => lane.turn(&mut connection, served),
+            Spoken::Unknown => Turn::Wait,
+            Spoken::Http2 => {
+                let Connection { stream, visitor, identity, input, .. } = connection;
+                return http2::serve(standing, stream, visitor, identity, input, shutdown).await;
+            }
+        };
+        match turn {
+            Turn::Wait => {
+                if connection.flush().await.is_err() {
+                    return;
+                }
+                let partial = !connection.input.is_empty();
+                match connection.receive(partial, served == 0).await {
+                    Received::More => {}
+                    Received::End => return,
+                    Received::Draining => return connection.close().await,
+                    Received::Late | Received::Slow | Received::Overdue => {
+                        let limit = if partial || served == 0 { Limit::HeaderTimeout } else { Limit::Idle };
+                        lane.front.counters.limit(limit);
+                        if partial {
+                            lane.refuse(&mut connection, &Local::too_slow());
+                        }
+                        return connection.close().await;
+                    }
+                }
+            }
+            Turn::WaitForBody(length) => {
+                if connection.flush().await.is_err() {
+                    return;
+                }
+                let over = lane.over_at(*connection.began.get_or_insert(connection.now));
+                match connection.receive_body(length, lane.settings.body, over).await {
+                    Received::More => {}
+                    Received::End | Received::Draining => return,
+                    Received::Overdue => return lane.front.counters.limit(Limit::RequestLifetime),
+                    late @ (Received::Late | Received::Slow) => {
+                        let slow = late == Received::Slow;
+                        let limit = if slow { Limit::BodyRate } else { Limit::BodyTimeout };
+                        lane.front.counters.limit(limit);
+                        lane.refuse(&mut connection, &Local::too_slow());
+                        return connection.close().await;
+                    }
+                }
+            }
+            Turn::Refuse(refusal) => {
+                match refusal {
+                    Refusal::HeadTooLarge => lane.front.counters.limit(Limit::HeaderBytes),
+                    Refusal::TooManyLines => lane.front.counters.limit(Limit::HeaderCount),
+                    Refusal::UrlTooLong => lane.front.counters.limit(Limit::UrlBytes),
+                    Refusal::Malformed(_)
+                    | Refusal::MethodNotAllowed
+                    | Refusal::Version
+                    | Refusal::Expectation => {}
+                }
+                tracing::debug!(client = ?connection.visitor.address, %refusal, "a request was refused");
+                lane.refuse(&mut connection, &Local::refusal(refusal));
+                return connection.close().await;
+            }
+            Turn::Verify(verification) => {
+                if connection.flush().await.is_err() {
+                    return;
+                }
+                if !verification.settle().await {
+                    lane.refuse(&mut connection, &Local::passwords_crowded());
+                    return connection.close().await;
+                }
+            }
+            Turn::Answered { close } => {
+                connection.head_is_complete();
+                connection.began = None;
+                served += 1;
+                if close {
+                    return connection.close().await;
+                }
+                if connection.output_is_full() && connection.flush().await.is_err() {
+                    return;
+                }
+            }
+            Turn::Take { step, length, window, terms } => {
+                connection.head_is_complete();
+                if matches!(step, Step::Local(_, RequestResult::Purge)) {
+                    others_first().await;
+                }
+                served += 1;
+                let over = lane.over_at(connection.began.take().unwrap_or(connection.now));
+                // What is upgraded is no request any more.
+                let over = over.filter(|_| !step.opens_tunnel());
+                let next = if let Step::Pass = step {
+                    if connection.flush().await.is_err() {
+                        return;
+                    }
+                    match lane.hand_over(connection, window, terms, over, shutdown).await {
+                        Some(back) => {
+                            connection = back;
+                            Next::Continue
+                        }
+                        None => return,
+                    }
+                } else {
+                    connection.input.advance(length);
+                    let answered = {
+                        let answering = std::pin::pin!(lane.answer(&mut connection, step, terms));
+                        deadline::until(over, answering).await
+                    };
+                    answered.unwrap_or_else(|| lane.overdue(&connection.kept, terms.arrived))
+                };
+                match next {
+                    // The body of a request that we answered ourselves was not read, and what follows cannot be
+                    // told from it.
+                    Next::Continue if terms.close => return connection.close().await,
+                    Next::Continue => {}
+                    Next::Close => return connection.close().await,
+                    Next::Drop => return,
+                }
+                if connection.output_is_full() && connection.flush().await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }
 

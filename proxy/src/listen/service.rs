@@ -1,4 +1,4 @@
-//! The listening sockets, bound before anything starts, and the service that accepts on them.
+//! The listening sockets, bound before anything starts, and accepting on them.
 //!
 //! Bound here and at once, so that an address that is taken is an error at the start, and nothing reports that the edge is
 //! ready before it can be reached: connections wait in the backlog until the service runs.
@@ -12,18 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_trait::async_trait;
 use clearcoat_conf::{ListenAddress, SocketFile};
 use pingora_core::protocols::Stream;
-use pingora_core::server::{ListenFds, ShutdownWatch};
-use pingora_core::services::Service as PingoraService;
+use pingora_core::server::ShutdownWatch;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::lane::Lane;
+use super::doors::Standing;
+use super::lane;
 use super::plain::PlainStream;
 use super::unix::{self, Place};
 
@@ -99,7 +96,8 @@ impl BoundSocket {
 /// A socket in the hands of the runtime.
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, Arc<Place>),
+    /// With the file, which goes with it.
+    Unix(UnixListener, #[expect(dead_code, reason = "it is held")] Arc<Place>),
 }
 
 impl Listener {
@@ -121,17 +119,19 @@ impl Listener {
         })
     }
 
-    /// Accepts until the server shuts down; each connection is a task of its own.
-    async fn serve(self, lane: Arc<Lane>, mut shutdown: ShutdownWatch) {
+    /// Accepts until it is told to close; each connection is a task of its own, and told so too.
+    pub(super) async fn serve(self, standing: Standing, mut shutdown: ShutdownWatch) {
         let for_connections = shutdown.clone();
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept() => accepted,
-                // An error means that the server is gone.
+                // An error means that nobody is there any more to tell it.
                 _ = shutdown.wait_for(|draining| *draining) => break,
             };
             match accepted {
-                Ok(stream) => drop(tokio::spawn(lane.clone().serve(stream, for_connections.clone()))),
+                Ok(stream) => {
+                    drop(tokio::spawn(lane::serve(standing.clone(), stream, for_connections.clone())))
+                }
                 // The client left before it was its turn.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -140,52 +140,5 @@ impl Listener {
                 }
             }
         }
-        if let Self::Unix(_, place) = &self {
-            place.leave();
-        }
-    }
-}
-
-/// The service that accepts visitors on all listeners and hands them to the workers.
-pub(crate) struct Edge {
-    workers: Handle,
-    listeners: Vec<(BoundSocket, Arc<Lane>)>,
-}
-
-impl Edge {
-    pub(crate) fn new(workers: Handle, listeners: Vec<(BoundSocket, Arc<Lane>)>) -> Self {
-        Self { workers, listeners }
-    }
-}
-
-#[async_trait]
-impl PingoraService for Edge {
-    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
-        let mut serving = JoinSet::new();
-        let mut lanes = Vec::new();
-        for (bound, lane) in self.listeners.drain(..) {
-            lanes.push(lane.clone());
-            let shutdown = shutdown.clone();
-            let serve = async move {
-                match Listener::new(bound) {
-                    Ok(listener) => listener.serve(lane, shutdown).await,
-                    Err(error) => tracing::error!(%error, "a listener cannot be served"),
-                }
-            };
-            serving.spawn_on(serve, &self.workers);
-        }
-        serving.join_all().await;
-        info!("no more visitors are let in");
-        for lane in lanes {
-            lane.cleanup().await;
-        }
-    }
-
-    fn name(&self) -> &str {
-        "edge"
-    }
-
-    fn threads(&self) -> Option<usize> {
-        Some(1)
     }
 }

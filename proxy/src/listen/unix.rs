@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clearcoat_conf::SocketFile;
 use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, umask};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Gid, Uid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -50,7 +50,6 @@ impl Place {
             lchown(&self.path, user.map(Uid::as_raw), group.map(Gid::as_raw))
                 .context("its owner cannot be set; only root gives files to others")?;
         }
-        // A default ACL of the folder goes before the umask.
         if fs::symlink_metadata(&self.path)?.mode() & 0o777 != mode {
             let bits = Mode::from_bits_truncate(mode);
             fchmodat(AT_FDCWD, &self.path, bits, FchmodatFlags::NoFollowSymlink)
@@ -63,8 +62,8 @@ impl Place {
 /// Listens on a socket in the file system. One that a process left behind is taken away; one that is answered is not, nor is what is no
 /// socket.
 ///
-/// Nobody comes in before owner and mode are as they are to be: it is made with its mode, and until it listens the kernel refuses
-/// whoever tries. To be called while there is one thread, because the umask is that of all.
+/// Nobody comes in before owner and mode are as they are to be: they are set before it listens, and until then the kernel refuses
+/// whoever tries. The umask, which would be that of all threads, is let be.
 ///
 /// # Errors
 ///
@@ -83,10 +82,7 @@ pub(crate) fn bind(
     let _turn = turn(folder);
     make_room(path).with_context(said)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).with_context(said)?;
-    let usual = umask(Mode::from_bits_truncate(!file.mode & 0o777));
-    let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));
-    umask(usual);
-    bound.with_context(said)?;
+    SockAddr::unix(path).and_then(|address| socket.bind(&address)).with_context(said)?;
     let made = identity(path).with_context(said)?;
     let place = Arc::new(Place { path: path.to_owned(), made, left: AtomicBool::new(false) });
     place.give((user, group), file.mode).with_context(said)?;

@@ -83,7 +83,9 @@ impl Edge {
         let config = clearcoat_conf::parse(configuration, "bench", &|_| None)?;
         let pools = Pools::new(assemble::pool_settings(&config)?);
         let accounts = Accounts { counters: Counters::new(), log: None };
-        Ok(Self { front: assemble::front(&config, &pools, None, accounts)? })
+        let gates = config.sites.iter().map(|site| assemble::Gates::new(site, &[]));
+        let gates = gates.collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self { front: assemble::Base::new(&config, &pools, accounts)?.front(&config, None, &gates)? })
     }
 
     /// Its store, to be filled.
@@ -93,7 +95,7 @@ impl Edge {
 
     /// Finds the route of a host and a target; whether its requests pass the cache by. `None`: no site is for this host.
     pub fn route(&self, host: &[u8], target: &[u8]) -> Option<bool> {
-        self.front.routes.load().find(host, target).map(|treatment| treatment.pass)
+        self.front.routes.find(host, target).map(|treatment| treatment.pass)
     }
 
     /// Decides about the request of a visitor as the server does, at moment zero; `None` if memory does not answer it.

@@ -111,6 +111,27 @@ impl Pools {
         self.changes.send_replace(());
     }
 
+    /// Makes those pools that there are not yet, and probes their nodes; all others stay as they are.
+    pub(crate) fn add(&self, settings: Vec<PoolSettings>) {
+        let _one_at_a_time = self.replacing.lock();
+        let now = Instant::now();
+        let mut pools = HashMap::clone(&self.current.load());
+        for settings in settings {
+            pools.entry(settings.name.clone()).or_insert_with(|| Arc::new(Pool::new(settings, now)));
+        }
+        self.current.store(Arc::new(pools));
+        self.changes.send_replace(());
+    }
+
+    /// Ends all pools but these.
+    pub(crate) fn keep_only(&self, names: &dyn Fn(&str) -> bool) {
+        let _one_at_a_time = self.replacing.lock();
+        let mut pools = HashMap::clone(&self.current.load());
+        pools.retain(|name, _| names(name));
+        self.current.store(Arc::new(pools));
+        self.changes.send_replace(());
+    }
+
     /// Everything worth showing, by name.
     pub(crate) fn status(&self) -> Vec<PoolStatus> {
         let mut status: Vec<_> = self.current.load().values().map(|pool| pool.status()).collect();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, LandlockStatus, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, LandlockStatus, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
 
 use super::Settings;
@@ -40,7 +40,8 @@ const VERSION: ABI = ABI::V6;
 pub(super) fn restrict(settings: &Settings) -> Result<String, String> {
     let may_read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let may_write = make_bitflags!(AccessFs::{WriteFile | MakeReg | ReadDir});
-    let may_remove: BitFlags<AccessFs> = AccessFs::RemoveFile.into();
+    // A socket that a reload asks for stands beside those that were there.
+    let may_remove = make_bitflags!(AccessFs::{RemoveFile | MakeSock});
     let folders = |files: &[PathBuf]| files.iter().flat_map(|file| folders_of(file)).collect::<BTreeSet<_>>();
     let restricted = (|| {
         Ruleset::default()

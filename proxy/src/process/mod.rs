@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     pub(crate) reads: Vec<PathBuf>,
     /// Files that it makes and appends to.
     pub(crate) writes: Vec<PathBuf>,
-    /// Files that it takes away.
+    /// Sockets that it takes away, and puts others beside.
     pub(crate) removes: Vec<PathBuf>,
     /// Files that are read again when they change.
     pub(crate) renewed: Vec<PathBuf>,

@@ -166,6 +166,22 @@ mod tests {
             Ok(crate::admin::purging::UrlsView::default())
         }
 
+        fn reload(&self, _: &str) -> crate::admin::configurations::Changed {
+            crate::admin::configurations::Changed::Impossible("no file".into())
+        }
+
+        fn roll_back(&self, _: Option<u64>, _: &str) -> crate::admin::configurations::Changed {
+            crate::admin::configurations::Changed::Done(Default::default())
+        }
+
+        fn configurations(&self) -> Vec<crate::admin::configurations::ConfigurationView> {
+            Vec::new()
+        }
+
+        fn configuration(&self, number: Option<u64>) -> Option<String> {
+            number.is_none().then(|| "threads = 1\n".to_owned())
+        }
+
         fn set_node(&self, _: &str, _: &str, _: crate::admin::Wish) -> bool {
             false
         }

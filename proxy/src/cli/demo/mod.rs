@@ -63,7 +63,7 @@ pub(super) fn command(arguments: &Arguments, run: Run) -> Result<(), Trouble> {
         .name("tour".into())
         .spawn(move || guide(&tour))
         .context("starting the thread that prints the tour")?;
-    Ok(run(config, Some(Arc::new(Switch::new(nodes))))?)
+    Ok(run(config, None, Some(Arc::new(Switch::new(nodes))))?)
 }
 
 /// The configuration, as it would stand in a file.
@@ -148,7 +148,7 @@ mod tests {
     fn addresses_that_make_no_sense_are_refused_before_anything_starts() {
         for (listen, admin) in [("127.0.0.1:8080", "127.0.0.1:8080"), ("127.0.0.1:8080", "0.0.0.0:8081")] {
             let arguments = Arguments { listen: listen.parse().unwrap(), admin: admin.parse().unwrap() };
-            let trouble = command(&arguments, |_, _| panic!("nothing may be run")).unwrap_err();
+            let trouble = command(&arguments, |_, _, _| panic!("nothing may be run")).unwrap_err();
             assert!(matches!(trouble, Trouble::Usage(_)), "{listen} {admin}: {trouble}");
         }
     }

@@ -9,15 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use pingora_core::server::ShutdownWatch;
-use pingora_core::services::background::BackgroundService;
 
 use super::NetSet;
 use crate::respond::{Local, Text};
-
-/// How often the files are looked for.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The largest page, in bytes.
 const MAX_PAGE: u64 = 256 << 10;
@@ -54,8 +48,8 @@ impl Maintenance {
         maintenance
     }
 
-    /// Looks whether the file exists. The page is read when it begins to be shown, so that it can be put there first.
-    fn look(&self) {
+    /// Looks whether the file exists; to be called now and then. The page is read when it begins to be shown, so that it can be put there first.
+    pub(crate) fn look(&self) {
         let wanted = self.flag.as_deref().is_none_or(Path::exists);
         if wanted == self.shown.load(Ordering::Relaxed) {
             return;
@@ -92,22 +86,6 @@ fn read(path: &Path) -> std::io::Result<Text> {
     }
     let is_html = path.extension().is_some_and(|end| end == "html" || end == "htm");
     Ok(Text { body: text.into(), html: is_html })
-}
-
-/// Looks for the files of all sites.
-pub(crate) struct Maintenances(pub(crate) Vec<Arc<Maintenance>>);
-
-#[async_trait]
-impl BackgroundService for Maintenances {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => self.0.iter().for_each(|maintenance| maintenance.look()),
-                _ = shutdown.changed() => return,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

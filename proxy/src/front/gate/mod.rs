@@ -18,7 +18,7 @@ use clearcoat_cache::key::canonical_host;
 use clearcoat_cache::{Moment, Scheme};
 use smallvec::SmallVec;
 
-pub(crate) use maintenance::{Maintenance, Maintenances};
+pub(crate) use maintenance::Maintenance;
 pub(crate) use meant::meant;
 pub(crate) use nets::{Addresses, NetSet};
 pub(crate) use passwords::{Passwords, Verification};

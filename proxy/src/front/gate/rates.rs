@@ -10,6 +10,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clearcoat_cache::Moment;
@@ -52,6 +53,12 @@ pub(crate) struct RateRule {
     interval: u64,
     /// Nanoseconds until an empty bucket is full, less that of one token.
     reach: u64,
+    buckets: Arc<Buckets>,
+}
+
+/// Who has asked how much.
+#[derive(Debug)]
+struct Buckets {
     hashing: RandomState,
     sets: Box<[Mutex<[Bucket; SLOTS]>]>,
 }
@@ -78,8 +85,18 @@ impl RateRule {
             except: NetSet::default(),
             interval,
             reach: interval.saturating_mul(u64::from(burst.saturating_sub(1))),
-            hashing: RandomState::new(),
-            sets: (0..SETS).map(|_| Mutex::default()).collect(),
+            buckets: Arc::new(Buckets {
+                hashing: RandomState::new(),
+                sets: (0..SETS).map(|_| Mutex::default()).collect(),
+            }),
+        }
+    }
+
+    /// Goes on with what another rule knows of its clients, which was this one before the configuration was changed. With another
+    /// rate it begins anew: what is in a bucket is told in the time of its own.
+    pub(crate) fn go_on_from(&mut self, before: &Self) {
+        if self.by == before.by && (self.interval, self.reach) == (before.interval, before.reach) {
+            self.buckets = before.buckets.clone();
         }
     }
 
@@ -111,7 +128,7 @@ impl RateRule {
 
     /// A number for whoever is counted together.
     fn whose(&self, head: &Head<'_, '_>, client: Option<IpAddr>) -> u64 {
-        let named = |kind: u8, value: &[u8]| self.hashing.hash_one((kind, value));
+        let named = |kind: u8, value: &[u8]| self.buckets.hashing.hash_one((kind, value));
         let by = match &self.by {
             CountBy::Client => None,
             CountBy::Path => Some(named(1, path(&super::meant(head.target)))),
@@ -134,7 +151,7 @@ impl RateRule {
 
     fn ask_of(&self, of: u64, now: u64, takes: bool) -> Option<Duration> {
         // The low bits choose the set, and all of them tell who is who in it.
-        let mut set = self.sets[of as usize % SETS].lock();
+        let mut set = self.buckets.sets[of as usize % SETS].lock();
         let found = set.iter().position(|bucket| bucket.of == of);
         let full_at = found.map_or(0, |place| set[place].full_at).max(now);
         let ahead = full_at - now;

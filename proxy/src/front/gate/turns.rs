@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// As many turns as may be had at a time.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    left: AtomicU32,
+    taken: AtomicU32,
+    most: AtomicU32,
 }
 
 /// One of them, until it is dropped.
@@ -15,20 +16,27 @@ pub(crate) struct Turn(Arc<Turns>);
 
 impl Turns {
     pub(crate) fn new(most: u32) -> Self {
-        Self { left: AtomicU32::new(most) }
+        Self { taken: AtomicU32::new(0), most: AtomicU32::new(most) }
+    }
+
+    /// There are so many from now on. Those that are taken beyond it are only missed by those who come.
+    pub(crate) fn set_most(&self, most: u32) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// A turn, if one is left.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Turn> {
         // Between reading and writing another may take the last one: then this is tried again and finds none.
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let most = self.most.load(Ordering::Relaxed);
+        let next = |taken: u32| (taken < most).then(|| taken + 1);
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         taken.is_ok().then(|| Turn(self.clone()))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.left.fetch_add(1, Ordering::Relaxed);
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -42,6 +50,20 @@ mod tests {
         let (one, two) = (turns.take(), turns.take());
         assert!(one.is_some() && two.is_some() && turns.take().is_none());
         drop(one);
+        assert!(turns.take().is_some());
+    }
+
+    #[test]
+    fn there_may_be_more_or_less_of_them_later() {
+        let turns = Arc::new(Turns::new(1));
+        let one = turns.take();
+        turns.set_most(2);
+        let two = turns.take();
+        assert!(one.is_some() && two.is_some() && turns.take().is_none());
+        turns.set_most(1);
+        drop(one);
+        assert!(turns.take().is_none(), "the other one is still taken");
+        drop(two);
         assert!(turns.take().is_some());
     }
 
@@ -61,6 +83,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(turns.left.load(Ordering::SeqCst), 3);
+        assert_eq!(turns.taken.load(Ordering::SeqCst), 0);
     }
 }

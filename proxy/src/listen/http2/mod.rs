@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
+use arc_swap::Cache;
 use bytes::{Bytes, BytesMut};
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
@@ -35,13 +36,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout};
 
 use super::deadline::{self, Deadline};
+use super::doors::Standing;
 use super::head::{HeadLimits, Method, Refusal};
 use super::lane::{Lane, digest_of};
 use super::pace::{Pace, TooSlow, acknowledged};
 use super::recorded;
 use super::rewound::PassedPace;
 use crate::access::{Asked, Kept, Sent, Version};
-use crate::admin::{Limit, RequestResult};
+use crate::admin::{Counters, Limit, RequestResult};
 use crate::fetch::{Interim, Plan};
 use crate::front::Step;
 use crate::front::gate::{Left, Verification};
@@ -114,7 +116,6 @@ impl Credit {
 
 /// What the tasks of a connection share.
 struct Shared {
-    lane: Arc<Lane>,
     digest: Digest,
     visitor: Visitor,
     identity: Option<Arc<Identity>>,
@@ -126,21 +127,24 @@ struct Shared {
     again: UnboundedSender<(Request<RecvStream>, SendResponse<Bytes>)>,
 }
 
-/// A task at work.
-struct AtWork(Arc<Shared>);
+/// A task at work, by what the listener did when its request came.
+struct AtWork {
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+}
 
 impl AtWork {
-    fn new(shared: &Arc<Shared>) -> Self {
+    fn new(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Self {
         shared.tasks.fetch_add(1, Relaxed);
-        Self(shared.clone())
+        Self { shared: shared.clone(), lane: lane.clone() }
     }
 
     /// Notes how the client took its answer.
     fn ended(&self, ended: Result<(), Gone>, answering: Answering<'_>) {
         match ended {
-            Ok(()) => self.0.credit.earn(),
+            Ok(()) => self.shared.credit.earn(),
             Err(gone) => {
-                self.0.credit.spend();
+                self.shared.credit.spend();
                 drop(answering.gone(gone));
             }
         }
@@ -149,7 +153,7 @@ impl AtWork {
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        self.0.tasks.fetch_sub(1, Relaxed);
+        self.shared.tasks.fetch_sub(1, Relaxed);
     }
 }
 
@@ -172,14 +176,17 @@ enum Event {
 
 /// Speaks HTTP/2 on a connection until its end; `before` is what was read of it already, the preface included.
 pub(super) async fn serve(
-    lane: &Arc<Lane>,
+    standing: Standing,
     stream: Stream,
     visitor: Visitor,
     identity: Option<Arc<Identity>>,
     before: BytesMut,
     shutdown: &ShutdownWatch,
 ) {
-    let settings = &lane.settings;
+    let mut newest = Cache::new(standing);
+    let lane = newest.load();
+    let (settings, counters) = (&lane.settings, lane.front.counters.clone());
+    let waits = settings.waits;
     let digest = Digest {
         ssl_digest: stream.get_ssl_digest(),
         socket_digest: stream.get_socket_digest(),
@@ -189,16 +196,15 @@ pub(super) async fn serve(
     gate.gather(true);
     let wire = Wire::new(stream, before, gate.clone());
     let handshake = builder(&settings.head, settings.http2).handshake(wire);
-    let connection = match timeout(settings.waits.header, handshake).await {
+    let connection = match timeout(waits.header, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             return tracing::debug!(client = ?visitor.address, %error, "HTTP/2 was not agreed on");
         }
-        Err(_) => return lane.front.counters.limit(Limit::HeaderTimeout),
+        Err(_) => return counters.limit(Limit::HeaderTimeout),
     };
     let (again, verified) = unbounded_channel();
     let shared = Arc::new(Shared {
-        lane: lane.clone(),
         digest,
         visitor,
         identity,
@@ -217,14 +223,15 @@ pub(super) async fn serve(
         draining: Box::pin(async move { drop(watch.wait_for(|draining| *draining).await) }),
         drains: false,
         flooded: false,
-        deadline: Deadline::after(settings.waits.idle),
+        deadline: Deadline::after(waits.idle),
         busy_until: Instant::now(),
-        taking: Pace::new(settings.waits.write),
+        taking: Pace::new(waits.write),
+        newest,
         requests: 0,
         cookies: Vec::new(),
         kept: Kept::default(),
     };
-    serving.run().await;
+    serving.run(&counters).await;
 }
 
 fn builder(limits: &HeadLimits, settings: Http2Settings) -> server::Builder {
@@ -249,6 +256,8 @@ struct Serving {
     connection: server::Connection<Wire, Bytes>,
     gate: Arc<Gate>,
     shared: Arc<Shared>,
+    /// What the listener does.
+    newest: Cache<Standing, Arc<Lane>>,
     /// Requests whose password is known now.
     verified: UnboundedReceiver<(Request<RecvStream>, SendResponse<Bytes>)>,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -267,15 +276,14 @@ struct Serving {
 }
 
 impl Serving {
-    async fn run(&mut self) {
-        let counters = &self.shared.lane.front.counters.clone();
+    async fn run(&mut self, counters: &Counters) {
         loop {
             match poll_fn(|context| self.poll(context)).await {
                 Event::Request(request, respond) => {
                     self.requests = self.requests.saturating_add(1);
                     // Its answer may be gone before anybody looks whether there is one.
                     self.busy_until = Instant::now();
-                    let most = self.shared.lane.settings.requests_per_connection;
+                    let most = self.newest.load().settings.requests_per_connection;
                     self.request(request, respond);
                     if self.shared.credit.is_spent() {
                         counters.limit(Limit::Http2Flood);
@@ -342,7 +350,7 @@ impl Serving {
         if !self.drains && self.draining.as_mut().poll(context).is_ready() {
             return Poll::Ready(Event::Draining);
         }
-        let (now, waits) = (Instant::now(), &self.shared.lane.settings.waits);
+        let (now, waits) = (Instant::now(), self.newest.load().settings.waits);
         let (holds, at_work) = (self.gate.holds_output(), self.shared.tasks.load(Relaxed) > 0);
         if self.gate.take_progress() {
             self.taking.over();
@@ -381,17 +389,18 @@ impl Serving {
     fn request(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let arrived = std::time::Instant::now();
         let (parts, body) = request.into_parts();
-        let shared = &self.shared;
-        let (front, settings) = (&*shared.lane.front, &shared.lane.settings);
-        let mut kept = std::mem::take(&mut self.kept);
-        request::join_cookies(&parts.headers, &mut self.cookies);
-        let decided = request::lines(&parts, &self.cookies, &settings.head).and_then(|lines| {
+        let Self { shared, newest, cookies, kept: room, .. } = self;
+        let lane = newest.load();
+        let (front, settings) = (&*lane.front, &lane.settings);
+        let mut kept = std::mem::take(room);
+        request::join_cookies(&parts.headers, cookies);
+        let decided = request::lines(&parts, cookies, &settings.head).and_then(|lines| {
             let head = request::head(&parts, &lines, body.is_end_stream(), &settings.head)?;
             let mut left = Left::new();
             let identities = &front.settings.identities;
             let head = identities.told(&head, shared.identity.as_deref(), &mut left).unwrap_or(head);
-            let visitor = shared.lane.peers.asker(shared.visitor, &head);
-            let step = match shared.lane.serves(head.host) {
+            let visitor = lane.peers.asker(shared.visitor, &head);
+            let step = match lane.serves(head.host) {
                 true => front.decide(&head, visitor, front.clock.moment(arrived)),
                 false => Step::Local(Local::no_site(), RequestResult::Refused),
             };
@@ -405,9 +414,9 @@ impl Serving {
         }
         let decided = match decided {
             Ok((Step::Verify(verification), ..)) => {
-                self.kept = kept;
+                *room = kept;
                 let request = Request::from_parts(parts, body);
-                let at_work = AtWork::new(shared);
+                let at_work = AtWork::new(shared, lane);
                 return drop(tokio::spawn(verify(at_work, verification, request, respond, arrived)));
             }
             decided => decided,
@@ -417,7 +426,7 @@ impl Serving {
         let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
         let answered = match decided {
             Err(refusal) => {
-                self.note_refusal(refusal);
+                note_refusal(&front.counters, shared, refusal);
                 answering.local(&Local::refusal(refusal), RequestResult::Refused)
             }
             Ok((Step::Hit(found), ..)) => match answering.hit(&found) {
@@ -425,7 +434,9 @@ impl Serving {
                     shared.credit.earn();
                     Ok(())
                 }
-                Ok(Some(rest)) => return drop(tokio::spawn(Waiting::new(shared, answering).rest(rest))),
+                Ok(Some(rest)) => {
+                    return drop(tokio::spawn(Waiting::new(shared, lane, answering).rest(rest)));
+                }
                 Err(gone) => Err(gone),
             },
             Ok((Step::Page(page), ..)) if page.page.is_whole() => match answering.whole_page(&page) {
@@ -433,20 +444,22 @@ impl Serving {
                     shared.credit.earn();
                     Ok(())
                 }
-                Ok(Some(rest)) => return drop(tokio::spawn(Waiting::new(shared, answering).rest(rest))),
+                Ok(Some(rest)) => {
+                    return drop(tokio::spawn(Waiting::new(shared, lane, answering).rest(rest)));
+                }
                 Err(gone) => Err(gone),
             },
             Ok((Step::Local(local, result), ..)) => answering.local(&local, result),
             Ok((Step::Fetch(plan), ..)) if plan.upgrade.is_some() => {
-                return drop(tokio::spawn(Waiting::new(shared, answering).tunnel(plan, body)));
+                return drop(tokio::spawn(Waiting::new(shared, lane, answering).tunnel(plan, body)));
             }
             Ok((step @ (Step::Decode(..) | Step::Fetch(_) | Step::Page(_)), ..)) => {
-                return drop(tokio::spawn(Waiting::new(shared, answering).outcome(step)));
+                return drop(tokio::spawn(Waiting::new(shared, lane, answering).outcome(step)));
             }
             // Taken out above.
             Ok((Step::Verify(_), ..)) => Ok(()),
             Ok((Step::Pass, visitor, _)) => {
-                let at_work = AtWork::new(shared);
+                let at_work = AtWork::new(shared, lane);
                 let proxy_digest = Some(Arc::new(digest_of(visitor, shared.identity.clone())));
                 let digest = Digest { proxy_digest, ..shared.digest.clone() };
                 let pace = PassedPace {
@@ -454,28 +467,27 @@ impl Serving {
                     answer: settings.waits.write,
                     counters: front.counters.clone(),
                 };
-                let session = Passing::new(parts, &self.cookies, body, answering.respond, digest, pace);
+                let session = Passing::new(parts, cookies, body, answering.respond, digest, pace);
                 return drop(tokio::spawn(pass(at_work, session, answering.kept, arrived)));
             }
         };
-        self.kept = match answered {
+        *room = match answered {
             Ok(()) => answering.kept,
             Err(gone) => answering.gone(gone),
         };
     }
+}
 
-    /// Counts what is not listened to.
-    fn note_refusal(&self, refusal: Refusal) {
-        let counters = &self.shared.lane.front.counters;
-        match refusal {
-            Refusal::HeadTooLarge => counters.limit(Limit::HeaderBytes),
-            Refusal::TooManyLines => counters.limit(Limit::HeaderCount),
-            Refusal::UrlTooLong => counters.limit(Limit::UrlBytes),
-            Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version | Refusal::Expectation => {}
-        }
-        tracing::debug!(client = ?self.shared.visitor.address, %refusal, "a request was refused");
-        self.shared.credit.spend();
+/// Counts what is not listened to.
+fn note_refusal(counters: &Counters, shared: &Shared, refusal: Refusal) {
+    match refusal {
+        Refusal::HeadTooLarge => counters.limit(Limit::HeaderBytes),
+        Refusal::TooManyLines => counters.limit(Limit::HeaderCount),
+        Refusal::UrlTooLong => counters.limit(Limit::UrlBytes),
+        Refusal::Malformed(_) | Refusal::MethodNotAllowed | Refusal::Version | Refusal::Expectation => {}
     }
+    tracing::debug!(client = ?shared.visitor.address, %refusal, "a request was refused");
+    shared.credit.spend();
 }
 
 /// A request whose answer has to be waited for, by a task of its own.
@@ -488,14 +500,14 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(shared: &Arc<Shared>, answering: Answering<'_>) -> Self {
+    fn new(shared: &Arc<Shared>, lane: &Arc<Lane>, answering: Answering<'_>) -> Self {
         let Answering { respond, head_only, arrived, kept, front: _, taking: _ } = answering;
-        Self { at_work: AtWork::new(shared), respond, head_only, arrived, kept }
+        Self { at_work: AtWork::new(shared, lane), respond, head_only, arrived, kept }
     }
 
     async fn outcome(self, step: Step) {
         let Self { at_work, respond, head_only, arrived, kept } = self;
-        let lane = at_work.0.lane.clone();
+        let lane = at_work.lane.clone();
         let (front, taking) = (&lane.front, Pace::new(lane.settings.waits.write));
         let _in_flight = front.counters.in_flight();
         let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
@@ -528,7 +540,7 @@ impl Waiting {
 
     async fn tunnel(self, mut plan: Box<Plan>, body: RecvStream) {
         let Self { at_work, respond, head_only, arrived, kept } = self;
-        let lane = at_work.0.lane.clone();
+        let lane = at_work.lane.clone();
         let (front, waits) = (&lane.front, lane.settings.waits);
         let _in_flight = front.counters.in_flight();
         let taking = Pace::new(waits.write);
@@ -542,7 +554,7 @@ impl Waiting {
 
     async fn rest(self, rest: Rest) {
         let Self { at_work, respond, head_only, arrived, kept } = self;
-        let lane = at_work.0.lane.clone();
+        let lane = at_work.lane.clone();
         let (front, taking) = (&*lane.front, Pace::new(lane.settings.waits.write));
         let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
         let ended = {
@@ -561,13 +573,13 @@ async fn verify(
     respond: SendResponse<Bytes>,
     arrived: std::time::Instant,
 ) {
-    let shared = &at_work.0;
+    let shared = &at_work.shared;
     if verification.settle().await {
         // Where nobody takes it the connection is gone, and its request with it.
         let _ = shared.again.send((request, respond));
         return;
     }
-    let lane = shared.lane.clone();
+    let lane = at_work.lane.clone();
     let (front, taking) = (&*lane.front, Pace::new(lane.settings.waits.write));
     let mut answering =
         Answering { front, respond, head_only: false, arrived, taking, kept: Kept::default() };
@@ -582,8 +594,7 @@ fn over_at(lane: &Lane, arrived: std::time::Instant) -> Option<Instant> {
 
 /// Sends a request over the pass road.
 async fn pass(at_work: AtWork, session: Passing, kept: Kept, arrived: std::time::Instant) {
-    let shared = &at_work.0;
-    let lane = &shared.lane;
+    let AtWork { shared, lane } = &at_work;
     let _in_flight = lane.front.counters.in_flight();
     let taken_back = session.taken_back();
     let passing = lane.pass.process_new_http(ServerSession::new_custom(Box::new(session)), &shared.shutdown);

@@ -112,11 +112,12 @@ impl Answering<'_> {
         answer::end_head(&mut block, &status, false);
         let mut head = fields::response(&block.into());
         *head.status_mut() = StatusCode::OK;
+        let counters = &front.counters;
+        // Before the client can know of it.
+        let open = counters.tunnel();
         let send = self.respond.send_response(head, false)?;
         let mut client = Client { send, body, rest: Bytes::new(), ended: false };
         let before = (bytes::BytesMut::new(), opened.link.input.split());
-        let counters = &front.counters;
-        let open = counters.tunnel();
         let carried = relay(&mut client, &mut opened.link, before, limits, counters).await;
         drop(open);
         if !client.ended {
