@@ -122,9 +122,9 @@ def attacks():
                  first=narrow + b"".join(http2.head(2 * number + 1, large) for number in range(100)))
     yield Attack("idle", "nothing said", 50_000, stays=True, goal=16 << 10)
     yield Attack("idle after a hit", "keep-alive", 50_000, first=GET, answered=True, stays=True, goal=16 << 10)
-    yield Attack("idle TLS", "keep-alive after a hit", 10_000, first=GET, answered=True, to="tls", tls="http/1.1",
+    yield Attack("idle TLS", "keep-alive after a hit", 50_000, first=GET, answered=True, to="tls", tls="http/1.1",
                  stays=True, goal=40 << 10)
-    yield Attack("idle TLS h2", "keep-alive after a hit", 10_000, to="tls", tls="h2", answered=True, stays=True,
+    yield Attack("idle TLS h2", "keep-alive after a hit", 50_000, to="tls", tls="h2", answered=True, stays=True,
                  first=hello + http2.head(1, http2.request(scheme=b"https")), goal=40 << 10)
 
 
@@ -252,13 +252,19 @@ def run(name, connections, seconds, ports):
         print(json.dumps({"closed": gone, "failed": failed, "last": 0}), flush=True)
         return
     end = time.monotonic() + seconds
+    at_leisure = attack.drips or attack.reads < 1e9 or not (attack.then or attack.streams)
     while running and time.monotonic() < end:
         still = []
-        for one in running:
+        for number, one in enumerate(running):
             if one.step():
                 still.append(one)
             else:
                 lives.append(time.monotonic() - one.opened)
+            # Each at its own time within a tenth of a second, as clients that know nothing of each other: all at once would be
+            # a load that comes in bursts.
+            if at_leisure and number % 10 == 9:
+                time.sleep(1 / len(running))
         running = still
-        time.sleep(0.1 if attack.drips or attack.reads < 1e9 or not (attack.then or attack.streams) else 0)
+        if at_leisure:
+            time.sleep(1 / (len(running) + 10))
     print(json.dumps({"closed": len(lives), "failed": failed, "last": round(max(lives, default=0), 2)}), flush=True)
