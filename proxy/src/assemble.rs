@@ -139,13 +139,7 @@ pub(crate) fn run(
     background::sweep_bans(store)?;
     server.add_service(background_service(
         "drain",
-        Draining {
-            counters,
-            current,
-            access: access.clone(),
-            doors: doors.clone(),
-            places: places.clone(),
-        },
+        Draining { counters, current, access: access.clone(), doors: doors.clone(), places: places.clone() },
     ));
     server.run(RunArgs { shutdown_signal: Box::new(Signals { reloading, doors, access, places }) });
     workers.shutdown_background();
