@@ -19,7 +19,7 @@ pub struct Invalid {
 
 impl Invalid {
     /// A problem ("`5` has no unit") and what to do about it ("write 5s").
-    pub(crate) fn new(problem: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(problem: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Self {
         Self { problem: problem.into(), hint: hint.into() }
     }
 

@@ -87,7 +87,7 @@ pub(crate) fn run(
     let counters = Counters::new();
     let access = access_log(&config, log_file, threads, &counters)?;
     let workers = workers::start(threads).context("starting the worker threads")?;
-    let accounts = Accounts { counters: counters.clone(), log: access.clone() };
+    let accounts = Accounts::new(counters.clone(), access.clone());
     let pools = Pools::new(pool_settings);
     let base = Arc::new(Base::new(&config, &pools, accounts)?);
 

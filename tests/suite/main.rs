@@ -59,6 +59,7 @@ mod slowness;
 mod streaming;
 mod streams;
 mod submitting;
+mod tail;
 mod telling;
 mod tls;
 mod tls_offers;

@@ -338,7 +338,7 @@ fn distinct<T: PartialEq + ToString>(
 }
 
 /// Of the names that exist, the one that is most like `name`, if one is alike at all.
-fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     /// Below this, two names have less in common than a slip of the finger leaves.
     const ALIKE: f64 = 0.6;
     let name = name.to_lowercase();
@@ -349,7 +349,7 @@ fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&
 }
 
 /// The names that exist, for a hint; a long list is cut.
-fn listed<'n>(known: impl IntoIterator<Item = &'n str>) -> String {
+pub(crate) fn listed<'n>(known: impl IntoIterator<Item = &'n str>) -> String {
     const MOST: usize = 20;
     let names: Vec<_> = known.into_iter().collect();
     let shown = names.get(..MOST).unwrap_or(&names).join(", ");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::tail::Tail;
 use super::{AccessLog, Asked, Ended, Record};
 use crate::admin::{Counters, RequestResult};
 
@@ -31,12 +32,20 @@ pub(crate) struct Accounts {
     pub(crate) counters: Arc<Counters>,
     /// `None`: there is no access log.
     pub(crate) log: Option<Arc<AccessLog>>,
+    /// For those who look on.
+    pub(crate) tail: Arc<Tail>,
 }
 
 impl Accounts {
+    /// Counts, and records in the log if there is one.
+    pub(crate) fn new(counters: Arc<Counters>, log: Option<Arc<AccessLog>>) -> Self {
+        let tail = Tail::new(counters.clone());
+        Self { counters, log, tail }
+    }
+
     /// Whether heads are wanted at the end of their requests.
     pub(crate) fn is_recording(&self) -> bool {
-        self.log.is_some()
+        self.log.is_some() || self.tail.is_heard()
     }
 
     /// A request is over that came whole at `arrived`; `asked` tells what it was, if anybody wants to know. Returns the
@@ -51,9 +60,20 @@ impl Accounts {
         let now = Instant::now();
         let took = now.saturating_duration_since(arrived);
         self.counters.request(result, status, bytes, took);
-        let Some(log) = &self.log else { return now };
-        let ended = Ended { result, status, sent_bytes: bytes, took, node };
-        log.record(&Record { asked: asked(), ended }, now);
+        if self.is_recording() {
+            let ended = Ended { result, status, sent_bytes: bytes, took, node };
+            self.record(&Record { asked: asked(), ended }, now);
+        }
         now
+    }
+
+    fn record(&self, record: &Record<'_>, now: Instant) {
+        if let Some(log) = &self.log {
+            log.record(record, now);
+        }
+        // Of a request that had come before anybody listened, and was not kept, there is nothing to show.
+        if self.tail.is_heard() && !record.asked.is_forgotten {
+            self.tail.show(record);
+        }
     }
 }

@@ -92,7 +92,7 @@ fn push_combined(output: &mut Vec<u8>, record: &Record<'_>, date: &Date) {
 
 fn push_json_line(output: &mut Vec<u8>, record: &Record<'_>, date: &Date, wall_micros: u64) {
     let Record { asked, ended } = record;
-    let Asked { client, method, target, version, host, referer, user_agent, request_id } = *asked;
+    let Asked { client, method, target, version, host, referer, user_agent, request_id, .. } = *asked;
     output.extend_from_slice(b"{\"time\":\"");
     output.extend_from_slice(&date.iso);
     let thousandths = wall_micros / 1000 % 1000;
@@ -136,7 +136,7 @@ fn push_json_line(output: &mut Vec<u8>, record: &Record<'_>, date: &Date, wall_m
 }
 
 /// Written for `status`.
-const fn shown_status(ended: &Ended<'_>) -> u16 {
+pub(super) const fn shown_status(ended: &Ended<'_>) -> u16 {
     if ended.status == 0 { CLIENT_CLOSED } else { ended.status }
 }
 
@@ -169,6 +169,7 @@ mod tests {
                 referer: b"http://www.example.com/",
                 user_agent: b"Mozilla/5.0 (X11)",
                 request_id: b"",
+                ..Asked::default()
             },
             ended: Ended {
                 result: RequestResult::Hit,
@@ -279,6 +280,7 @@ mod tests {
             referer: &nasty,
             user_agent: &nasty,
             request_id: &nasty,
+            ..Asked::default()
         };
         let node = "\u{1}".repeat(1000);
         let ended = Ended {

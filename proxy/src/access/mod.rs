@@ -5,16 +5,20 @@
 //! every [`writer::INTERVAL`]. When the file takes nothing (a full disk, a pipe nobody reads), memory fills up to a bound
 //! and further records are dropped and counted. That is the only way in which a record can be lost.
 //!
+//! Whoever looks on while it happens ([`tail`]) gets the same records, with or without a file.
+//!
 //! This is the log of what visitors asked; what happens to Clearcoat itself is in [`crate::admin::logs`].
 //!
-//! Reading order: [`accounts`], [`record`], [`mod@line`] with [`text`] and [`date`], [`buffers`], [`writer`].
+//! Reading order: [`accounts`], [`record`], [`mod@line`] with [`text`] and [`date`], [`buffers`], [`writer`], [`filter`], [`tail`].
 
 mod accounts;
 mod buffers;
 pub(crate) mod date;
 mod destination;
+pub(crate) mod filter;
 pub(crate) mod line;
 mod record;
+pub(crate) mod tail;
 mod text;
 mod writer;
 

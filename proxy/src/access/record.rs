@@ -59,6 +59,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) user_agent: &'a [u8],
     /// The `X-Request-ID` that the client, or a balancer before us, gave the request.
     pub(crate) request_id: &'a [u8],
+    /// Nothing was kept of it, because nobody wanted it when it came.
+    pub(crate) is_forgotten: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -109,12 +111,15 @@ pub(crate) struct Kept {
     ends: [u32; 6],
     client: Option<IpAddr>,
     version: Version,
+    /// Whether this is of the request that is asked about.
+    is_there: bool,
 }
 
 impl Kept {
     /// Keeps what there is of `asked`, in place of what was kept before.
     pub(crate) fn keep(&mut self, asked: &Asked<'_>) {
         self.bytes.clear();
+        self.is_there = true;
         self.client = asked.client;
         self.version = asked.version;
         let parts = [
@@ -132,8 +137,16 @@ impl Kept {
         }
     }
 
+    /// Nothing is kept of the request that comes now.
+    pub(crate) fn forget(&mut self) {
+        self.is_there = false;
+    }
+
     /// What was kept.
     pub(crate) fn asked(&self) -> Asked<'_> {
+        if !self.is_there {
+            return Asked { is_forgotten: true, ..Asked::default() };
+        }
         let mut begin = 0;
         let [method, target, host, referer, user_agent, request_id] = self.ends.map(|end| {
             let part = self.bytes.get(begin..end as usize).unwrap_or_default();
@@ -141,7 +154,8 @@ impl Kept {
             part
         });
         let (client, version) = (self.client, self.version);
-        Asked { client, method, target, version, host, referer, user_agent, request_id }
+        let is_forgotten = false;
+        Asked { client, method, target, version, host, referer, user_agent, request_id, is_forgotten }
     }
 
     /// Gives back what a large head took.
@@ -174,6 +188,8 @@ mod tests {
             assert_eq!((again.user_agent, again.referer, again.host), (user_agent, &b""[..], &b""[..]));
             assert_eq!(again.request_id, b"7", "the first line of a name counts");
         }
+        kept.forget();
+        assert!(kept.asked().is_forgotten && kept.asked().target.is_empty(), "not that of another request");
         kept.keep(&Asked { target: &long, ..Asked::default() });
         kept.rest();
         assert!(kept.bytes.capacity() <= KEEP_ROOM);

@@ -128,6 +128,10 @@ counted! {
         ConnectionsPerClient => "connections_per_client",
         /// A connection to the admin listener refused because enough are open.
         AdminConnections => "admin_connections",
+        /// A reader of the live log refused because there are enough.
+        TailReaders => "tail_readers",
+        /// A record not shown to a reader of the live log who does not keep up.
+        TailRecords => "tail_records",
         /// A response with more tags, or longer ones, than are indexed.
         Tags => "tags",
         /// A URL with more variants than are kept.

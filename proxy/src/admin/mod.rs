@@ -6,7 +6,7 @@
 //! fail a request: increments are plain atomics, and a scrape reads without a lock that the data plane could want.
 //!
 //! Reading order: [`kinds`], [`counters`], [`view`], [`metrics`], [`status`] with [`window`], [`why`], [`nodes`],
-//! [`sessions`], [`purging`], [`routes`] with [`guard`], [`server`], [`http1`], [`logs`].
+//! [`sessions`], [`purging`], [`tailing`], [`routes`] with [`guard`], [`server`], [`http1`], [`logs`].
 
 pub(crate) mod configurations;
 pub(crate) mod counters;
@@ -21,6 +21,7 @@ mod routes;
 pub(crate) mod server;
 pub(crate) mod sessions;
 mod status;
+mod tailing;
 mod totals;
 pub(crate) mod view;
 pub(crate) mod why;

@@ -13,6 +13,7 @@ use super::guard::Guard;
 use super::http1::{Answer, Handler, Request};
 use super::metrics::{CONTENT_TYPE, Exporter};
 use super::status::Status;
+use super::tailing;
 use super::view::{Observed, Readiness};
 use super::why;
 use super::window::Window;
@@ -113,6 +114,7 @@ impl Routes {
             ("POST /api/rollback", "put the one before into force again; also number="),
             ("GET /api/configurations", "the last configurations, those that were refused too"),
             ("GET /api/configuration", "the one in force; also number=, and /diff with from= and to="),
+            ("GET /api/log", "requests while they are answered, as JSON lines or events; also filter="),
             ("GET /live", "200 while the process runs"),
             ("GET /ready", "200 if traffic should be sent here, else 503 and why"),
         ];
@@ -161,6 +163,7 @@ impl Handler for Routes {
                 (None, "/metrics") => read_only(&request, || self.metrics()),
                 (None, "/api/status") => read_only(&request, || self.status()),
                 (None, why::PATH) => read_only(&request, || why::answer(&request, &*self.observed)),
+                (None, tailing::PATH) => read_only(&request, || tailing::answer(&request, &*self.observed)),
                 (None, "/api/purge" | "/api/purges" | "/api/bans" | "/api/tags" | "/api/urls") => {
                     super::purging::answer(&request, &*self.observed).unwrap_or_else(not_found)
                 }
@@ -202,6 +205,8 @@ pub(super) mod tests {
     use super::super::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
     use super::super::view::{CacheView, NodeState, NodeView, PoolView};
     use super::*;
+    use crate::access::filter::Filter;
+    use crate::access::tail::{Crowded, Reader, Tail};
 
     pub(crate) struct Edge(pub(crate) Readiness);
 
@@ -238,6 +243,14 @@ pub(super) mod tests {
 
         fn configuration(&self, number: Option<u64>) -> Option<String> {
             number.is_none().then(|| "threads = 1\n".to_owned())
+        }
+
+        fn listen(&self, filter: Filter) -> Result<Reader, Crowded> {
+            Tail::new(Counters::new()).listen(filter)
+        }
+
+        fn log_readers(&self) -> u64 {
+            2
         }
 
         fn set_node(&self, pool: &str, node: &str, _: crate::admin::Wish) -> bool {
@@ -326,6 +339,9 @@ pub(super) mod tests {
             ("GET", "/api/bans", 200, "[]"),
             ("GET", "/api/tags", 400, "url is missing"),
             ("GET", "/api/urls", 400, "tag is missing"),
+            ("POST", "/api/log", 405, "GET, HEAD"),
+            ("GET", "/api/log", 200, ""),
+            ("HEAD", "/api/log", 200, ""),
             ("POST", "/ready", 405, ""),
             ("POST", "/live", 405, ""),
         ] {

@@ -6,6 +6,8 @@ use super::configurations::{Changed, ConfigurationView};
 use super::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
 use super::sessions::{PinsView, SessionsView};
 use super::why::{Asker, Explanation};
+use crate::access::filter::Filter;
+use crate::access::tail::{Crowded, Reader};
 
 /// What the running parts show of themselves. Calls come from the admin listener only, a few a second at most; they
 /// may copy, but should not hold a lock that serving needs.
@@ -37,6 +39,12 @@ pub(crate) trait Observed: Send + Sync {
 
     /// At most `limit` URLs that carry a tag, or why it is none.
     fn urls_of(&self, tag: &str, limit: usize) -> Result<UrlsView, String>;
+
+    /// Has the records of requests from now on that the filter wants.
+    fn listen(&self, filter: Filter) -> Result<Reader, Crowded>;
+
+    /// How many have them now.
+    fn log_readers(&self) -> u64;
 
     /// Sessions that are kept for web nodes; `None` if none are.
     fn sessions(&self) -> Option<SessionsView> {

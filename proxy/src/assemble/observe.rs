@@ -9,6 +9,8 @@ use clearcoat_cache::coding::Coding;
 use super::generation::Base;
 use super::reload::Reloading;
 use super::settings;
+use crate::access::filter::Filter;
+use crate::access::tail::{Crowded, Reader};
 use crate::admin;
 use crate::admin::configurations::{Changed, ConfigurationView};
 use crate::admin::purging::{BanView, Order, PurgeView, Report, TagsView, UrlsView};
@@ -101,6 +103,14 @@ impl admin::Observed for Observer {
 
     fn urls_of(&self, tag: &str, limit: usize) -> Result<UrlsView, String> {
         self.front().urls_of(tag, limit)
+    }
+
+    fn listen(&self, filter: Filter) -> Result<Reader, Crowded> {
+        self.front().accounts.tail.listen(filter)
+    }
+
+    fn log_readers(&self) -> u64 {
+        self.front().accounts.tail.readers()
     }
 
     fn set_node(&self, pool: &str, node: &str, wish: admin::Wish) -> bool {

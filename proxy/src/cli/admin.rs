@@ -1,5 +1,8 @@
 //! How commands ask the admin listener of a running edge.
 
+use std::io::BufRead;
+use std::time::Duration;
+
 use anyhow::anyhow;
 
 use super::Trouble;
@@ -27,7 +30,7 @@ impl AdminArguments {
         let answer = self.ask("GET", target)?;
         match answer.status {
             200 => Ok(answer.body),
-            status => Err(anyhow!("{} answered {status} {}", self.admin, answer.reason).into()),
+            _ => Err(self.refused(&answer)),
         }
     }
 
@@ -37,16 +40,41 @@ impl AdminArguments {
     ///
     /// As [`get`](Self::get), but for answers with other statuses than 400 and 401.
     pub(super) fn ask(&self, method: &str, target: &str) -> Result<Answer, Trouble> {
+        let answer = self.request(method, target, |request| request.send())?;
+        match answer.status {
+            400 | 401 => Err(self.refused(&answer)),
+            _ => Ok(answer),
+        }
+    }
+
+    /// The body of an answer that goes on for ever; reading it fails after `silence` without a byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`].
+    pub(super) fn listen(&self, target: &str, silence: Duration) -> Result<impl BufRead + use<>, Trouble> {
+        let listening = self.request("GET", target, |request| request.listen(silence))?;
+        listening.map_err(|answer| self.refused(&answer))
+    }
+
+    fn request<T>(
+        &self,
+        method: &str,
+        target: &str,
+        how: impl FnOnce(Request<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let fields: Vec<(&str, &str)> =
             authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
-        let request =
-            Request { to: &self.admin, method, target, host: client::host_of(&self.admin), fields: &fields };
-        let answer = request.send()?;
+        how(Request { to: &self.admin, method, target, host: client::host_of(&self.admin), fields: &fields })
+    }
+
+    /// What an answer means that is not 200.
+    fn refused(&self, answer: &Answer) -> Trouble {
         match answer.status {
-            400 => Err(Trouble::Usage(String::from_utf8_lossy(&answer.body).trim().to_owned())),
-            401 => Err(anyhow!("{} wants a token; give it with --token", self.admin).into()),
-            _ => Ok(answer),
+            400 => Trouble::Usage(String::from_utf8_lossy(&answer.body).trim().to_owned()),
+            401 => anyhow!("{} wants a token; give it with --token", self.admin).into(),
+            status => anyhow!("{} answered {status} {}", self.admin, answer.reason).into(),
         }
     }
 }

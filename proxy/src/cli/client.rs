@@ -1,7 +1,7 @@
 //! The few HTTP requests that commands send to a running edge: one per connection, blocking.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -13,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An answer larger than this is not one of ours.
 const MOST_BYTES: u64 = 64 << 20;
+
+/// A head larger than this is not one of ours.
+const MOST_HEAD_BYTES: u64 = 64 << 10;
 
 /// A request without a body.
 pub(super) struct Request<'a> {
@@ -72,8 +75,8 @@ impl Request<'_> {
     ///
     /// If a part of the request cannot stand on a line, nobody answers in time, or the answer is not HTTP/1.
     pub(super) fn send(&self) -> anyhow::Result<Answer> {
-        let head = self.head()?;
-        let mut stream = connect(self.to).with_context(|| format!("connecting to {}", self.to))?;
+        let head = self.head("1.1")?;
+        let mut stream = connect(self.to, PATIENCE).with_context(|| format!("connecting to {}", self.to))?;
         let exchange = || -> anyhow::Result<Answer> {
             stream.write_all(head.as_bytes())?;
             let mut bytes = Vec::new();
@@ -83,12 +86,41 @@ impl Request<'_> {
         exchange().with_context(|| format!("talking to {}", self.to))
     }
 
-    fn head(&self) -> anyhow::Result<String> {
+    /// Sends the request and gives what there is of the answer as soon as it begins: a body that may go on for ever, or,
+    /// where the status is not 200, the whole answer. After `silence` without a byte reading fails.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub(super) fn listen(&self, silence: Duration) -> anyhow::Result<Result<impl BufRead + use<>, Answer>> {
+        // In HTTP/1.0 the body is all that comes, without chunks.
+        let head = self.head("1.0")?;
+        let mut stream = connect(self.to, silence).with_context(|| format!("connecting to {}", self.to))?;
+        let exchange = || -> anyhow::Result<_> {
+            stream.write_all(head.as_bytes())?;
+            let mut stream = BufReader::new(stream);
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"\r\n\r\n") {
+                let taken = (&mut stream).take(MOST_HEAD_BYTES).read_until(b'\n', &mut bytes)?;
+                if taken == 0 || bytes.len() as u64 > MOST_HEAD_BYTES {
+                    bail!("the answer broke off in its head");
+                }
+            }
+            if bytes.get(b"HTTP/1.1".len()..).is_some_and(|rest| rest.starts_with(b" 200")) {
+                return Ok(Ok(stream));
+            }
+            stream.take(MOST_BYTES).read_to_end(&mut bytes)?;
+            Ok(Err(parse(&bytes)?))
+        };
+        exchange().with_context(|| format!("talking to {}", self.to))
+    }
+
+    fn head(&self, version: &str) -> anyhow::Result<String> {
         let Self { to: _, method, target, host, fields } = self;
         if !target.starts_with('/') || target.bytes().any(|byte| !(b'!'..=b'~').contains(&byte)) {
             bail!("{target:?} is not a path; what is not ASCII must be percent-encoded");
         }
-        let mut head = format!("{method} {target} HTTP/1.1\r\n");
+        let mut head = format!("{method} {target} HTTP/{version}\r\n");
         let own = [("Host", *host), ("User-Agent", "clearcoat"), ("Connection", "close")];
         for (name, value) in own.iter().chain(*fields) {
             if value.bytes().any(|byte| byte.is_ascii_control()) {
@@ -101,10 +133,11 @@ impl Request<'_> {
     }
 }
 
-fn connect(to: &str) -> anyhow::Result<Box<dyn Stream>> {
+/// Connects; `silence` is how long each read may wait.
+fn connect(to: &str, silence: Duration) -> anyhow::Result<Box<dyn Stream>> {
     if let Some(path) = to.strip_prefix("unix:") {
         let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(silence))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         return Ok(Box::new(stream));
     }
@@ -112,7 +145,7 @@ fn connect(to: &str) -> anyhow::Result<Box<dyn Stream>> {
     for address in to.to_socket_addrs().context("HOST:PORT is needed")? {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(silence))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 return Ok(Box::new(stream));
             }
@@ -187,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_read_while_it_comes() {
+        let silence = Duration::from_secs(5);
+        let (address, serving) = answering("HTTP/1.1 200 OK\r\nA: b\r\n\r\none\ntwo\n");
+        let Ok(body) = request(&address.to_string(), "/x", &[]).listen(silence).unwrap() else { panic!() };
+        assert_eq!(body.lines().map(Result::unwrap).collect::<Vec<_>>(), ["one", "two"]);
+        assert!(serving.join().unwrap().starts_with("GET /x HTTP/1.0\r\n"));
+        let (address, _serving) = answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\n\r\nno!");
+        let Err(answer) = request(&address.to_string(), "/x", &[]).listen(silence).unwrap() else { panic!() };
+        assert_eq!((answer.status, answer.body), (400, b"no!".to_vec()));
+        let (address, _serving) = answering("HTTP/1.1 200 OK\r\nA: b");
+        assert!(request(&address.to_string(), "/x", &[]).listen(silence).is_err());
+    }
+
+    #[test]
     fn addresses_are_read_from_urls_too() {
         for (text, expected) in [
             ("127.0.0.1:6082", Some("127.0.0.1:6082")),
@@ -211,7 +258,7 @@ mod tests {
         for (target, value) in
             [("x", "b"), ("/a b", "b"), ("/\u{e4}", "b"), ("/", "b\r\nEvil: c"), ("/", "b\0")]
         {
-            request("127.0.0.1:1", target, &[("A", value)]).head().unwrap_err();
+            request("127.0.0.1:1", target, &[("A", value)]).head("1.1").unwrap_err();
         }
     }
 

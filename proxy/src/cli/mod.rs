@@ -8,6 +8,7 @@ mod admin;
 mod check;
 mod client;
 mod demo;
+mod log;
 mod ports;
 mod purge;
 mod reload;
@@ -69,6 +70,8 @@ enum Command {
     Status(status::Arguments),
     /// Tell what the next request of a URL would meet, and why; nothing is requested.
     Why(why::Arguments),
+    /// Show requests of a running edge while they are answered.
+    Log(log::Arguments),
 }
 
 /// Why a command did not do what it should.
@@ -110,6 +113,7 @@ pub(crate) fn main(run: Run) -> ExitCode {
         Command::Configurations(arguments) => reload::configurations(&arguments),
         Command::Status(arguments) => status::command(&arguments),
         Command::Why(arguments) => why::command(&arguments),
+        Command::Log(arguments) => log::command(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -173,6 +177,9 @@ mod tests {
             ("status", true),
             ("status --admin http://127.0.0.1:6082/", true),
             ("status --admin https://127.0.0.1:6082", false),
+            ("log", true),
+            ("log status>=500 --json --limit 3", true),
+            ("log --limit 0", false),
             ("why", false),
             ("why http://a/b", true),
             (

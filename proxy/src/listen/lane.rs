@@ -219,6 +219,8 @@ impl Lane {
         }
         if self.front.accounts.is_recording() {
             connection.kept.keep(&recorded::head(&head, visitor));
+        } else {
+            connection.kept.forget();
         }
         Turn::Take { step, length: head.length + body, window: window(&head), terms }
     }

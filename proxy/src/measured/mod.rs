@@ -26,7 +26,7 @@ use crate::listen::answer;
 use crate::listen::head::{self, Head, HeadLimits, Lines, MAX_HEADERS, Parsed};
 use crate::pool::Pools;
 
-pub use record::{Format, LogLine};
+pub use record::{Format, LogLine, log_filter};
 pub use strangers::{asker, chunked_body, proxy_header};
 
 /// Heads may be so large here; the defaults of a configuration.
@@ -82,7 +82,7 @@ impl Edge {
     pub fn new(configuration: &str) -> anyhow::Result<Self> {
         let config = clearcoat_conf::parse(configuration, "bench", &|_| None)?;
         let pools = Pools::new(assemble::pool_settings(&config)?);
-        let accounts = Accounts { counters: Counters::new(), log: None };
+        let accounts = Accounts::new(Counters::new(), None);
         let gates = config.sites.iter().map(|site| assemble::Gates::new(site, &[]));
         let gates = gates.collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self { front: assemble::Base::new(&config, &pools, accounts)?.front(&config, None, &gates)? })

@@ -6,10 +6,24 @@ use clearcoat_cache::Scheme;
 
 use super::{Request, VISITOR};
 use crate::access::date::Date;
-use crate::access::{self, Ended, Record, line};
+use crate::access::filter::Filter;
+use crate::access::{self, Asked, Ended, Record, line};
 use crate::admin::RequestResult;
 use crate::front::visitor::Visitor;
 use crate::listen::recorded;
+
+/// Whether a filter wants the record of a GET of `target`, or why it is none.
+///
+/// # Errors
+///
+/// What is told of the mistake: the text in the second line, a mark below it in the third.
+pub fn log_filter(filter: &str, target: &[u8]) -> Result<bool, String> {
+    let filter = Filter::read(filter).map_err(|unreadable| unreadable.to_string())?;
+    let asked = Asked { client: Some(VISITOR), method: b"GET", target, ..Asked::default() };
+    let took = Duration::from_micros(17);
+    let ended = Ended { result: RequestResult::Hit, status: 200, sent_bytes: 1, took, node: None };
+    Ok(filter.wants(&Record { asked, ended }))
+}
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their folders.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("tags", tags),
     ("dialects", dialects),
     ("esi", esi),
@@ -27,6 +27,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("memcached", memcached),
     ("proxied", proxied),
     ("forwarded", forwarded),
+    ("filter", filter),
     ("chunked", chunked),
 ];
 
@@ -72,6 +73,24 @@ pub fn forwarded(data: &[u8]) {
         for proxy in proxies {
             let trusted = matches!(proxy.to_canonical(), IpAddr::V4(address) if address.octets()[0] == 10);
             assert!(trusted, "{proxy} is not one of those who are trusted");
+        }
+    }
+}
+
+/// Filters of the log. Where one cannot be read, its place is one of the text.
+pub fn filter(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match measured::log_filter(text, data) {
+        Ok(wants) => {
+            // Said twice, it says the opposite of its opposite, unless that is too long or too deep.
+            let opposite = measured::log_filter(&format!("!({text})"), data);
+            assert!(text.trim().is_empty() || opposite.is_err() || opposite == Ok(!wants), "{text:?}");
+        }
+        Err(told) => {
+            let mut lines = told.lines().skip(1);
+            let (shown, mark) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+            let place = mark.chars().take_while(|character| *character == ' ').count();
+            assert!(place <= shown.chars().count(), "{told}");
         }
     }
 }

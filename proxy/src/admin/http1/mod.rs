@@ -7,6 +7,7 @@
 //!
 //! Cancel safety: dropping [`serve`] drops the connection's state; the stream must then be closed.
 
+mod live;
 mod read;
 
 use std::fmt::Write as _;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+pub(crate) use live::Live;
 use read::{Missing, read_request};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -71,6 +73,8 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     /// Whether the client is ready to ask again on this connection.
     pub(crate) keep_alive: bool,
+    /// Whether it came in HTTP/1.0, which knows no chunks.
+    pub(crate) is_version_10: bool,
 }
 
 impl Request {
@@ -87,7 +91,7 @@ impl Request {
 }
 
 /// An answer with its body. `Content-Length`, `Date` and `Connection` are added when it is written.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Answer {
     /// 200 to 599.
     pub(crate) status: u16,
@@ -95,12 +99,15 @@ pub(crate) struct Answer {
     pub(crate) fields: Vec<(&'static str, String)>,
     /// Not sent in answer to HEAD.
     pub(crate) body: Bytes,
+    /// What is sent in its place, if the body has no end.
+    pub(crate) live: Option<Box<dyn Live>>,
 }
 
 impl Answer {
     /// An answer of this media type.
     pub(crate) fn new(status: u16, media_type: &str, body: impl Into<Bytes>) -> Self {
-        Self { status, fields: vec![("Content-Type", media_type.into())], body: body.into() }
+        let fields = vec![("Content-Type", media_type.into())];
+        Self { status, fields, body: body.into(), live: None }
     }
 
     /// Plain text; a final line feed is added where it lacks one.
@@ -116,6 +123,11 @@ impl Answer {
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
+    }
+
+    /// The answer with a body that is made while it is sent.
+    pub(crate) fn live(self, live: impl Live + 'static) -> Self {
+        Self { live: Some(Box::new(live)), ..self }
     }
 
     /// 405 that names what is allowed (RFC 9110 §15.5.6).
@@ -168,7 +180,11 @@ where
             }
         };
         let (keep_alive, head_only) = (request.keep_alive, request.method == "HEAD");
-        let answer = handler.answer(request).await;
+        let chunked = !request.is_version_10;
+        let mut answer = handler.answer(request).await;
+        if let Some(live) = answer.live.take() {
+            return live::send(stream, &answer, live, chunked, limits).await;
+        }
         let keep_alive = keep_alive && !handler.closing();
         match timeout(limits.write_time, write_answer(stream, &answer, keep_alive, head_only)).await {
             Ok(Ok(())) if keep_alive => {}
@@ -203,10 +219,8 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, answer: &Answ
     }
 }
 
-async fn write_answer<S>(stream: &mut S, answer: &Answer, keep_alive: bool, head_only: bool) -> io::Result<()>
-where
-    S: AsyncWrite + Unpin,
-{
+/// Status and fields of an answer, as they are written.
+fn begun(answer: &Answer) -> String {
     let reason = http::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
     let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, reason.unwrap_or("Unknown"));
     for (name, value) in &answer.fields {
@@ -214,6 +228,14 @@ where
             let _ = write!(head, "{name}: {value}\r\n");
         }
     }
+    head
+}
+
+async fn write_answer<S>(stream: &mut S, answer: &Answer, keep_alive: bool, head_only: bool) -> io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    let mut head = begun(answer);
     // These two have neither a body nor a length (RFC 9110 §8.6).
     let bodiless = matches!(answer.status, 204 | 304);
     if !bodiless {

@@ -134,6 +134,7 @@ fn parse_head(head: &[u8], most_fields: usize) -> Result<(Request, Framing), Mis
         .filter(|(name, _)| name == "connection")
         .any(|(_, value)| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")));
     request.keep_alive = minor == 1 && !close;
+    request.is_version_10 = minor == 0;
     Ok((request, framing))
 }
 

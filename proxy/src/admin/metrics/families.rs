@@ -80,6 +80,8 @@ families! {
         "Entries that soft purges made stale.";
     LOG_DROPPED: COUNTER "clearcoat_log_dropped_total" []
         "Requests without a line in the access log, because its file took no more.";
+    LOG_READERS: GAUGE "clearcoat_log_readers" []
+        "Those who look at requests while they are answered.";
     CACHE_ENTRIES: GAUGE "clearcoat_cache_entries" []
         "Stored responses.";
     CACHE_BYTES: GAUGE "clearcoat_cache_bytes" []

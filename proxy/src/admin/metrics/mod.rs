@@ -84,6 +84,7 @@ impl Collector for Scrape {
         page.gauge(&HIT_RATIO, &["1m"], last_minute.unwrap_or(f64::NAN));
         page.gauge(&HIT_RATIO, &["start"], ratio(hits, lookups).unwrap_or(f64::NAN));
         write::cache(&mut page, &self.observed.cache());
+        page.gauge(&LOG_READERS, &[], self.observed.log_readers() as f64);
         for pool in self.observed.pools() {
             write::nodes(&mut page, &pool);
         }
@@ -131,6 +132,8 @@ mod tests {
     use prometheus::proto::MetricType;
 
     use super::*;
+    use crate::access::filter::Filter;
+    use crate::access::tail::{Crowded, Reader, Tail};
     use crate::admin::kinds::RequestResult;
     use crate::admin::view::{CacheView, Failures, NodeState, NodeView, PoolView};
 
@@ -180,6 +183,14 @@ mod tests {
 
         fn configuration(&self, number: Option<u64>) -> Option<String> {
             number.is_none().then(|| "threads = 1\n".to_owned())
+        }
+
+        fn listen(&self, filter: Filter) -> Result<Reader, Crowded> {
+            Tail::new(Counters::new()).listen(filter)
+        }
+
+        fn log_readers(&self) -> u64 {
+            2
         }
 
         fn set_node(&self, _: &str, _: &str, _: crate::admin::Wish) -> bool {
@@ -266,6 +277,7 @@ mod tests {
             (format!("clearcoat_node_up{up}"), 1.0),
             (format!("clearcoat_node_up{down}"), 0.0),
             (format!("clearcoat_node_requests_total{up}"), 7.0),
+            ("clearcoat_log_readers".to_owned(), 2.0),
             (format!("clearcoat_node_probe_seconds{up}"), 0.0015),
             (r#"clearcoat_node_failures_total{pool="web",node="10.0.0.11:80",kind="connect"}"#.into(), 2.0),
             (r#"clearcoat_node_state{pool="web",node="10.0.0.11:80",state="up"}"#.into(), 1.0),

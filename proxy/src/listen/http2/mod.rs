@@ -393,6 +393,7 @@ impl Serving {
         let lane = newest.load();
         let (front, settings) = (&*lane.front, &lane.settings);
         let mut kept = std::mem::take(room);
+        kept.forget();
         request::join_cookies(&parts.headers, cookies);
         let decided = request::lines(&parts, cookies, &settings.head).and_then(|lines| {
             let head = request::head(&parts, &lines, body.is_end_stream(), &settings.head)?;
