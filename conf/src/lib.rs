@@ -28,9 +28,9 @@ pub use crate::config::{
     LogFieldKind, LogFormat, LogLevel, Maintenance, MediaType, MemcachedAddress, Method, NamePattern, Node,
     NodeAddress, NodeName, NodeTls, NormaliseHow, Normaliser, Passive, PasswordHash, PathPattern, Peer, Pin,
     Pool, Preset, Probe, ProbeMethod, Process, ProxyVersion, Purge, PurgeDialect, QueryNames, QueryRules,
-    Queue, Rate, RateKey, RateLimit, RequestNoCache, Retry, Route, Rules, Sandbox, Secret, SessionMode,
-    Sessions, SetCookiePolicy, Site, SocketFile, StatusKey, StatusList, StatusTtls, Timeouts, TypePattern,
-    UrlSuffix, UserContext, parse_net,
+    Queue, Rate, RateKey, RateLimit, RequestIds, RequestNoCache, Retry, Route, Rules, Sandbox, Secret,
+    SessionMode, Sessions, SetCookiePolicy, Site, SocketFile, StatusKey, StatusList, StatusTtls, Timeouts,
+    TypePattern, UrlSuffix, UserContext, parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

@@ -76,6 +76,9 @@ impl Config {
             page.text("format", access.format.as_str());
             page.size("buffer", access.buffer_bytes);
         }
+        page.header("[log.request_id]");
+        page.raw("enabled", self.log.request_id.enabled);
+        page.text("header", &self.log.request_id.header);
         page.text
     }
 }

@@ -426,6 +426,15 @@ fn the_access_log() {
 }
 
 #[test]
+fn ids_of_requests() {
+    everyday("log.request_id = { enabled = false, header = \"X-Correlation-Id\" }", &[]);
+    for name in ["Cookie", "X-Forwarded-For", "X_Request_Id"] {
+        let line = format!("log.request_id.header = \"{name}\"");
+        everyday(&line, &["log.request_id.header:"]);
+    }
+}
+
+#[test]
 fn bounds_of_limits() {
     for (line, expected) in [
         ("limits.esi_depth = 33", "4:20 limits.esi_depth: 33 is out of range; write a number from 1 to 32"),

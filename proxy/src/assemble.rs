@@ -87,7 +87,7 @@ pub(crate) fn run(
     let counters = Counters::new();
     let access = access_log(&config, log_file, threads, &counters)?;
     let workers = workers::start(threads).context("starting the worker threads")?;
-    let accounts = Accounts::new(counters.clone(), access.clone());
+    let accounts = Accounts::new(counters.clone(), access.clone(), access::request_ids(&config)?);
     let pools = Pools::new(pool_settings);
     let base = Arc::new(Base::new(&config, &pools, accounts)?);
 

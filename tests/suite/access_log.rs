@@ -66,7 +66,8 @@ async fn each_way_of_answering_has_its_line() {
     node.serve("/mine", Page::text("mine").no_store());
     node.serve("/echo", Page::echo());
     node.serve("/slow", Page::text("slow").held_before_head(&gate));
-    let proxy = logging(&node, "access.log", "format = \"json\"").start().await;
+    let proxy =
+        logging(&node, "access.log", "format = \"json\"\n[log.request_id]\nenabled = false").start().await;
     let node_address = Value::from(node.address().to_string());
 
     let request = Request::get("/a?x=%22")

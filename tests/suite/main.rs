@@ -50,6 +50,7 @@ mod purge_api;
 mod refilling;
 mod refresh;
 mod reloading;
+mod request_ids;
 mod revalidation;
 mod routing;
 mod rules;

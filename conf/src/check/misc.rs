@@ -2,11 +2,13 @@
 
 use super::{Check, count, number, optional_count, text_file};
 use crate::config::{
-    AccessFormat, AccessLog, AccessTarget, EsiLimits, Limits, Log, LogFormat, LogLevel, Secret, default,
+    AccessFormat, AccessLog, AccessTarget, EsiLimits, HeaderName, Limits, Log, LogFormat, LogLevel,
+    RequestIds, Secret, default,
 };
 use crate::error::Invalid;
 use crate::file::{
-    AccessFormatWord, AccessLogTable, At, FormatWord, LevelWord, LimitsTable, LogTable, SecretEntry,
+    AccessFormatWord, AccessLogTable, At, FormatWord, LevelWord, LimitsTable, LogTable, RequestIdTable,
+    SecretEntry,
 };
 use crate::units;
 
@@ -91,7 +93,28 @@ pub(super) fn log(check: &mut Check<'_>, table: Option<At<LogTable>>) -> Log {
         FormatWord::Pretty => LogFormat::Pretty,
         FormatWord::Json => LogFormat::Json,
     });
-    Log { level, format, access: table.access.and_then(|table| access_log(check, table.value)) }
+    let access = table.access.and_then(|table| access_log(check, table.value));
+    Log { level, format, access, request_id: request_id(check, table.request_id) }
+}
+
+fn request_id(check: &mut Check<'_>, table: Option<At<RequestIdTable>>) -> RequestIds {
+    let table = table.map(|at| at.value).unwrap_or_default();
+    let usual = RequestIds::default();
+    let header = table.header.and_then(|at| {
+        let name = check.value::<HeaderName>(&at)?;
+        let text = name.as_str();
+        // Others mean something already, and PHP cannot tell _ from -.
+        let is_free = text.starts_with("x-") && !text.starts_with("x-forwarded-") && !text.contains('_');
+        if !is_free {
+            let message = format!("{:?} cannot tell the id of a request", at.value);
+            check.report(&at.span, message, "choose a name such as X-Request-Id or X-Correlation-Id");
+        }
+        is_free.then_some(name)
+    });
+    RequestIds {
+        enabled: table.enabled.map_or(usual.enabled, |at| at.value),
+        header: header.unwrap_or(usual.header),
+    }
 }
 
 /// `None` only together with a mistake.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::HeaderName;
+
 /// Clearcoat's own log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Log {
@@ -11,6 +13,25 @@ pub struct Log {
     pub format: LogFormat,
     /// One record for each request of a visitor. `None`, the default: none.
     pub access: Option<AccessLog>,
+    /// What stands for a request in every log.
+    pub request_id: RequestIds,
+}
+
+/// What stands for a request, here, in the logs of a balancer in front and in those of the application.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RequestIds {
+    /// Whether nodes are told an id with each request. If not, what clients say goes on as it is. Default true.
+    pub enabled: bool,
+    /// The header that says it. An id of 1 to 128 letters, digits and `-._~:/+=@` that comes from a trusted proxy goes on; all
+    /// other requests get one of 32 hexadecimal digits. Default `X-Request-Id`, as by HAProxy's `unique-id-header` and nginx's
+    /// `$request_id`.
+    pub header: HeaderName,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self { enabled: true, header: HeaderName::request_id() }
+    }
 }
 
 /// The access log.

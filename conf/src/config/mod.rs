@@ -42,7 +42,7 @@ pub use self::cache::Cache;
 pub use self::compress::{Coding, Compress, TypePattern};
 pub use self::limits::{EsiLimits, Limits};
 pub use self::listen::{Certificate, ClientAuth, ClientHeader, Listen, ListenTls, Peer};
-pub use self::log::{AccessFormat, AccessLog, AccessTarget, Log, LogFormat, LogLevel};
+pub use self::log::{AccessFormat, AccessLog, AccessTarget, Log, LogFormat, LogLevel, RequestIds};
 pub use self::log_field::{LogField, LogFieldKind};
 pub use self::name::{CookieName, NamePattern};
 pub use self::normalise::{Class, HeaderPattern, HeaderText, LanguageTag, NormaliseHow, Normaliser};

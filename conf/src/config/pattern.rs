@@ -41,6 +41,11 @@ pub(super) fn build_regex(text: &str) -> Result<regex::bytes::Regex, Invalid> {
 pub struct HeaderName(String);
 
 impl HeaderName {
+    /// What most applications and balancers look for.
+    pub(crate) fn request_id() -> Self {
+        Self("x-request-id".to_owned())
+    }
+
     /// A name that is known to be one, in lower case.
     pub(super) fn known(name: &'static str) -> Self {
         Self(name.to_owned())

@@ -15,6 +15,18 @@ pub(crate) struct LogTable {
     pub(crate) format: Option<At<FormatWord>>,
     /// The access log: one record for each request. Default: none.
     pub(crate) access: Option<At<AccessLogTable>>,
+    /// What stands for a request in every log.
+    pub(crate) request_id: Option<At<RequestIdTable>>,
+}
+
+/// What stands for a request in every log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestIdTable {
+    /// Whether nodes are told an id with each request. If not, what clients say goes on as it is. Default true.
+    pub(crate) enabled: Option<At<bool>>,
+    /// The header that says it; believed where it comes from trusted_proxies. Default X-Request-Id.
+    pub(crate) header: Option<At<String>>,
 }
 
 /// The access log.

@@ -28,7 +28,9 @@ pub(crate) use self::access::{
 };
 pub(crate) use self::cache::{CacheTable, CodingWord, CompressTable};
 pub(crate) use self::listen::{ClientAuthTable, ClientHeaderWord, ListenTable, ListenTlsTable};
-pub(crate) use self::log::{AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable};
+pub(crate) use self::log::{
+    AccessFormatWord, AccessLogTable, FormatWord, LevelWord, LogTable, RequestIdTable,
+};
 pub(crate) use self::pool::{
     BalanceWord, HealthTable, HealthType, MethodWord, NodeEntry, PoolTable, ProxyWord,
 };

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::tail::Tail;
 use super::{AccessLog, Asked, Ended, Record};
 use crate::admin::{Counters, RequestResult};
+use crate::front::request_id::RequestIds;
 
 /// What a client got.
 #[derive(Clone, Copy)]
@@ -34,13 +35,15 @@ pub(crate) struct Accounts {
     pub(crate) log: Option<Arc<AccessLog>>,
     /// For those who look on.
     pub(crate) tail: Arc<Tail>,
+    /// What stands for requests.
+    pub(crate) ids: Arc<RequestIds>,
 }
 
 impl Accounts {
     /// Counts, and records in the log if there is one.
-    pub(crate) fn new(counters: Arc<Counters>, log: Option<Arc<AccessLog>>) -> Self {
+    pub(crate) fn new(counters: Arc<Counters>, log: Option<Arc<AccessLog>>, ids: RequestIds) -> Self {
         let tail = Tail::new(counters.clone());
-        Self { counters, log, tail }
+        Self { counters, log, tail, ids: Arc::new(ids) }
     }
 
     /// Whether heads are wanted at the end of their requests.

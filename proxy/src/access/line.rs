@@ -131,7 +131,7 @@ fn push_json_line(output: &mut Vec<u8>, record: &Record<'_>, date: &Date, wall_m
     output.extend_from_slice(b",\"user_agent\":");
     push_json(output, user_agent, MAX_USER_AGENT);
     output.extend_from_slice(b",\"request_id\":");
-    push_json(output, request_id, MAX_REQUEST_ID);
+    request_id.with(|id| push_json(output, id, MAX_REQUEST_ID));
     output.extend_from_slice(b"}\n");
 }
 
@@ -155,6 +155,7 @@ mod tests {
     use super::super::record::Version;
     use super::*;
     use crate::admin::RequestResult;
+    use crate::front::request_id::RequestId;
 
     const WALL_MICROS: u64 = 1_795_364_753_042_999;
 
@@ -168,7 +169,6 @@ mod tests {
                 host: b"www.example.com",
                 referer: b"http://www.example.com/",
                 user_agent: b"Mozilla/5.0 (X11)",
-                request_id: b"",
                 ..Asked::default()
             },
             ended: Ended {
@@ -250,8 +250,11 @@ mod tests {
                 "\n"
             )
         );
-        let asked =
-            Asked { user_agent: b"a\"\xff\n", request_id: b"7f", ..Asked { method: b"", ..usual.asked } };
+        let asked = Asked {
+            user_agent: b"a\"\xff\n",
+            request_id: RequestId::Said(b"7f"),
+            ..Asked { method: b"", ..usual.asked }
+        };
         let ended = Ended { node: Some("10.0.0.11:80"), status: 0, took: Duration::MAX, ..usual.ended };
         let text = line(Format::Json, &Record { asked, ended });
         let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -279,7 +282,7 @@ mod tests {
             host: &nasty,
             referer: &nasty,
             user_agent: &nasty,
-            request_id: &nasty,
+            request_id: RequestId::Said(&nasty),
             ..Asked::default()
         };
         let node = "\u{1}".repeat(1000);

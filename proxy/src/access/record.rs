@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::admin::RequestResult;
+use crate::front::request_id::{RequestId, RequestNumber};
 
 /// Bytes of a target that are written; a URL may be longer.
 pub(super) const MAX_TARGET: usize = 4096;
@@ -57,8 +58,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) host: &'a [u8],
     pub(crate) referer: &'a [u8],
     pub(crate) user_agent: &'a [u8],
-    /// The `X-Request-ID` that the client, or a balancer before us, gave the request.
-    pub(crate) request_id: &'a [u8],
+    pub(crate) request_id: RequestId<'a>,
     /// Nothing was kept of it, because nobody wanted it when it came.
     pub(crate) is_forgotten: bool,
 }
@@ -70,7 +70,6 @@ impl<'a> Asked<'a> {
         let place = match name.len() {
             7 if name.eq_ignore_ascii_case("referer") => &mut self.referer,
             10 if name.eq_ignore_ascii_case("user-agent") => &mut self.user_agent,
-            12 if name.eq_ignore_ascii_case("x-request-id") => &mut self.request_id,
             _ => return,
         };
         if place.is_empty() {
@@ -109,6 +108,8 @@ pub(crate) struct Kept {
     bytes: Vec<u8>,
     /// Where each part ends in `bytes`, in the order of [`Kept::asked`].
     ends: [u32; 6],
+    /// Where the request's id is its own.
+    own_id: Option<RequestNumber>,
     client: Option<IpAddr>,
     version: Version,
     /// Whether this is of the request that is asked about.
@@ -122,13 +123,21 @@ impl Kept {
         self.is_there = true;
         self.client = asked.client;
         self.version = asked.version;
+        let said = match asked.request_id {
+            RequestId::Said(said) => said,
+            RequestId::None | RequestId::Own(_) => b"",
+        };
+        self.own_id = match asked.request_id {
+            RequestId::Own(number) => Some(number),
+            RequestId::None | RequestId::Said(_) => None,
+        };
         let parts = [
             (asked.method, MAX_METHOD),
             (asked.target, MAX_TARGET),
             (asked.host, MAX_HOST),
             (asked.referer, MAX_REFERER),
             (asked.user_agent, MAX_USER_AGENT),
-            (asked.request_id, MAX_REQUEST_ID),
+            (said, MAX_REQUEST_ID),
         ];
         for ((part, most), end) in parts.into_iter().zip(&mut self.ends) {
             self.bytes.extend_from_slice(part.get(..=most).unwrap_or(part));
@@ -148,12 +157,17 @@ impl Kept {
             return Asked { is_forgotten: true, ..Asked::default() };
         }
         let mut begin = 0;
-        let [method, target, host, referer, user_agent, request_id] = self.ends.map(|end| {
+        let [method, target, host, referer, user_agent, said] = self.ends.map(|end| {
             let part = self.bytes.get(begin..end as usize).unwrap_or_default();
             begin = end as usize;
             part
         });
         let (client, version) = (self.client, self.version);
+        let request_id = match self.own_id {
+            Some(number) => RequestId::Own(number),
+            None if said.is_empty() => RequestId::None,
+            None => RequestId::Said(said),
+        };
         let is_forgotten = false;
         Asked { client, method, target, version, host, referer, user_agent, request_id, is_forgotten }
     }
@@ -178,15 +192,20 @@ mod tests {
             let client = Some(IpAddr::from([10, 0, 0, 1]));
             let mut asked = Asked { client, method: b"GET", target, ..Asked::default() };
             asked.header("User-Agent", user_agent);
-            asked.header("X-Request-Id", b"7");
-            asked.header("X-Request-Id", b"8");
+            if !user_agent.is_empty() {
+                asked.header("User-Agent", b"the first counts");
+            }
+            asked.request_id = RequestId::Said(b"7");
             asked.header("accept", b"*/*");
             kept.keep(&asked);
             let again = kept.asked();
             assert_eq!((again.method, again.client), (&b"GET"[..], client));
             assert_eq!(again.target.len(), target.len().min(MAX_TARGET + 1));
             assert_eq!((again.user_agent, again.referer, again.host), (user_agent, &b""[..], &b""[..]));
-            assert_eq!(again.request_id, b"7", "the first line of a name counts");
+            assert_eq!(again.request_id.with(<[u8]>::to_vec), b"7");
+            let number = RequestNumber::of_connection();
+            kept.keep(&Asked { request_id: RequestId::Own(number), ..asked });
+            assert_eq!(kept.asked().request_id.with(<[u8]>::to_vec), number.text());
         }
         kept.forget();
         assert!(kept.asked().is_forgotten && kept.asked().target.is_empty(), "not that of another request");

@@ -8,6 +8,7 @@ use clearcoat_conf as conf;
 
 use crate::access::{AccessLog, AccessSettings, Destination, File, Format};
 use crate::admin::Counters;
+use crate::front::request_id::RequestIds;
 use crate::process;
 
 /// How long the end of the process waits for the last lines to be written.
@@ -30,6 +31,17 @@ pub(super) fn open_access_log(config: &conf::Config) -> anyhow::Result<Option<De
     let destination = Destination::open(&file, owner)
         .with_context(|| format!("opening the access log {name} (log.access.file)"))?;
     Ok(Some(destination))
+}
+
+/// How requests get their ids.
+///
+/// # Errors
+///
+/// None with a name that was checked.
+pub(super) fn request_ids(config: &conf::Config) -> anyhow::Result<RequestIds> {
+    let conf::RequestIds { enabled, header } = &config.log.request_id;
+    let header = header.as_str().parse().context("log.request_id.header")?;
+    Ok(RequestIds { header, enabled: *enabled })
 }
 
 /// Starts writing it, for so many threads that answer requests.

@@ -64,7 +64,8 @@ impl Base {
         let encoder = settings::encode(&config.cache.compress);
         let encoder = Encoder::new(encoder, store.clone(), counters.clone(), clock.clone());
         let fetching = settings::fetch(config)?;
-        let fetcher = Fetcher::new(store.clone(), counters, clock.clone(), encoder.clone(), fetching);
+        let ids = accounts.ids.clone();
+        let fetcher = Fetcher::new(store.clone(), counters, clock.clone(), encoder.clone(), fetching, ids);
         Ok(Self {
             store,
             fetcher,

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clearcoat_cache::Entry;
 use clearcoat_cache::budget::{Charge, FillBudget};
 use http::StatusCode;
 use pingora_core::connectors::TransportConnector;
@@ -20,7 +19,6 @@ use super::answer::interim_block;
 use super::error::FetchError;
 use super::fate::is_event_stream;
 use super::plan::Plan;
-use super::request;
 use super::upgrade::Opened;
 use super::wire::{NodeHead, Session, Taken, WireError};
 use crate::admin::{Counters, FetchResult, Limit};
@@ -123,14 +121,14 @@ impl Failure {
     }
 }
 
-/// Asks nodes until one answers; with `stale`, whether that entry is still right.
+/// Asks nodes with this request until one answers; `None` is one that cannot be sent.
 ///
 /// # Errors
 ///
 /// Why there is no answer, after all tries that are allowed.
 pub(super) async fn exchange(
     plan: &Plan,
-    stale: Option<&Entry>,
+    request: Option<&[u8]>,
     connector: &TransportConnector,
     counters: &Counters,
     budget: &Arc<FillBudget>,
@@ -156,7 +154,7 @@ pub(super) async fn exchange(
             }
         };
         let node = lease.node().clone();
-        let failure = match attempt(plan, stale, lease, anew, connector, budget).await {
+        let failure = match attempt(plan, request, lease, anew, connector, budget).await {
             Ok(mut exchange) => {
                 counters.fetch(FetchResult::Ok);
                 if let Some(pins) = &plan.pins {
@@ -237,7 +235,7 @@ fn asks_for_another_node(status: StatusCode) -> bool {
 
 async fn attempt(
     plan: &Plan,
-    stale: Option<&Entry>,
+    request: Option<&[u8]>,
     lease: Lease,
     anew: bool,
     connector: &TransportConnector,
@@ -246,7 +244,7 @@ async fn attempt(
     let started = Instant::now();
     let node = lease.node().clone();
     let mut held_charge = budget.charge();
-    let result = ask(plan, stale, &lease, anew, connector, started, &mut held_charge).await;
+    let result = ask(plan, request, &lease, anew, connector, started, &mut held_charge).await;
     match result {
         Ok((head, held, session, ended)) => {
             let rest = Rest { session, lease, between_bytes: plan.pool.timeouts().between_bytes };
@@ -272,7 +270,7 @@ type Asked = (NodeHead, Vec<Bytes>, Session, bool);
 /// Sends the request and reads the head and the held start of the body.
 async fn ask(
     plan: &Plan,
-    stale: Option<&Entry>,
+    request: Option<&[u8]>,
     lease: &Lease,
     anew: bool,
     connector: &TransportConnector,
@@ -281,8 +279,7 @@ async fn ask(
 ) -> Result<Asked, Failure> {
     let timeouts = plan.pool.timeouts();
     let fail = |error, cause: String| Failure { error, cause, stale_connection: false, sent: false };
-    let request = request::bytes(plan, stale)
-        .ok_or_else(|| fail(FetchError::Broken, "the target cannot be sent".into()))?;
+    let request = request.ok_or_else(|| fail(FetchError::Broken, "the target cannot be sent".into()))?;
     let reuse = if plan.is_idempotent() { Reuse::Any } else { Reuse::Warm };
     let kept = if anew { None } else { lease.kept_link(reuse, started) };
     let link = match kept {
@@ -303,7 +300,7 @@ async fn ask(
         session.may_upgrade();
     }
     let exchange = async {
-        session.send(&request).await?;
+        session.send(request).await?;
         session.head(plan.method() == "HEAD", |head| pass_on_interim(plan, head)).await
     };
     let head = match exchange.await {

@@ -52,6 +52,7 @@ use crate::encode::{Encoder, Offer, codings};
 use crate::esi::{Readable, SURROGATE_CONTROL, is_marked, read_page};
 use crate::front::context::delivery::with_first;
 use crate::front::context::{self, told};
+use crate::front::request_id::RequestIds;
 use crate::pool::node::Node;
 use exchange::{Exchange, Rest, exchange};
 pub(crate) use exchange::{limit_fired, may_retry};
@@ -107,6 +108,8 @@ pub(crate) struct Fetcher {
     clock: Clock,
     encoder: Arc<Encoder>,
     settings: ArcSwap<FetchSettings>,
+    /// How nodes are told what stands for a request.
+    ids: Arc<RequestIds>,
 }
 
 impl Fetcher {
@@ -116,6 +119,7 @@ impl Fetcher {
         clock: Clock,
         encoder: Arc<Encoder>,
         settings: FetchSettings,
+        ids: Arc<RequestIds>,
     ) -> Arc<Self> {
         let fills = Fills::new(settings.collapse_waiters, store.fill_budget().clone());
         Arc::new(Self {
@@ -129,6 +133,7 @@ impl Fetcher {
             clock,
             encoder,
             settings: ArcSwap::from_pointee(settings),
+            ids,
         })
     }
 
@@ -318,8 +323,8 @@ impl Fetcher {
                 && self.store.variants(plan.key).iter().any(|stored| Arc::ptr_eq(stored, stale))
         });
         let budget = self.fills.budget();
-        let mut asked =
-            exchange(plan, stale.map(Arc::as_ref), &self.connector, &self.counters, budget).await?;
+        let request = request::bytes(plan, stale.map(Arc::as_ref), &self.ids);
+        let mut asked = exchange(plan, request.as_deref(), &self.connector, &self.counters, budget).await?;
         let Some(stale) = stale.filter(|_| asked.head.status == http::StatusCode::NOT_MODIFIED) else {
             return Ok((asked, None));
         };

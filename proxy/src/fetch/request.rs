@@ -9,10 +9,11 @@ use super::plan::{Caching, Plan};
 use super::revalidate;
 use crate::esi::{CAPABILITY, SURROGATE_CAPABILITY};
 use crate::front::forward;
+use crate::front::request_id::RequestIds;
 
 /// Writes the request of `plan`; with `stale`, on the condition that this entry has changed. `None`: the target is none
 /// that could stand in a request.
-pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>) -> Option<Vec<u8>> {
+pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>, ids: &RequestIds) -> Option<Vec<u8>> {
     // The lane's parser lets none of these through.
     if plan.target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return None;
@@ -24,9 +25,14 @@ pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>) -> Option<Vec<u8>> {
     }
     let as_rfc7239 = plan.pool.tells_forwarded();
     forward::told(&plan.host, plan.visitor, as_rfc7239, |name, value| push_line(&mut out, name, value));
+    let id = ids.told(plan.visitor, &plan.headers);
+    if let Some(id) = &id {
+        push_line(&mut out, ids.header.as_str(), id.as_bytes());
+    }
     let cached = plan.caching != Caching::Bypass;
     let unwanted = |name: &HeaderName| {
         forward::is_told(name)
+            || id.is_some() && *name == ids.header
             || plan.puts_together() && *name == SURROGATE_CAPABILITY
             || plan.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_own(name))
             || cached && (forward::is_unwanted(name, plan.caching) || *name == header::ACCEPT_ENCODING)

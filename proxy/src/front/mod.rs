@@ -30,6 +30,7 @@ pub(crate) mod purge;
 pub(crate) mod query;
 pub(crate) mod range;
 mod recoded;
+pub(crate) mod request_id;
 pub(crate) mod route;
 pub(crate) mod seen;
 pub(crate) mod submit;

@@ -28,6 +28,7 @@ use super::hop;
 use super::identity::{Identities, Identity};
 use super::invalidate::{Changed, invalidate};
 use super::look::Passed;
+use super::request_id::RequestIds;
 use super::route::RouteTable;
 use super::visitor::{self, Visitor};
 use crate::access::{Accounts, Asked, Sent, Version as LoggedVersion};
@@ -150,10 +151,12 @@ impl PassRoad {
 }
 
 /// What the access log is told of a request.
-fn asked<'a>(session: &'a Session, host: &'a str) -> Asked<'a> {
+fn asked<'a>(session: &'a Session, host: &'a str, ids: &RequestIds) -> Asked<'a> {
     let request = session.req_header();
+    let visitor = PassRoad::visitor(session);
+    let said = request.headers.get_all(&ids.header).iter().map(header::HeaderValue::as_bytes);
     let mut asked = Asked {
-        client: PassRoad::visitor(session).address,
+        client: visitor.address,
         method: request.method.as_str().as_bytes(),
         target: PassRoad::target(request).as_bytes(),
         version: match request.version {
@@ -162,6 +165,7 @@ fn asked<'a>(session: &'a Session, host: &'a str) -> Asked<'a> {
             _ => LoggedVersion::Http11,
         },
         host: host.as_bytes(),
+        request_id: ids.of(visitor, said),
         ..Asked::default()
     };
     for (name, value) in &request.headers {
@@ -424,7 +428,12 @@ impl ProxyHttp for PassRoad {
         }
         request.set_version(Version::HTTP_11);
         let as_rfc7239 = ctx.pool.as_ref().is_some_and(|pool| pool.tells_forwarded());
-        forward::complete(request, &host, Self::visitor(session), as_rfc7239)?;
+        let visitor = Self::visitor(session);
+        forward::complete(request, &host, visitor, as_rfc7239)?;
+        let ids = &self.accounts.ids;
+        if let Some(id) = ids.told(visitor, &request.headers) {
+            request.insert_header(ids.header.clone(), id)?;
+        }
         let claimed: Vec<HeaderName> =
             request.headers.keys().filter(|name| self.identities.claims(name.as_str())).cloned().collect();
         for name in claimed {
@@ -559,7 +568,7 @@ impl ProxyHttp for PassRoad {
         let node = ctx.lease.as_ref().map(|lease| &**lease.node().name());
         let sent = Sent { result, status, bytes: session.body_bytes_sent() as u64, node };
         let host = Self::host(session.req_header());
-        self.accounts.over(|| asked(session, &host), ctx.started, sent);
+        self.accounts.over(|| asked(session, &host, &self.accounts.ids), ctx.started, sent);
         ctx.lease = None;
     }
 

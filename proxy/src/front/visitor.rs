@@ -6,6 +6,7 @@ use clearcoat_cache::Scheme;
 use clearcoat_purge::Dialects;
 use pingora_core::protocols::Stream;
 
+use super::request_id::RequestNumber;
 use crate::pool::Behalf;
 
 /// Proxies between a visitor and us that are told to nodes: the nearest ones, where there are more.
@@ -29,6 +30,8 @@ pub(crate) struct Visitor {
     pub(crate) vouches: bool,
     /// Through whom they came, the nearest first.
     pub(crate) between: [Option<IpAddr>; MOST_BETWEEN],
+    /// Which request of theirs it is.
+    pub(crate) number: RequestNumber,
 }
 
 impl Visitor {
@@ -40,7 +43,7 @@ impl Visitor {
         let reached = digest.and_then(|digest| digest.local_addr()?.as_inet().copied());
         let nobody = Self::unknown(scheme(stream.get_ssl_digest().is_some()));
         let (address, port) = (client.map(|client| client.ip()), client.map_or(0, |client| client.port()));
-        Self { address, port, reached, dialects, ..nobody }
+        Self { address, port, reached, dialects, number: RequestNumber::of_connection(), ..nobody }
     }
 
     /// The one that we took for the visitor stands between us and this one.
@@ -76,6 +79,7 @@ impl Visitor {
             dialects: Dialects::ALL,
             vouches: false,
             between: [None; MOST_BETWEEN],
+            number: RequestNumber::NONE,
         }
     }
 }

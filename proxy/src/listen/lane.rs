@@ -171,7 +171,8 @@ impl Lane {
         let mut left = Left::new();
         let identities = &self.front.settings.identities;
         let head = identities.told(&head, connection.identity.as_deref(), &mut left).unwrap_or(head);
-        let visitor = self.peers.asker(connection.visitor, &head);
+        let mut visitor = self.peers.asker(connection.visitor, &head);
+        visitor.number = visitor.number.after(served);
         connection.asker = visitor;
         let now = self.front.clock.moment(connection.now.into_std());
         let body = submit::body(&head, &connection.input, self.settings.small_body);
@@ -209,7 +210,8 @@ impl Lane {
             && let Some((code, bytes)) = answer::small_hit(&mut connection.output, found, terms)
         {
             let sent = Sent::own(found.result, code, bytes);
-            let over = self.front.accounts.over(|| recorded::head(&head, visitor), terms.arrived, sent);
+            let asked = || recorded::head(&head, visitor, &self.front.accounts.ids);
+            let over = self.front.accounts.over(asked, terms.arrived, sent);
             connection.now = over.into();
             let length = head.length + body;
             // Its lines are views of the buffer.
@@ -218,7 +220,7 @@ impl Lane {
             return Turn::Answered { close: terms.close };
         }
         if self.front.accounts.is_recording() {
-            connection.kept.keep(&recorded::head(&head, visitor));
+            connection.kept.keep(&recorded::head(&head, visitor, &self.front.accounts.ids));
         } else {
             connection.kept.forget();
         }

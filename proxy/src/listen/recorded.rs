@@ -1,14 +1,17 @@
 //! What the access log is told of an HTTP/1 request.
 
+use http::header::HeaderName;
+
 use super::head::{Head, Method};
 use crate::access::{Asked, Version};
+use crate::front::request_id::RequestIds;
 use crate::front::visitor::Visitor;
 
 /// Bytes of an unreadable head in which the end of its first line is looked for.
 const LINE_BYTES: usize = 4096 + 1;
 
 /// Of a request whose head was read.
-pub(crate) fn head<'b>(head: &Head<'b, '_>, visitor: Visitor) -> Asked<'b> {
+pub(crate) fn head<'b>(head: &Head<'b, '_>, visitor: Visitor, ids: &RequestIds) -> Asked<'b> {
     let mut asked = Asked {
         client: visitor.address,
         method: match head.method {
@@ -19,12 +22,23 @@ pub(crate) fn head<'b>(head: &Head<'b, '_>, visitor: Visitor) -> Asked<'b> {
         target: head.target,
         version: if head.version_11 { Version::Http11 } else { Version::Http10 },
         host: head.host,
+        request_id: ids.of(visitor, values(head, &ids.header)),
         ..Asked::default()
     };
     for line in head.headers {
         asked.header(line.name, line.value);
     }
     asked
+}
+
+/// The values of the lines of a name.
+fn values<'b>(head: &Head<'b, '_>, name: &HeaderName) -> impl Iterator<Item = &'b [u8]> {
+    head.headers
+        .iter()
+        .filter(|line| {
+            line.name.len() == name.as_str().len() && line.name.eq_ignore_ascii_case(name.as_str())
+        })
+        .map(|line| line.value)
 }
 
 /// Of one whose head could not be read, or did not come to its end: what there is of its first line.
@@ -50,9 +64,13 @@ mod tests {
         let mut lines = lines();
         let limits = HeadLimits { bytes: 1000, count: 10, url_bytes: 100 };
         let Parsed::Complete(parsed) = parse(text, &mut lines, &limits) else { panic!("not a head") };
-        let asked = head(&parsed, NOBODY);
+        let ids = RequestIds { enabled: false, ..RequestIds::default() };
+        let asked = head(&parsed, NOBODY, &ids);
         assert_eq!((asked.method, asked.target, asked.host), (&b"REPORT"[..], &b"/x?y"[..], &b"A.test"[..]));
-        assert_eq!((asked.referer, asked.user_agent, asked.request_id), (&b"r"[..], &b"u"[..], &b"1"[..]));
+        assert_eq!((asked.referer, asked.user_agent), (&b"r"[..], &b"u"[..]));
+        assert_eq!(asked.request_id.with(<[u8]>::to_vec), b"1");
+        let trusted = Visitor { vouches: true, ..NOBODY };
+        assert_eq!(head(&parsed, trusted, &RequestIds::default()).request_id.with(<[u8]>::to_vec), b"1");
         assert_eq!(asked.version, Version::Http10);
     }
 

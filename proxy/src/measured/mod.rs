@@ -20,6 +20,7 @@ use crate::admin::Counters;
 use crate::assemble;
 use crate::esi::{self, Part};
 use crate::front::outcome::Found;
+use crate::front::request_id::RequestIds;
 use crate::front::visitor::Visitor;
 use crate::front::{Front, Step};
 use crate::listen::answer;
@@ -82,7 +83,7 @@ impl Edge {
     pub fn new(configuration: &str) -> anyhow::Result<Self> {
         let config = clearcoat_conf::parse(configuration, "bench", &|_| None)?;
         let pools = Pools::new(assemble::pool_settings(&config)?);
-        let accounts = Accounts::new(Counters::new(), None);
+        let accounts = Accounts::new(Counters::new(), None, RequestIds::default());
         let gates = config.sites.iter().map(|site| assemble::Gates::new(site, &[]));
         let gates = gates.collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self { front: assemble::Base::new(&config, &pools, accounts)?.front(&config, None, &gates)? })

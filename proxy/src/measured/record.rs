@@ -9,6 +9,7 @@ use crate::access::date::Date;
 use crate::access::filter::Filter;
 use crate::access::{self, Asked, Ended, Record, line};
 use crate::admin::RequestResult;
+use crate::front::request_id::RequestIds;
 use crate::front::visitor::Visitor;
 use crate::listen::recorded;
 
@@ -46,8 +47,8 @@ pub struct LogLine<'b> {
 impl<'b> LogLine<'b> {
     /// The record of a request that was answered from memory with a body of so many bytes.
     pub fn of_hit(request: &Request<'b, '_>, body_bytes: u64, format: Format) -> Self {
-        let asked =
-            recorded::head(&request.0, Visitor { address: Some(VISITOR), ..Visitor::unknown(Scheme::Http) });
+        let visitor = Visitor { address: Some(VISITOR), ..Visitor::unknown(Scheme::Http) };
+        let asked = recorded::head(&request.0, visitor, &RequestIds::default());
         let took = Duration::from_micros(17);
         let ended =
             Ended { result: RequestResult::Hit, status: 200, sent_bytes: body_bytes, took, node: None };

@@ -129,10 +129,11 @@ impl Rule {
             Self::Not(rule) => !rule.holds(record),
             Self::Present(LogField::Client) => record.asked.client.is_some(),
             Self::Present(field) => {
-                number(*field, record).is_some_and(|number| number > 0) || !text(*field, record).is_empty()
+                number(*field, record).is_some_and(|number| number > 0)
+                    || text(*field, record, |text| !text.is_empty())
             }
-            Self::Is(field, wanted) => text(*field, record) == &**wanted,
-            Self::Matches(field, expression) => expression.is_match(text(*field, record)),
+            Self::Is(field, wanted) => text(*field, record, |text| *text == **wanted),
+            Self::Matches(field, expression) => text(*field, record, |text| expression.is_match(text)),
             Self::Number(field, order, wanted) => {
                 number(*field, record).is_some_and(|number| order.holds(number, *wanted))
             }
@@ -158,10 +159,10 @@ impl Order {
     }
 }
 
-/// What a field of text holds; of others nothing.
-fn text<'a>(field: LogField, record: &Record<'a>) -> &'a [u8] {
+/// Asks something of what a field of text holds; of others nothing.
+fn text(field: LogField, record: &Record<'_>, ask: impl FnOnce(&[u8]) -> bool) -> bool {
     let Record { asked, ended } = record;
-    match field {
+    let bytes = match field {
         LogField::Method => asked.method,
         LogField::Host => asked.host,
         LogField::Target => asked.target,
@@ -173,9 +174,10 @@ fn text<'a>(field: LogField, record: &Record<'a>) -> &'a [u8] {
         LogField::Node => ended.node.unwrap_or_default().as_bytes(),
         LogField::Referer => asked.referer,
         LogField::UserAgent => asked.user_agent,
-        LogField::RequestId => asked.request_id,
+        LogField::RequestId => return asked.request_id.with(ask),
         LogField::Client | LogField::Status | LogField::Bytes | LogField::Duration => b"",
-    }
+    };
+    ask(bytes)
 }
 
 /// What a field of numbers holds.

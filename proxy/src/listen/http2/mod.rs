@@ -228,6 +228,7 @@ pub(super) async fn serve(
         taking: Pace::new(waits.write),
         newest,
         requests: 0,
+        numbered: 0,
         cookies: Vec::new(),
         kept: Kept::default(),
     };
@@ -269,6 +270,8 @@ struct Serving {
     /// How the client takes what is written.
     taking: Pace,
     requests: u32,
+    /// The number of the last one, in its id.
+    numbered: u32,
     /// Room for a cookie that came in pieces.
     cookies: Vec<u8>,
     /// Room for what is recorded of a request.
@@ -389,6 +392,9 @@ impl Serving {
     fn request(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let arrived = std::time::Instant::now();
         let (parts, body) = request.into_parts();
+        // One that was kept from being decided about comes twice, as two.
+        self.numbered = self.numbered.wrapping_add(1);
+        let number = self.numbered;
         let Self { shared, newest, cookies, kept: room, .. } = self;
         let lane = newest.load();
         let (front, settings) = (&*lane.front, &lane.settings);
@@ -400,13 +406,15 @@ impl Serving {
             let mut left = Left::new();
             let identities = &front.settings.identities;
             let head = identities.told(&head, shared.identity.as_deref(), &mut left).unwrap_or(head);
-            let visitor = lane.peers.asker(shared.visitor, &head);
+            let mut visitor = lane.peers.asker(shared.visitor, &head);
+            visitor.number = visitor.number.after(number);
             let step = match lane.serves(head.host) {
                 true => front.decide(&head, visitor, front.clock.moment(arrived)),
                 false => Step::Local(Local::no_site(), RequestResult::Refused),
             };
             if front.accounts.is_recording() {
-                kept.keep(&Asked { version: Version::Http2, ..recorded::head(&head, visitor) });
+                let asked = recorded::head(&head, visitor, &front.accounts.ids);
+                kept.keep(&Asked { version: Version::Http2, ..asked });
             }
             Ok((step, visitor, head.method == Method::Head))
         });
