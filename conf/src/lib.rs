@@ -25,12 +25,12 @@ pub use crate::config::{
     CachePolicy, Certificate, Class, ClientAuth, ClientHeader, Coding, Compress, Config, CookieName,
     CookiePolicy, Dns, EsiLimits, Gate, HashOn, HeaderName, HeaderPattern, HeaderText, HeaderValue, Health,
     HostPattern, Hsts, KeepCookies, LanguageTag, Limits, Listen, ListenAddress, ListenTls, Log, LogField,
-    LogFieldKind, LogFormat, LogLevel, Maintenance, MediaType, MemcachedAddress, Method, NamePattern, Node,
-    NodeAddress, NodeName, NodeTls, NormaliseHow, Normaliser, Passive, PasswordHash, PathPattern, Peer, Pin,
-    Pool, Preset, Probe, ProbeMethod, Process, ProxyVersion, Purge, PurgeDialect, QueryNames, QueryRules,
-    Queue, Rate, RateKey, RateLimit, RequestIds, RequestNoCache, Retry, Route, Rules, Sandbox, Secret,
-    SessionMode, Sessions, SetCookiePolicy, Site, SocketFile, StatusKey, StatusList, StatusTtls, Timeouts,
-    TypePattern, UrlSuffix, UserContext, parse_net,
+    LogFieldKind, LogFormat, LogLevel, Maintenance, MaskedName, MediaType, MemcachedAddress, Method,
+    NamePattern, Node, NodeAddress, NodeName, NodeTls, NormaliseHow, Normaliser, Passive, PasswordHash,
+    PathPattern, Peer, Pin, Pool, Preset, Probe, ProbeMethod, Process, ProxyVersion, Purge, PurgeDialect,
+    QueryNames, QueryRules, Queue, Rate, RateKey, RateLimit, RequestIds, RequestNoCache, Retry, Route, Rules,
+    Sandbox, Secret, SessionMode, Sessions, SetCookiePolicy, Site, SocketFile, StatusKey, StatusList,
+    StatusTtls, Timeouts, TypePattern, UrlSuffix, UserContext, parse_net,
 };
 pub use crate::error::{Invalid, Mistake, Mistakes, Place};
 pub use crate::schema::schema;

@@ -67,6 +67,7 @@ impl Config {
         page.header("[log]");
         page.text("level", self.log.level.as_str());
         page.text("format", self.log.format.as_str());
+        page.list("mask", self.log.mask.iter().map(quoted));
         if let Some(access) = &self.log.access {
             page.header("[log.access]");
             match &access.target {

@@ -426,6 +426,16 @@ fn the_access_log() {
 }
 
 #[test]
+fn masked_parameters() {
+    everyday("log.mask = []", &[]);
+    everyday("log.mask = [\"*token\", \"a*b\"]", &["log.mask[1]: \"a*b\" is not the name of a parameter"]);
+    everyday(
+        "log.mask = [\"sig\", \"SIG\"]",
+        &["log.mask[1]: the parameter sig stands in this list already"],
+    );
+}
+
+#[test]
 fn ids_of_requests() {
     everyday("log.request_id = { enabled = false, header = \"X-Correlation-Id\" }", &[]);
     for name in ["Cookie", "X-Forwarded-For", "X_Request_Id"] {

@@ -36,6 +36,7 @@ mod interim;
 mod isolation;
 mod keys;
 mod lifetimes;
+mod masking;
 mod matrix;
 mod memcached;
 mod memory;

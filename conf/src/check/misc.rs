@@ -1,9 +1,9 @@
 //! The small parts: `[limits]`, `[log]`, and secrets wherever they stand.
 
-use super::{Check, count, number, optional_count, text_file};
+use super::{Check, count, distinct, number, optional_count, text_file};
 use crate::config::{
     AccessFormat, AccessLog, AccessTarget, EsiLimits, HeaderName, Limits, Log, LogFormat, LogLevel,
-    RequestIds, Secret, default,
+    MaskedName, RequestIds, Secret, default,
 };
 use crate::error::Invalid;
 use crate::file::{
@@ -94,7 +94,11 @@ pub(super) fn log(check: &mut Check<'_>, table: Option<At<LogTable>>) -> Log {
         FormatWord::Json => LogFormat::Json,
     });
     let access = table.access.and_then(|table| access_log(check, table.value));
-    Log { level, format, access, request_id: request_id(check, table.request_id) }
+    let mask = match table.mask {
+        Some(list) => distinct(check, list, "parameter", |text| text.parse::<MaskedName>()),
+        None => MaskedName::usual(),
+    };
+    Log { level, format, access, mask, request_id: request_id(check, table.request_id) }
 }
 
 fn request_id(check: &mut Check<'_>, table: Option<At<RequestIdTable>>) -> RequestIds {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::HeaderName;
+use super::{HeaderName, MaskedName};
 
 /// Clearcoat's own log.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Log {
     /// The least important level that is written. Default `info`.
     pub level: LogLevel,
@@ -13,8 +13,23 @@ pub struct Log {
     pub format: LogFormat,
     /// One record for each request of a visitor. `None`, the default: none.
     pub access: Option<AccessLog>,
+    /// Parameters of URLs whose values no log shows. Default: `*token`, `*password*`, `*secret*`, `key`, `*signature`, `*hash` and their
+    /// kin; an empty list masks nothing.
+    pub mask: Vec<MaskedName>,
     /// What stands for a request in every log.
     pub request_id: RequestIds,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::default(),
+            format: LogFormat::default(),
+            access: None,
+            mask: MaskedName::usual(),
+            request_id: RequestIds::default(),
+        }
+    }
 }
 
 /// What stands for a request, here, in the logs of a balancer in front and in those of the application.

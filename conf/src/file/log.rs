@@ -15,6 +15,10 @@ pub(crate) struct LogTable {
     pub(crate) format: Option<At<FormatWord>>,
     /// The access log: one record for each request. Default: none.
     pub(crate) access: Option<At<AccessLogTable>>,
+    /// Parameters of URLs whose values no log shows; a * at the begin or end stands for anything, case does not count. Default: tokens,
+    /// passwords, secrets, keys, signatures, hashes and sessions.
+    #[schemars(extend("examples" = [["*token", "*password*", "sig"]]))]
+    pub(crate) mask: Option<At<Vec<At<String>>>>,
     /// What stands for a request in every log.
     pub(crate) request_id: Option<At<RequestIdTable>>,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::mask;
 use super::tail::Tail;
 use super::{AccessLog, Asked, Ended, Record};
 use crate::admin::{Counters, RequestResult};
@@ -71,6 +72,12 @@ impl Accounts {
     }
 
     fn record(&self, record: &Record<'_>, now: Instant) {
+        let Record { asked, ended } = *record;
+        let mask = mask::current();
+        let (target, referer) = (mask.apply(asked.target), mask.apply(asked.referer));
+        let target = target.as_deref().unwrap_or(asked.target);
+        let referer = referer.as_deref().unwrap_or(asked.referer);
+        let record = &Record { asked: Asked { target, referer, ..asked }, ended };
         if let Some(log) = &self.log {
             log.record(record, now);
         }

@@ -9,7 +9,7 @@
 //!
 //! This is the log of what visitors asked; what happens to Clearcoat itself is in [`crate::admin::logs`].
 //!
-//! Reading order: [`accounts`], [`record`], [`mod@line`] with [`text`] and [`date`], [`buffers`], [`writer`], [`filter`], [`tail`].
+//! Reading order: [`accounts`], [`record`], [`mod@line`] with [`text`] and [`date`], [`buffers`], [`writer`], [`mask`], [`filter`], [`tail`].
 
 mod accounts;
 mod buffers;
@@ -17,6 +17,7 @@ pub(crate) mod date;
 mod destination;
 pub(crate) mod filter;
 pub(crate) mod line;
+pub(crate) mod mask;
 mod record;
 pub(crate) mod tail;
 mod text;

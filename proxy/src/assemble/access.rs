@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clearcoat_conf as conf;
 
+use crate::access::mask::{self, Mask};
 use crate::access::{AccessLog, AccessSettings, Destination, File, Format};
 use crate::admin::Counters;
 use crate::front::request_id::RequestIds;
@@ -33,13 +34,14 @@ pub(super) fn open_access_log(config: &conf::Config) -> anyhow::Result<Option<De
     Ok(Some(destination))
 }
 
-/// How requests get their ids.
+/// How requests get their ids. What no log shows is masked from here on.
 ///
 /// # Errors
 ///
 /// None with a name that was checked.
 pub(super) fn request_ids(config: &conf::Config) -> anyhow::Result<RequestIds> {
     let conf::RequestIds { enabled, header } = &config.log.request_id;
+    mask::begin(Mask::new(config.log.mask.iter().map(conf::MaskedName::as_str)));
     let header = header.as_str().parse().context("log.request_id.header")?;
     Ok(RequestIds { header, enabled: *enabled })
 }

@@ -34,6 +34,7 @@ use tracing::{debug, warn};
 pub(crate) use compress::decompress;
 pub(crate) use head::{form_head, without_accept_encoding};
 
+use crate::access::mask;
 use crate::admin::{Counters, Limit};
 use crate::clock::Clock;
 
@@ -241,7 +242,7 @@ impl Encoder {
             Grown::Kept => made.iter().for_each(|(coding, bytes)| {
                 self.count(*coding, entry.body().len().saturating_sub(*bytes));
             }),
-            Grown::Refused => debug!(url = entry.url(), "compressing it is not worth while"),
+            Grown::Refused => debug!(url = mask::shown(entry.url()), "compressing it is not worth while"),
             Grown::Gone | Grown::Already => {}
         }
     }
@@ -309,7 +310,7 @@ fn forms(entry: &Entry, codings: &[Coding]) -> Vec<EncodedForm> {
         let body = match compress::compress(coding, plain) {
             Ok(body) => body,
             Err(error) => {
-                warn!(url = entry.url(), coding = coding.name(), %error, "compressing failed");
+                warn!(url = mask::shown(entry.url()), coding = coding.name(), %error, "compressing failed");
                 continue;
             }
         };

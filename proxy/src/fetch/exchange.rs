@@ -200,11 +200,11 @@ pub(super) async fn exchange(
             && (costs_nothing || may_retry(pool, counters));
         let cause = failure.cause.trim();
         if !again {
-            warn!(%node, url = plan.url(), cause, tries = tried.len(), "a visitor gets an error: {}", failure.error);
+            warn!(%node, url = plan.shown_url(), cause, tries = tried.len(), "a visitor gets an error: {}", failure.error);
             return Err(failure.error);
         }
         // No visitor notices; that a node goes out is logged by the pool, with the reason.
-        info!(%node, url = plan.url(), cause, "trying another node: {}", failure.error);
+        info!(%node, url = plan.shown_url(), cause, "trying another node: {}", failure.error);
         last = Some(failure.error);
         counters.fetch(FetchResult::Retried);
     }

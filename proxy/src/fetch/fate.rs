@@ -47,7 +47,7 @@ impl Fetcher {
             }
             (Verdict::Store(_), Err(error)) => {
                 self.counters.limit(Limit::Tags);
-                warn!(url = plan.url(), %error, "an answer has too many tags and is not stored");
+                warn!(url = plan.shown_url(), %error, "an answer has too many tags and is not stored");
                 self.note_uncacheable(plan);
                 Fate::refused("too-many-tags")
             }

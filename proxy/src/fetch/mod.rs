@@ -289,7 +289,7 @@ impl Fetcher {
     ) {
         let agreed = plan.upgrade.as_ref().filter(|upgrade| upgrade.is_agreed(&head.headers));
         let (Some(upgrade), Some(rest)) = (agreed, rest) else {
-            warn!(%node, url = plan.url(), "a node changes to another protocol than it was asked for");
+            warn!(%node, url = plan.shown_url(), "a node changes to another protocol than it was asked for");
             writer.publish(Published::Failed(FetchError::Broken), Retention::Whole);
             return writer.fail();
         };
@@ -513,7 +513,7 @@ fn page(plan: &Plan, head: &NodeHead, revalidated: Option<&Entry>) -> Option<Rea
     let readable = Readable::new(codings(&head.headers));
     if readable.is_none() {
         warn!(
-            url = plan.url(),
+            url = plan.shown_url(),
             "a page with ESI tags is in a coding that cannot be undone: it is served as it is"
         );
     }

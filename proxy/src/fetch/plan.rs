@@ -9,6 +9,7 @@ use http::{HeaderMap, header};
 
 use super::interim::Interim;
 use super::upgrade::Upgrade;
+use crate::access::mask;
 use crate::admin::Forward;
 use crate::esi::Rest;
 use crate::front::context::delivery::Delivery;
@@ -155,6 +156,11 @@ impl Plan {
     /// Whether the request has a session: cookies, as far as they are kept, or Authorization.
     pub(crate) fn has_session(&self) -> bool {
         self.headers.contains_key(header::COOKIE) || self.headers.contains_key(header::AUTHORIZATION)
+    }
+
+    /// The URL as the log shows it.
+    pub(crate) fn shown_url(&self) -> String {
+        mask::shown(self.url())
     }
 
     /// The URL as operators know it.

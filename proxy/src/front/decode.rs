@@ -21,6 +21,7 @@ use tracing::debug;
 
 use super::Front;
 use super::recoded::{is_readable_for, only_coding};
+use crate::access::mask;
 use crate::encode::{decompress, form_head};
 use crate::fetch::{Answer, Reader};
 
@@ -101,7 +102,7 @@ impl Front {
             return true;
         }
         let Some(plain) = self.decompressed(coding, entry.body().clone()).await else {
-            debug!(url = entry.url(), "a stored body could not be decoded");
+            debug!(url = mask::shown(entry.url()), "a stored body could not be decoded");
             return false;
         };
         let head = form_head(entry.head(), Coding::Identity, plain.len());

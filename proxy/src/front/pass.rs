@@ -31,6 +31,7 @@ use super::look::Passed;
 use super::request_id::RequestIds;
 use super::route::RouteTable;
 use super::visitor::{self, Visitor};
+use crate::access::mask;
 use crate::access::{Accounts, Asked, Sent, Version as LoggedVersion};
 use crate::admin::{Counters, FetchResult, Limit, RequestResult};
 use crate::clock::Clock;
@@ -552,8 +553,7 @@ impl ProxyHttp for PassRoad {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Passing) {
         if let Some(error) = error.filter(|error| *error.esource() == ErrorSource::Upstream) {
             warn!(
-                method = %session.req_header().method,
-                url = %format!("{}{}", Self::host(session.req_header()), Self::target(session.req_header())),
+                request = self.request_summary(session, ctx),
                 tries = ctx.tried.len(),
                 cause = %error,
                 "a request that is passed got no answer from a node"
@@ -570,6 +570,11 @@ impl ProxyHttp for PassRoad {
         let host = Self::host(session.req_header());
         self.accounts.over(|| asked(session, &host, &self.accounts.ids), ctx.started, sent);
         ctx.lease = None;
+    }
+
+    fn request_summary(&self, session: &Session, _ctx: &Passing) -> String {
+        let request = session.req_header();
+        mask::shown(format!("{} {}{}", request.method, Self::host(request), Self::target(request)))
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Passing, _error: &Error) -> bool {

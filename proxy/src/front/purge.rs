@@ -13,6 +13,7 @@ use super::audit::{self, By, Purged};
 use super::route::Treatment;
 use super::visitor::Visitor;
 use super::{Front, Step, context, forward, known_host, token};
+use crate::access::mask;
 use crate::admin::{PurgeKind, RequestResult};
 use crate::listen::head::Head;
 use crate::respond::Local;
@@ -145,7 +146,7 @@ impl Front {
             id,
             method = purged.method,
             by = %purged.by,
-            what = purged.what,
+            what = mask::shown(purged.what),
             purged = purged.purged,
             softened = purged.softened,
             micros = purged.took.as_micros() as u64,

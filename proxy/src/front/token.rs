@@ -16,6 +16,7 @@ use super::route::Treatment;
 use super::seen::Seen;
 use super::visitor::Visitor;
 use super::{Asked, Front, Obtained, Step};
+use crate::access::mask;
 use crate::admin::RequestResult;
 use crate::fetch::{Caching, FetchError, Plan};
 use crate::front::cache_status::Forwarded;
@@ -100,7 +101,7 @@ impl Front {
             Ok(Obtained::Entry(entry) | Obtained::Instead { entry, .. }) => entry.head(),
             Ok(Obtained::Stream { answer, .. }) => &answer.block,
             Err(error) => {
-                tracing::warn!(order = %order.asked, %error, "a purge was refused: the application did not tell its token");
+                tracing::warn!(order = mask::shown(order.asked.to_string()), %error, "a purge was refused: the application did not tell its token");
                 let local = Local::failure(*error, Forwarded::new(forward));
                 return Outcome::Local(local, RequestResult::Unavailable);
             }
