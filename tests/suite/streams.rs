@@ -437,7 +437,7 @@ async fn trailers_never_become_headers() {
                 length => taken += length,
             }
         }
-        let seen = talk.head.headers.iter().any(|(name, _)| name == "x-late" || name == "te" || name == "trailer");
+        let seen = ["x-late", "te", "trailer"].iter().any(|name| talk.header(name).is_some());
         let caching = if talk.path() == "/kept" { "max-age=60" } else { "no-store" };
         talk.say(format!("HTTP/1.1 200 OK\r\nCache-Control: {caching}\r\nTrailer: X-Late\r\nTransfer-Encoding: chunked\r\n\r\n"))
             .await?;
@@ -480,6 +480,79 @@ async fn trailers_never_become_headers() {
             text.extend_from_slice(&piece.unwrap());
         }
         assert_eq!(text, b"5 false", "{method}");
+        // What a node answers to an upload is carried by a road that does not know them.
         assert_eq!(body.trailers().await.unwrap(), None);
+    }
+}
+
+/// All that comes of a request on a connection that ends with it.
+async fn raw(proxy: &Proxy, request: &str) -> String {
+    let mut visitor = proxy.connect().await;
+    visitor.send(request).await.unwrap();
+    let mut text = String::new();
+    while let Ok(byte) = visitor.bytes(1).await {
+        text.push(char::from(byte[0]));
+    }
+    text
+}
+
+#[tokio::test]
+async fn trailers_go_on_to_those_who_take_them() {
+    let node = Scripted::start(async |mut talk: Talk| {
+        let told = talk.header("te") == Some("trailers");
+        let body = talk.path() == "/form" && talk.piece().await?.len() == 5;
+        let caching = if talk.path() == "/kept" { "max-age=60" } else { "no-store" };
+        talk.say(format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: {caching}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ))
+        .await?;
+        talk.say_chunk(format!("{told} {body}").as_bytes()).await?;
+        if talk.path() == "/late" {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            talk.say_chunk(b"!").await?;
+        }
+        talk.say("0\r\nServer-Timing: db;dur=53\r\nCache-Control: no-store\r\nxkey: a\r\n\r\n").await
+    })
+    .await;
+    let proxy = Setup::before(&node).listen("http2 = true").start().await;
+    let late = "0\r\nserver-timing: db;dur=53\r\n\r\n";
+    let takes = "Host: a\r\nTE: deflate, trailers\r\nConnection: te, close\r\n\r\n";
+    // Whole when it begins to go out, and still coming then.
+    for (path, end) in [("/whole", "b\r\nfalse false\r\n"), ("/late", "1\r\n!\r\n")] {
+        let answer = raw(&proxy, &format!("GET {path} HTTP/1.1\r\n{takes}")).await;
+        assert!(answer.ends_with(&format!("{end}{late}")), "{answer}");
+        let answer =
+            raw(&proxy, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        assert!(!answer.contains("dur=53") && !answer.contains("xkey"), "{answer}");
+        let answer = raw(&proxy, &format!("GET {path} HTTP/1.0\r\n{takes}")).await;
+        assert!(!answer.contains("dur=53") && answer.contains("200 OK"), "{answer}");
+    }
+    let mut session = Session::open(proxy.address()).await;
+    for (takes, path) in [("trailers", "/whole"), ("trailers", "/late"), ("", "/whole")] {
+        let request = session.request("GET", path);
+        // `te` may say nothing else in HTTP/2.
+        let request = if takes.is_empty() { request } else { request.header("te", takes) };
+        let asked = session.send(request).await;
+        let (_, mut body) = asked.try_head().await.unwrap();
+        while let Some(piece) = wait::soon("the body", body.data()).await {
+            piece.unwrap();
+        }
+        let late = body.trailers().await.unwrap().unwrap_or_default();
+        let late: Vec<_> =
+            late.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        assert_eq!(
+            late.join(" "),
+            if takes == "trailers" { "server-timing: db;dur=53" } else { "" },
+            "{path}"
+        );
+    }
+    // A node is told that they are taken where the answer is for one client.
+    let form = format!("POST /form HTTP/1.1\r\nContent-Length: 5\r\n{takes}hello");
+    let answer = raw(&proxy, &form).await;
+    assert!(answer.ends_with(&format!("9\r\ntrue true\r\n{late}")), "{answer}");
+    // What is stored has none, for those who had it stored neither.
+    for _ in 0..2 {
+        let answer = raw(&proxy, &format!("GET /kept HTTP/1.1\r\n{takes}")).await;
+        assert!(answer.contains("false false") && !answer.contains("dur=53"), "{answer}");
     }
 }

@@ -1,6 +1,6 @@
 //! A node's answer, made ready for clients and for the store.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use clearcoat_cache::{Audience, Entry, FillStamp, Moment, Recoding, Tag, VariantKey, VarySpec};
@@ -74,6 +74,8 @@ pub(crate) struct Answer {
     /// When the request for it went out, in purges; `None` where it is none of the cache's business. Shared, so that purges
     /// since then are remembered for as long as a reader may want to know.
     pub(crate) stamp: Option<Arc<FillStamp>>,
+    /// Fields behind the body. Set before its end is told; never while it comes, nor where it is stored.
+    pub(crate) trailers: OnceLock<HeaderMap>,
 }
 
 impl Answer {

@@ -44,6 +44,8 @@ pub(super) struct Exchange {
     pub(super) held_charge: Charge,
     /// What is still to come; `None` when all is there.
     pub(super) rest: Option<Rest>,
+    /// The lines behind the body, where all is there.
+    pub(super) trailers: Vec<u8>,
 }
 
 /// The part of an answer that is still at the node.
@@ -70,6 +72,11 @@ impl Rest {
                 Err(failure.error)
             }
         }
+    }
+
+    /// The lines behind the body, once that has been read to its end.
+    pub(super) fn take_trailers(&mut self) -> Vec<u8> {
+        self.session.take_trailers()
     }
 
     /// The connection and the place at the node, where that has agreed to another protocol.
@@ -246,7 +253,8 @@ async fn attempt(
     let mut held_charge = budget.charge();
     let result = ask(plan, request, &lease, anew, connector, started, &mut held_charge).await;
     match result {
-        Ok((head, held, session, ended)) => {
+        Ok((head, held, mut session, ended)) => {
+            let trailers = if ended { session.take_trailers() } else { Vec::new() };
             let rest = Rest { session, lease, between_bytes: plan.pool.timeouts().between_bytes };
             let rest = if ended {
                 rest.finish();
@@ -254,7 +262,7 @@ async fn attempt(
             } else {
                 Some(rest)
             };
-            Ok(Exchange { node, head, held, held_charge, rest })
+            Ok(Exchange { node, head, held, held_charge, rest, trailers })
         }
         Err(failure) => {
             if !failure.stale_connection {

@@ -20,11 +20,12 @@ pub(crate) mod refill;
 mod request;
 mod revalidate;
 mod stream;
+mod trailers;
 mod upgrade;
 mod wire;
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -33,7 +34,7 @@ use clearcoat_cache::{
     Audience, CacheKey, Commit, Entry, EntryParts, FillStamp, Lifetime, Moment, Recoding, Store, VariantKey,
     VarySpec, collect_tags,
 };
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderMap, HeaderName};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use tracing::warn;
 
@@ -182,7 +183,7 @@ impl Fetcher {
         mut writer: Writer,
     ) -> Option<Pouring> {
         let plan = noting.plan;
-        let (Exchange { node, head, held, held_charge, rest }, revalidated) = match asked {
+        let (Exchange { node, head, held, held_charge, rest, trailers }, revalidated) = match asked {
             Ok(asked) => asked,
             Err(error) => {
                 let instead = self.instead_of_an_error(
@@ -272,8 +273,12 @@ impl Fetcher {
                     why => FillResult::NotStored(why.unwrap_or("unknown")),
                 });
                 let retention = Self::retention(storing.as_ref());
-                writer.publish(Published::Answer(Arc::new(answer)), retention);
-                Some(Pouring { storing, held, rest, writer })
+                if let (None, Some(fields)) = (&storing, self.trailers(plan, &trailers)) {
+                    let _ = answer.trailers.set(fields);
+                }
+                let answer = Arc::new(answer);
+                writer.publish(Published::Answer(answer.clone()), retention);
+                Some(Pouring { storing, held, rest, writer, answer })
             }
         }
     }
@@ -335,6 +340,17 @@ impl Fetcher {
             rest.finish();
         }
         Ok((asked, Some(stale.clone())))
+    }
+
+    /// What of the lines behind a body goes on.
+    fn trailers(&self, plan: &Plan, lines: &[u8]) -> Option<HeaderMap> {
+        let settings = self.settings.load();
+        trailers::passable(lines, |name| {
+            plan.freshness.is_for_us(name)
+                || settings.tag_headers.contains(name)
+                || plan.delivery.hides(name)
+                || plan.asks_context.as_ref().is_some_and(|rules| rules.header == *name)
+        })
     }
 
     fn answer(
@@ -439,6 +455,7 @@ impl Fetcher {
             recoding: if page.is_some() { Recoding::Assemble } else { offer.recoding },
             page,
             stamp: stamp.cloned(),
+            trailers: OnceLock::new(),
         };
         (answer, lifetime, offer)
     }

@@ -86,6 +86,8 @@ pub(crate) struct Plan {
     pub(crate) submission: Option<Submission>,
     /// Set where the request asks for another protocol.
     pub(crate) upgrade: Option<Arc<Upgrade>>,
+    /// The node is told that trailers are taken.
+    pub(crate) trailers: bool,
     /// What is stored may be compressed.
     pub(crate) compress: bool,
     /// What of the answer is for visitors.

@@ -46,6 +46,10 @@ pub(super) fn bytes(plan: &Plan, stale: Option<&Entry>, ids: &RequestIds) -> Opt
     if plan.puts_together() {
         push_line(&mut out, SURROGATE_CAPABILITY.as_str(), CAPABILITY.as_bytes());
     }
+    if plan.trailers {
+        push_line(&mut out, "te", b"trailers");
+        push_line(&mut out, "connection", b"te");
+    }
     push_line(&mut out, "via", forward::VIA.as_bytes());
     if let Some(upgrade) = &plan.upgrade {
         upgrade.lines(|name, value| push_line(&mut out, name, value));

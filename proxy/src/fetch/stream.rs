@@ -5,13 +5,15 @@
 //! memory. Nginx always goes on, Varnish ends only what it does not keep; neither bounds what a crowd that asks and
 //! leaves can make them fetch.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clearcoat_cache::collapse::Retention;
 use tokio::pin;
 
 use super::exchange::Rest;
 use super::last::{FillResult, Noting};
-use super::{Fetcher, Storing, TOO_LARGE, WINDOW_BYTES, Writer};
+use super::{Answer, Fetcher, Storing, TOO_LARGE, WINDOW_BYTES, Writer};
 use crate::admin::Limit;
 
 /// What an answer is that is not stored because its visitors left, in a word.
@@ -39,6 +41,8 @@ pub(super) struct Pouring {
     /// Where the rest comes from; `None` when nothing is to come.
     pub(super) rest: Option<Rest>,
     pub(super) writer: Writer,
+    /// What its readers have the head of.
+    pub(super) answer: Arc<Answer>,
 }
 
 impl Fetcher {
@@ -52,7 +56,7 @@ impl Fetcher {
 
     /// Pours the body as it comes, and stores it before its end is seen, if that is wanted.
     pub(super) async fn stream(&self, noting: &Noting<'_>, pouring: Pouring) {
-        let Pouring { mut storing, held, mut rest, mut writer } = pouring;
+        let Pouring { mut storing, held, mut rest, mut writer, answer } = pouring;
         let length = storing.as_ref().and_then(|storing| storing.length);
         let mut held = held.into_iter();
         loop {
@@ -104,6 +108,12 @@ impl Fetcher {
                 // Nobody reads what is not kept.
                 return;
             }
+        }
+        if let (None, Some(rest)) = (&storing, &mut rest)
+            && let Some(fields) = self.trailers(noting.plan, &rest.take_trailers())
+        {
+            // Before the end is told, so that whoever has read the body to it finds them.
+            let _ = answer.trailers.set(fields);
         }
         if let Some(storing) = storing {
             // Only the framing told the end: readers hear of it when the body is stored.

@@ -286,6 +286,7 @@ impl Front {
     fn upgrade(&self, asked: &Asked<'_>) -> Step {
         let mut plan = self.plan(asked, Caching::Bypass);
         plan.esi = None;
+        plan.trailers = false;
         plan.upgrade = Some(Arc::new(Upgrade::of(asked.head)));
         Step::Fetch(Box::new(plan))
     }
@@ -346,6 +347,8 @@ impl Front {
             purge: None,
             esi: treatment.esi.then(|| Arc::new(Rest::of(head, visitor, &self.settings.esi))),
             turn: None,
+            // What is for many is asked for alike.
+            trailers: caching == Caching::Bypass && head.takes_trailers(),
         }
     }
 

@@ -4,11 +4,13 @@ use std::future::{Future as _, poll_fn};
 use std::io;
 use std::ops::Range;
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
 use clearcoat_cache::{Entry, Moment, Tag};
+use http::HeaderMap;
 
 use super::connection::{COPY_UP_TO, Connection};
 use crate::fetch::{Answer, Reader};
@@ -235,6 +237,8 @@ pub(super) fn push_number(output: &mut Vec<u8>, number: u64) {
 pub(super) struct Terms {
     pub(super) head_only: bool,
     pub(super) version_11: bool,
+    /// The client takes fields behind a body.
+    pub(super) trailers: bool,
     /// The connection ends after this answer anyway.
     pub(super) close: bool,
     /// The client waits to be told that its body may come.
@@ -306,6 +310,8 @@ pub(super) async fn stream(
     let length = reader.whole_length().map(|length| length as u64).or(answer.length);
     let delimited = match length {
         _ if !answer.may_have_body() => Delimited::Empty,
+        // Fields can only stand behind chunks.
+        Some(_) if terms.trailers && answer.trailers.get().is_some() => Delimited::Chunked,
         Some(_) => Delimited::Length,
         None if terms.version_11 => Delimited::Chunked,
         None => Delimited::Close,
@@ -329,7 +335,8 @@ pub(super) async fn stream(
         return Ok(Delivered { body_bytes: 0, close, broken: false });
     }
 
-    let (body_bytes, whole) = body(connection, &mut reader, delimited == Delimited::Chunked, terms).await?;
+    let chunked = delimited == Delimited::Chunked;
+    let (body_bytes, whole) = body(connection, &mut reader, chunked, terms, &answer.trailers).await?;
     let broken = !whole || delimited == Delimited::Length && length != Some(body_bytes);
     Ok(Delivered { body_bytes, close: close || broken, broken })
 }
@@ -344,6 +351,7 @@ pub(super) async fn body(
     reader: &mut Reader,
     chunked: bool,
     terms: Terms,
+    trailers: &OnceLock<HeaderMap>,
 ) -> io::Result<(u64, bool)> {
     let mut body_bytes = 0;
     let mut parts = Vec::new();
@@ -380,7 +388,17 @@ pub(super) async fn body(
             connection.flush().await?;
         }
     }
-    end_body(connection, chunked).await?;
+    let fields = trailers.get().filter(|_| chunked && terms.trailers);
+    if let Some(fields) = fields {
+        connection.output.extend_from_slice(b"0\r\n");
+        for (name, value) in fields {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                connection.output.extend_from_slice(part);
+            }
+        }
+        connection.output.extend_from_slice(b"\r\n");
+    }
+    end_body(connection, chunked && fields.is_none()).await?;
     Ok((body_bytes, true))
 }
 

@@ -78,7 +78,22 @@ impl ChunkScan {
     /// # Errors
     ///
     /// The first byte that cannot stand where it stands.
-    pub(crate) fn decode(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> Result<usize, BadChunk> {
+    pub(crate) fn decode(&mut self, bytes: &[u8], content: impl FnMut(&[u8])) -> Result<usize, BadChunk> {
+        self.decode_all(bytes, content, |_| {})
+    }
+
+    /// As [`decode`](Self::decode), and shows the lines of the trailers, each with its end, byte by byte. There are no more of
+    /// them than [`MAX_TRAILERS`] and their line ends.
+    ///
+    /// # Errors
+    ///
+    /// The first byte that cannot stand where it stands.
+    pub(crate) fn decode_all(
+        &mut self,
+        bytes: &[u8],
+        mut content: impl FnMut(&[u8]),
+        mut trailers: impl FnMut(u8),
+    ) -> Result<usize, BadChunk> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             if let State::Data { left } = self.state {
@@ -88,7 +103,16 @@ impl ChunkScan {
                 self.state = if step == left { State::DataCr } else { State::Data { left: left - step } };
                 continue;
             }
-            self.state = next(self.state, bytes[at])?;
+            let before = self.state;
+            self.state = next(before, bytes[at])?;
+            let in_trailers = matches!(
+                self.state,
+                State::LineStart { .. } | State::Trailer { .. } | State::TrailerEnd { .. }
+            );
+            // The line end of the last size leads to the first line, and belongs to none.
+            if in_trailers && !matches!(before, State::SizeEnd { .. }) {
+                trailers(bytes[at]);
+            }
             at += 1;
         }
         Ok(at)
@@ -193,6 +217,19 @@ mod tests {
         check("00003;x=y\r\nabc\r\n0;last\r\nA: b\r\nC:\r\n\r\nrest", Ok(Some(36)));
         check("3\r\nab", Ok(None));
         check("0\r\n", Ok(None));
+    }
+
+    #[test]
+    fn trailers_are_shown_as_lines() {
+        let body = b"3;x=y\r\nabc\r\n0;last\r\nA: b\r\nC:\r\n\r\nrest";
+        for step in [1, 2, 5, 100] {
+            let (mut scan, mut content, mut trailers) = (ChunkScan::new(), Vec::new(), Vec::new());
+            for piece in body.chunks(step) {
+                scan.decode_all(piece, |bytes| content.extend_from_slice(bytes), |byte| trailers.push(byte))
+                    .unwrap();
+            }
+            assert_eq!((&content[..], &trailers[..]), (&b"abc"[..], &b"A: b\r\nC:\r\n"[..]), "by {step}");
+        }
     }
 
     #[test]

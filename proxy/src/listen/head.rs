@@ -165,6 +165,11 @@ impl Head<'_, '_> {
             && self.values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"))
     }
 
+    /// Whether the client takes fields behind a body (RFC 9110 section 10.1.4).
+    pub(crate) fn takes_trailers(&self) -> bool {
+        self.version_11 && self.values("te").any(|value| has_option(value, b"trailers"))
+    }
+
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let lines = if self.names.may_have(name) { self.headers } else { &[] };
         lines.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)

@@ -194,6 +194,7 @@ impl Lane {
         let terms = Terms {
             head_only: head.method == Method::Head,
             version_11: head.version_11,
+            trailers: head.takes_trailers(),
             // HTTP/1.0 knows no such word, and who has sent something of the body does not wait for it.
             expects: head.version_11 && connection.input.len() <= head.length && head.expects_continue(),
             arrived: connection.now.into_std(),

@@ -31,7 +31,8 @@ pub(super) async fn stream(
             answer::one_range(&mut connection.output, head, range, *length);
             answer::push_age(&mut connection.output, answer.age);
             answer::end_head(&mut connection.output, status, close);
-            let (body_bytes, whole) = answer::body(connection, &mut reader, false, terms).await?;
+            let (body_bytes, whole) =
+                answer::body(connection, &mut reader, false, terms, &answer.trailers).await?;
             let broken = !whole || body_bytes != range.end - range.start;
             Ok((206, Delivered { body_bytes, close: close || broken, broken }))
         }

@@ -1,4 +1,4 @@
-//! The body of a node's answer, taken out of its framing (RFC 9112 section 6). Trailers are read and dropped.
+//! The body of a node's answer, taken out of its framing (RFC 9112 section 6). Trailers are kept apart.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -54,12 +54,12 @@ impl Body {
         }
     }
 
-    /// Takes what `input` holds of the body; what follows the body stays there.
+    /// Takes what `input` holds of the body; what follows the body stays there. Lines behind a chunked body go to `trailers`.
     ///
     /// # Errors
     ///
     /// The chunks are malformed.
-    pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<Taken, WireError> {
+    pub(super) fn take(&mut self, input: &mut BytesMut, trailers: &mut Vec<u8>) -> Result<Taken, WireError> {
         match self {
             Self::Length(0) => Ok(Taken::End),
             Self::Length(left) => {
@@ -72,7 +72,7 @@ impl Body {
             Self::Chunked(scan) => {
                 let mut content = Vec::with_capacity(input.len());
                 let read = scan
-                    .decode(input, |bytes| content.extend_from_slice(bytes))
+                    .decode_all(input, |bytes| content.extend_from_slice(bytes), |byte| trailers.push(byte))
                     .map_err(|_| WireError::Malformed("the chunks are malformed"))?;
                 input.advance(read);
                 Ok(match (content.is_empty(), scan.is_done()) {

@@ -63,11 +63,13 @@ pub(super) struct Session {
     heard: bool,
     /// The node may change the protocol: it was asked to.
     upgrades: bool,
+    /// Lines behind the body, as far as it has been read.
+    trailers: Vec<u8>,
 }
 
 impl Session {
     pub(super) fn new(link: Link) -> Self {
-        Self { link, body: Body::Close, keep: None, heard: false, upgrades: false }
+        Self { link, body: Body::Close, keep: None, heard: false, upgrades: false, trailers: Vec::new() }
     }
 
     /// The request asks for another protocol, so that the answer may be 101.
@@ -155,7 +157,7 @@ impl Session {
     ///
     /// The chunks are malformed.
     pub(super) fn buffered(&mut self) -> Result<Taken, WireError> {
-        self.body.take(&mut self.link.input)
+        self.body.take(&mut self.link.input, &mut self.trailers)
     }
 
     /// The next piece of the body; `None` at its end. Cancel safe.
@@ -182,6 +184,11 @@ impl Session {
     /// Whether the body has been read to its end, as far as that can be told without reading on.
     pub(super) fn is_through(&self) -> bool {
         self.body.left() == Some(0)
+    }
+
+    /// The lines behind the body, once that has been read to its end; empty if there are none.
+    pub(super) fn take_trailers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.trailers)
     }
 
     /// The link behind a head that says 101, with what came behind it.

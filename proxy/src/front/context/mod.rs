@@ -163,6 +163,7 @@ impl ContextRules {
         }
         headers.insert(header::ACCEPT, self.accept.clone());
         Plan {
+            trailers: false,
             key: missing.key,
             variant: VariantKey::NONE,
             caching: missing.caching,

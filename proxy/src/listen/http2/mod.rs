@@ -27,7 +27,7 @@ use arc_swap::Cache;
 use bytes::{Bytes, BytesMut};
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
-use http::Request;
+use http::{Request, header};
 use pingora_core::apps::HttpServerApp as _;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, Stream};
@@ -37,7 +37,7 @@ use tokio::time::{Instant, timeout};
 
 use super::deadline::{self, Deadline};
 use super::doors::Standing;
-use super::head::{HeadLimits, Method, Refusal};
+use super::head::{HeadLimits, Method, Refusal, has_option};
 use super::lane::{Lane, digest_of};
 use super::pace::{Pace, TooSlow, acknowledged};
 use super::recorded;
@@ -431,8 +431,10 @@ impl Serving {
             decided => decided,
         };
         let head_only = decided.as_ref().is_ok_and(|(.., head_only)| *head_only);
+        let trailers =
+            parts.headers.get_all(header::TE).iter().any(|value| has_option(value.as_bytes(), b"trailers"));
         let taking = Pace::new(settings.waits.write);
-        let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
+        let mut answering = Answering { front, respond, head_only, trailers, arrived, taking, kept };
         let answered = match decided {
             Err(refusal) => {
                 note_refusal(&front.counters, shared, refusal);
@@ -504,22 +506,24 @@ struct Waiting {
     at_work: AtWork,
     respond: SendResponse<Bytes>,
     head_only: bool,
+    /// The client takes fields behind a body.
+    trailers: bool,
     arrived: std::time::Instant,
     kept: Kept,
 }
 
 impl Waiting {
     fn new(shared: &Arc<Shared>, lane: &Arc<Lane>, answering: Answering<'_>) -> Self {
-        let Answering { respond, head_only, arrived, kept, front: _, taking: _ } = answering;
-        Self { at_work: AtWork::new(shared, lane), respond, head_only, arrived, kept }
+        let Answering { respond, head_only, trailers, arrived, kept, front: _, taking: _ } = answering;
+        Self { at_work: AtWork::new(shared, lane), respond, head_only, trailers, arrived, kept }
     }
 
     async fn outcome(self, step: Step) {
-        let Self { at_work, respond, head_only, arrived, kept } = self;
+        let Self { at_work, respond, head_only, trailers, arrived, kept } = self;
         let lane = at_work.lane.clone();
         let (front, taking) = (&lane.front, Pace::new(lane.settings.waits.write));
         let _in_flight = front.counters.in_flight();
-        let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
+        let mut answering = Answering { front, respond, head_only, trailers, arrived, taking, kept };
         let interim = Arc::new(Interim::default());
         let over = over_at(&lane, arrived);
         let ended = {
@@ -548,12 +552,12 @@ impl Waiting {
     }
 
     async fn tunnel(self, mut plan: Box<Plan>, body: RecvStream) {
-        let Self { at_work, respond, head_only, arrived, kept } = self;
+        let Self { at_work, respond, head_only, trailers, arrived, kept } = self;
         let lane = at_work.lane.clone();
         let (front, waits) = (&lane.front, lane.settings.waits);
         let _in_flight = front.counters.in_flight();
         let taking = Pace::new(waits.write);
-        let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
+        let mut answering = Answering { front, respond, head_only, trailers, arrived, taking, kept };
         let interim = Arc::new(Interim::default());
         let _turn = plan.turn.take();
         let outcome = front.outcome(plan, Some(interim.clone()));
@@ -562,10 +566,10 @@ impl Waiting {
     }
 
     async fn rest(self, rest: Rest) {
-        let Self { at_work, respond, head_only, arrived, kept } = self;
+        let Self { at_work, respond, head_only, trailers, arrived, kept } = self;
         let lane = at_work.lane.clone();
         let (front, taking) = (&*lane.front, Pace::new(lane.settings.waits.write));
-        let mut answering = Answering { front, respond, head_only, arrived, taking, kept };
+        let mut answering = Answering { front, respond, head_only, trailers, arrived, taking, kept };
         let ended = {
             let work = std::pin::pin!(answering.rest(rest));
             deadline::until(over_at(&lane, arrived), work).await.unwrap_or(Err(Gone::Overdue))
@@ -590,8 +594,15 @@ async fn verify(
     }
     let lane = at_work.lane.clone();
     let (front, taking) = (&*lane.front, Pace::new(lane.settings.waits.write));
-    let mut answering =
-        Answering { front, respond, head_only: false, arrived, taking, kept: Kept::default() };
+    let mut answering = Answering {
+        front,
+        respond,
+        head_only: false,
+        trailers: false,
+        arrived,
+        taking,
+        kept: Kept::default(),
+    };
     let ended = answering.local(&Local::passwords_crowded(), RequestResult::Refused);
     at_work.ended(ended, answering);
 }

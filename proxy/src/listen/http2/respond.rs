@@ -50,6 +50,8 @@ pub(super) struct Answering<'a> {
     pub(super) front: &'a Front,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) head_only: bool,
+    /// The client takes fields behind a body.
+    pub(super) trailers: bool,
     /// When the request was there.
     pub(super) arrived: Instant,
     /// How the client takes the body.
@@ -281,7 +283,10 @@ impl Answering<'_> {
             }
             sent += self.step(&mut send, &mut pieces).await?;
         }
-        send.send_data(Bytes::new(), true)?;
+        match answer.trailers.get().filter(|_| self.trailers) {
+            Some(fields) => send.send_trailers(fields.clone())?,
+            None => send.send_data(Bytes::new(), true)?,
+        }
         self.over(Sent { result, status: code, bytes: sent, node: Some(answer.node.name()) });
         Ok(())
     }
